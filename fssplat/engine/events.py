@@ -1,0 +1,52 @@
+"""What the engine tells whoever runs it. It names neither Ray nor MLflow."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainingStarted:
+    job_key: str
+    steps: int
+    first_step: int  # above 0 after a resume
+    learnable: int  # parameters
+
+
+@dataclass(frozen=True)
+class StepDone:
+    step: int  # counts from 1
+    losses: Mapping[str, float]  # unweighted, by name, and `total` as minimised
+    lr: float
+
+
+@dataclass(frozen=True)
+class TrainingDone:
+    seconds: float
+    peak_memory: int  # bytes on the device; resident size of the process on CPU
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class EpisodesScored:
+    """Progress within one evaluation."""
+
+    trial_id: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class TrialScored:
+    trial_id: str
+    metrics: Mapping[str, float]
+    folder: Path  # episodes.parquet, metrics.json, panels/*.png
+    notes: tuple[str, ...] = field(default=())  # e.g. classes left out, by name
+
+
+Event = TrainingStarted | StepDone | TrainingDone | EpisodesScored | TrialScored
+Emit = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """An `Emit` for callers that do not listen."""

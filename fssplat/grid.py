@@ -1,0 +1,275 @@
+"""YAML -> trials -> jobs: every cell of the table, and the fewest trainings that fill it.
+
+Nothing here imports torch. What a method contributes (its options, its paper's schedule) comes in
+as a `MethodCard`, which every class in `fssplat.methods.METHODS` satisfies.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from fssplat import protocol as protocols
+from fssplat.errors import InputError
+from fssplat.spec import (
+    DATASETS,
+    FOLDS,
+    BackboneSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    ExperimentSpec,
+    MethodEntry,
+    MethodSpec,
+    Spec,
+    TrainingSpec,
+    digest,
+    validate,
+)
+
+ENGINE_RESULT_VERSION = 1  # raised when the engine's numbers change
+
+
+class MethodCard(Protocol):
+    """What the grid must know of a method; satisfied by the method's class itself."""
+
+    Options: ClassVar[type[BaseModel]]
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]]  # paper's defaults, by loss name
+    MOMENTUM: ClassVar[Mapping[str, float]]  # paper's defaults, by term; `sgd` is the optimiser's
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]  # name -> {options, loss_weights, ...}
+    RESULT_VERSION: ClassVar[int]  # raised when the method's numbers change
+    TRAINED: ClassVar[bool]  # False: nothing to learn (prior)
+    SHOTS_SHARE_TRAINING: ClassVar[bool]  # a K-shot trial uses the 1-shot weights
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """TrainingSpec fields as the paper (or its code) trains on this data set."""
+        ...
+
+
+class Trial(Spec):
+    """One cell of the result table, every setting resolved."""
+
+    not_hashed = frozenset({"evaluation"})
+    dataset: DatasetSpec  # scored on
+    train_on: DatasetSpec  # trained on; the same but for domain shift
+    fold: int
+    shot: int
+    way: int = 1
+    method: MethodSpec
+    backbone: BackboneSpec
+    training: TrainingSpec
+    protocol: protocols.Protocol
+    evaluation: EvaluationSpec
+    method_version: int
+
+    def training_key(self, fingerprints: Mapping[str, str]) -> str:
+        """Names the weights: two trials with one key share one training."""
+        return digest(*self._weights(fingerprints))
+
+    def trial_id(self, fingerprints: Mapping[str, str]) -> str:
+        """Names the result: whatever can change the number, and nothing else."""
+        return digest(
+            *self._weights(fingerprints),
+            self.dataset,
+            self.shot,
+            self.way,
+            self.protocol,
+            self.evaluation,
+            fingerprints.get(self.dataset.name, ""),
+        )
+
+    def _weights(self, fingerprints: Mapping[str, str]) -> tuple[Any, ...]:
+        rules = self.protocol
+        data_rules = [rules.training_list, rules.novel, rules.training_draw, rules.min_area]
+        data_rules += [rules.min_area_query, rules.coco_folds, rules.selection]
+        return (
+            self.train_on,
+            fingerprints.get(self.train_on.name, ""),
+            self.fold,
+            self.method,
+            self.backbone,
+            self.training,
+            data_rules,
+            self.way if self.way > 1 else 1,
+            self.method_version,
+            ENGINE_RESULT_VERSION,
+        )
+
+    @property
+    def title(self) -> str:
+        shots = f"{self.shot}-shot" if self.way == 1 else f"{self.way}-way {self.shot}-shot"
+        return (
+            f"{self.dataset.name} fold {self.fold} {shots} {self.method.label} {self.backbone.name}"
+        )
+
+
+class Job(Spec):
+    """What is scheduled: one training and every trial scored from its weights."""
+
+    key: str
+    trials: tuple[Trial, ...]
+    trial_ids: tuple[str, ...]
+
+    @property
+    def first(self) -> Trial:
+        return self.trials[0]
+
+    @property
+    def title(self) -> str:
+        shots = "+".join(dict.fromkeys(str(trial.shot) for trial in self.trials))
+        one = self.first
+        return f"{one.train_on.name} fold {one.fold} {shots}-shot {one.method.label} {one.backbone.name}"
+
+
+def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> list[Trial]:
+    """Every cell of the grid, checked; equal cells are kept once.
+
+    Raises InputError for an unknown name, a fold out of range, or a setting a method lacks.
+    """
+    where = experiment.name
+    names = experiment.grid.dataset or ((experiment.dataset,) if experiment.dataset else ())
+    if not names:
+        raise InputError(f"{where}: no dataset. Set dataset, e.g. `dataset: synthetic`.")
+    rules = protocols.resolve_protocol(experiment.protocol, where)
+    cells = list(_cells(experiment, names))
+    cards = {entry.name: _card(methods, entry.name, where) for entry in experiment.grid.method}
+    trials = {}
+    for cell in cells:
+        trial = _resolve(experiment, cell, cards[cell["method"].name], rules)
+        trials.setdefault(digest(trial, trial.evaluation), trial)
+    if not trials:
+        raise InputError(f"{where}: exclude leaves no trial. Remove one of its entries.")
+    return list(trials.values())
+
+
+def jobs(trials: list[Trial], fingerprints: Mapping[str, str]) -> list[Job]:
+    """Trials grouped by the training they share, in the order of their first trial."""
+    groups: dict[str, dict[str, Trial]] = {}
+    for trial in trials:
+        group = groups.setdefault(trial.training_key(fingerprints), {})
+        group.setdefault(trial.trial_id(fingerprints), trial)
+    return [
+        Job(key=key, trials=tuple(group.values()), trial_ids=tuple(group))
+        for key, group in groups.items()
+    ]
+
+
+def _cells(experiment: ExperimentSpec, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    grid = experiment.grid
+    axes = {
+        "dataset": names, "fold": grid.fold, "shot": grid.shot, "way": grid.way,
+        "method": grid.method, "backbone": grid.backbone, "seed": grid.seed,
+    }  # fmt: skip
+    for values in product(*axes.values()):
+        cell = dict(zip(axes, values, strict=True))
+        if not any(matches(cell, rule, experiment.name) for rule in experiment.exclude):
+            yield cell
+
+
+def matches(cell: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> bool:
+    """Whether a cell has every value that a rule names; a list in the rule means any of them."""
+    for axis, wanted in rule.items():
+        if axis not in cell and axis != "variant":
+            raise InputError(f"{where}: {axis} is not an axis. Known: {', '.join(cell)}, variant.")
+        entry: MethodEntry = cell["method"]
+        value = {"method": entry.name, "variant": entry.variant}.get(axis, cell.get(axis))
+        if value not in (wanted if isinstance(wanted, list | tuple) else [wanted]):
+            return False
+    return True
+
+
+def _card(methods: Mapping[str, MethodCard], name: str, where: str) -> MethodCard:
+    if name not in methods:
+        raise InputError(f"{where}: method {name!r} is unknown. Known: {', '.join(methods)}.")
+    return methods[name]
+
+
+def _resolve(
+    experiment: ExperimentSpec, cell: dict[str, Any], card: MethodCard, rules: protocols.Protocol
+) -> Trial:
+    where, entry = experiment.name, cell["method"]
+    dataset = _dataset(experiment, cell["dataset"])
+    train_on = _dataset(experiment, experiment.train_on) if experiment.train_on else dataset
+    if cell["fold"] >= FOLDS[dataset.name]:
+        raise InputError(
+            f"{where}: grid.fold has {cell['fold']}; {dataset.name} has folds "
+            f"0 to {FOLDS[dataset.name] - 1}."
+        )
+    preset: Mapping[str, Any] = {}
+    if entry.preset:
+        if entry.preset not in card.PRESETS:
+            known = ", ".join(card.PRESETS) or "none"
+            raise InputError(
+                f"{where}: {entry.name} has no preset {entry.preset!r}. Known: {known}."
+            )
+        preset = card.PRESETS[entry.preset]
+    changes = [item for item in experiment.overrides if matches(cell, item.where, where)]
+    options: dict[str, Any] = {**preset.get("options", {}), **entry.options}
+    training: dict[str, Any] = merged(
+        card.recipe(train_on.name, cell["backbone"]), preset.get("training", {})
+    )
+    training = merged(training, experiment.training)
+    for change in changes:
+        options = {**options, **change.options}
+        training = merged(training, change.training)
+    training = merged(training, entry.training)
+    training["seed"] = cell["seed"]
+    apart = rules.five_shot == "apart" or (
+        rules.five_shot == "method" and not card.SHOTS_SHARE_TRAINING
+    )
+    if apart and card.TRAINED:
+        training["shot"] = cell["shot"]
+    label = f"{where}: {entry.name}"
+    method = MethodSpec(
+        name=entry.name,
+        variant=entry.variant or entry.preset,
+        options=validate(card.Options, options, f"{label}.options").model_dump(mode="json"),
+        loss_weights=_terms(card.LOSS_WEIGHTS, preset, entry, "loss_weights", label),
+        momentum=_terms(card.MOMENTUM, preset, entry, "momentum", label),
+    )
+    return Trial(
+        dataset=dataset,
+        train_on=train_on,
+        fold=cell["fold"],
+        shot=cell["shot"],
+        way=cell["way"],
+        method=method,
+        backbone=experiment.backbones.get(cell["backbone"], BackboneSpec(name=cell["backbone"])),
+        training=validate(TrainingSpec, training, f"{label}.training"),
+        protocol=rules,
+        evaluation=experiment.evaluation,
+        method_version=card.RESULT_VERSION,
+    )
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, nested mappings merged; steps and epochs replace each other."""
+    result = dict(base)
+    if "steps" in over or "epochs" in over:
+        result.pop("steps", None)
+        result.pop("epochs", None)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def _dataset(experiment: ExperimentSpec, name: str) -> DatasetSpec:
+    if name not in DATASETS:
+        raise InputError(
+            f"{experiment.name}: dataset {name!r} is unknown. Known: {', '.join(DATASETS)}."
+        )
+    return experiment.datasets.get(name, DatasetSpec(name=name))
+
+
+def _terms(
+    known: Mapping[str, float], preset: Mapping[str, Any], entry: MethodEntry, kind: str, label: str
+) -> dict[str, float]:
+    """The paper's weights with the experiment's on top; a term the method lacks is an error."""
+    chosen = {**preset.get(kind, {}), **getattr(entry, kind)}
+    for name in chosen:
+        if name not in known:
+            has = ", ".join(known) or "none"
+            raise InputError(f"{label}: {kind}.{name} is not a term of the method. It has: {has}.")
+    return {**known, **chosen}

@@ -1,0 +1,144 @@
+"""The contract of a few-shot segmentation method.
+
+Shapes   b episodes, n ways, k shots, p = n + 1 classes (0 is background), H x W pixels.
+Masks    1 object, 0 background, 255 ignored.
+
+The network is cut where a cache can be put: `encode` depends on an image alone, `encode_query` on
+the query image, `encode_support` on an image with its mask, `segment` on the whole episode. What
+`encode` and its two followers return is a dict of tensors whose first axis is the image.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fssplat.backbones import Backbone, BackboneLayout
+from fssplat.data.batch import EpisodeBatch
+
+Encoded = dict[str, Tensor]  # name -> [images, ...]; per episode once grouped: [b, n, k, ...]
+
+
+class MethodOptions(BaseModel):
+    """A method's switches; the defaults are the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FewShotSegmenter(nn.Module):
+    """A backbone, a head, and the paper's maths between them."""
+
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0}
+    MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    RESULT_VERSION: ClassVar[int] = 1
+    TRAINED: ClassVar[bool] = True
+    SHOTS_SHARE_TRAINING: ClassVar[bool] = True
+    # Where shots meet: inside `segment`, or after it, one segmentation per shot.
+    SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
+
+    options: MethodOptions
+
+    def __init__(self, backbone: Backbone, options: MethodOptions) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.options = options
+
+    @classmethod
+    def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
+        """How this method wants its backbone built: stages, stride, dilation, block outputs."""
+        return BackboneLayout()
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """TrainingSpec fields as the paper trains on this data set."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> Encoded:
+        """[i, 3, H, W] -> what depends on each image alone, for queries and supports alike."""
+        raise NotImplementedError
+
+    def encode_query(self, encoded: Encoded) -> Encoded:
+        """What only a query needs, from `encode`'s output; the same dict where nothing is added."""
+        return encoded
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`encode`'s output, [i, 3, H, W], [i, H, W] -> what depends on the image and its mask."""
+        return encoded
+
+    @abstractmethod
+    def segment(self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]) -> Tensor:
+        """[b, ...], [b, n, k, ...], [b, n, k, H, W] -> logits [b, p, *size]."""
+
+    @abstractmethod
+    def losses(
+        self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Unweighted, by name: `loss_weights.<name>` scales a term and MLflow shows it."""
+
+    # -------------------------------------------------------------- shared by all
+
+    def encode_episodes(
+        self, query: Tensor, supports: Tensor, masks: Tensor
+    ) -> tuple[Encoded, Encoded]:
+        """[b, 3, H, W], [b, n, k, 3, H, W], [b, n, k, H, W] -> query and supports, encoded.
+
+        One backbone pass for all images where their sizes agree and statistics are frozen.
+        """
+        b, lead = len(query), supports.shape[:3]
+        flat = supports.flatten(0, 2)
+        flat_masks = masks.flatten(0, 2)
+        if query.shape[1:] == flat.shape[1:] and not self.backbone.batch_statistics:
+            both = self.encode(torch.cat([query, flat]))
+            of_query = {name: value[:b] for name, value in both.items()}
+            of_supports = {name: value[b:] for name, value in both.items()}
+            encoded = self.encode_support(of_supports, flat, flat_masks)
+            return self.encode_query(of_query), grouped(encoded, lead)
+        of_query = self.encode_query(self.encode(query))
+        shots = []
+        for shot in range(lead[2]):  # as the public code: one pass per image of an episode
+            images, shot_masks = supports[:, :, shot].flatten(0, 1), masks[:, :, shot].flatten(0, 1)
+            encoded = self.encode_support(self.encode(images), images, shot_masks)
+            shots.append(grouped(encoded, lead[:2]))
+        return of_query, {name: torch.stack([s[name] for s in shots], dim=2) for name in shots[0]}
+
+    def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
+        """The losses of a batch of training episodes, unweighted."""
+        query, supports = self.encode_episodes(batch.query, batch.supports, batch.masks)
+        return self.losses(query, supports, batch.masks, batch.target)
+
+    def forward(self, query: Tensor, supports: Tensor, masks: Tensor) -> Tensor:
+        """Images of whole episodes -> logits [b, p, H, W]; nothing cached."""
+        encoded_query, encoded_supports = self.encode_episodes(query, supports, masks)
+        size = (query.shape[-2], query.shape[-1])
+        return self.segment(encoded_query, encoded_supports, masks, size)
+
+    def prepare(self, source: Any, artefacts: Any) -> None:
+        """Once before training: what the paper computes from the base images (prototypes, masks).
+
+        `source` streams base images, `artefacts` keeps results by content. Default: nothing.
+        """
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Once after every optimiser step: moving averages live here. Default: nothing."""
+
+    def learnable(self) -> dict[str, nn.Parameter]:
+        """Parameters that training changes, by name: the head, and the backbone where trained."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+def grouped(encoded: Encoded, lead: tuple[int, ...] | torch.Size) -> Encoded:
+    """First axis of every tensor split into `lead`, e.g. images -> [b, n, k]."""
+    return {name: value.unflatten(0, tuple(lead)) for name, value in encoded.items()}
+
+
+def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with aligned corners, as all five public implementations do: [b, c, h, w]."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)

@@ -1,0 +1,114 @@
+"""The named evaluation protocols: the choices that move a number by 0.3 to 9 points.
+
+A protocol is an object with a hash. Every result carries both, and results under different
+protocols never share a column without saying so. What each public code base does is a measured
+fact; a preset states it axis by axis.
+"""
+
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from fssplat.errors import InputError
+from fssplat.spec import Spec, digest, validate
+
+
+class Protocol(Spec):
+    """One way to train on base classes and score on novel ones."""
+
+    not_hashed = frozenset({"name"})
+    name: str
+    # What training sees
+    training_list: Literal["all", "pfenet", "hsnet"] = (
+        "all"  # public lists need `data import-lists`
+    )
+    novel: Literal["background", "ignore", "exclude-image"] = (
+        "background"  # novel pixels in training
+    )
+    training_draw: Literal["image", "class-line", "class"] = (
+        "image"  # list image | (image, class) line | class first
+    )
+    min_area: NonNegativeInt = 2048  # pixels of the class at original size, for supports
+    min_area_query: NonNegativeInt = (
+        2048  # the same for queries; 0: any size once the image is listed
+    )
+    coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
+    # What the network sees at test time
+    input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"
+    size: PositiveInt | None = None  # side in pixels; None: the method's own
+    # Which episodes
+    episodes: dict[str, PositiveInt] | PositiveInt = {"coco-20i": 4000, "default": 1000}
+    episode_seeds: tuple[NonNegativeInt, ...] = (0, 1, 2, 3, 4)
+    draw: Literal["even", "walk-list", "class-first", "image-first", "all-queries"] = "even"
+    supports_repeat: bool = False
+    short_classes: Literal["error", "drop"] = "error"
+    # How a prediction is scored
+    score: tuple[Literal["original", "original-square"] | PositiveInt, ...] = ("original", 473)
+    absent_class: Literal["skip", "zero"] = "skip"  # a class without episodes in the mean
+    ignore_border: bool = True  # remove 255 from both sides; False: it is background
+    five_shot: Literal["reuse", "apart", "method"] = "method"  # a K-shot model trained apart?
+    selection: Literal["last", "base-val", "novel-best"] = "last"
+    test_classes_in_pretraining: bool = True  # ImageNet holds them; recorded, changes nothing
+
+    def episode_count(self, dataset: str) -> int:
+        """Evaluation episodes per episode seed on this data set."""
+        if isinstance(self.episodes, int):
+            return self.episodes
+        return self.episodes.get(dataset, self.episodes.get("default", 1000))
+
+    @property
+    def hash(self) -> str:
+        """What makes two results comparable; the name alone does not."""
+        return digest(self, length=8)
+
+
+_HSNET: dict[str, Any] = {
+    "training_list": "hsnet",
+    "training_draw": "class-line",
+    "min_area": 0,  # the lists themselves were made with the area rule
+    "min_area_query": 0,
+    "input": "squash",
+    "size": 400,
+    "episodes": 1000,
+    "episode_seeds": (0,),
+    "supports_repeat": True,
+    "score": (400,),
+    "absent_class": "zero",
+    "five_shot": "reuse",
+    "selection": "novel-best",
+}
+
+PROTOCOLS: dict[str, Protocol] = {
+    "fssplat": Protocol(name="fssplat"),
+    "pfenet": Protocol(
+        name="pfenet",
+        training_list="pfenet",
+        min_area_query=0,  # the query's class is drawn without the area test
+        input="pad-floor8",
+        size=473,
+        episodes={"coco-20i": 20001, "default": 5001},  # the stop test lags by one
+        episode_seeds=(321,),
+        draw="image-first",
+        score=("original-square",),
+        absent_class="zero",
+        five_shot="apart",
+        selection="novel-best",
+    ),
+    "hsnet": Protocol(name="hsnet", draw="walk-list", **_HSNET),
+    "fss1000": Protocol(
+        name="fss1000",
+        **{**_HSNET, "training_list": "all", "draw": "all-queries", "episodes": 2400},
+    ),
+}
+
+
+def resolve_protocol(setting: dict[str, Any] | str, where: str = "protocol") -> Protocol:
+    """A preset by name, or one with some axes changed: `{name: fssplat, episodes: 100}`."""
+    changes = {"name": setting} if isinstance(setting, str) else dict(setting)
+    name = str(changes.pop("name", "fssplat"))
+    if name not in PROTOCOLS:
+        raise InputError(f"{where}: protocol {name!r} is unknown. Known: {', '.join(PROTOCOLS)}.")
+    preset = PROTOCOLS[name]
+    if not changes:
+        return preset
+    return validate(Protocol, {**preset.model_dump(), **changes}, f"{where}: protocol")

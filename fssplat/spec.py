@@ -1,0 +1,325 @@
+"""The YAML's schema: everything that can change a number, and the bytes that name it.
+
+A spec is frozen, knows no extra keys, and has one canonical JSON form; `digest` of that form is
+what a trial is called. Anything that cannot change a number (paths, worker counts, host names) is
+kept out of the canonical form by `not_hashed`.
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from fssplat.errors import InputError
+
+DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
+S = TypeVar("S", bound=BaseModel)
+FOLDS = {"pascal-5i": 4, "coco-20i": 4, "fss-1000": 1, "synthetic": 4}
+
+
+class Spec(BaseModel):
+    """Base of every setting: frozen, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    not_hashed: ClassVar[frozenset[str]] = frozenset()
+
+    def canonical(self) -> dict[str, Any]:
+        """The fields that can change a number, as plain JSON values."""
+        return {
+            name: plain(getattr(self, name))
+            for name in sorted(type(self).model_fields)
+            if name not in self.not_hashed
+        }
+
+
+def plain(value: Any) -> Any:
+    """A spec, tuple or mapping as JSON values, with hashed fields only."""
+    if isinstance(value, Spec):
+        return value.canonical()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def digest(*parts: Any, length: int = 16) -> str:
+    """Hex name of the parts: SHA-256 of their canonical JSON, cut to `length` characters."""
+    text = json.dumps([plain(part) for part in parts], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+class DatasetSpec(Spec):
+    """A data set by name; where it lies does not change a number, its fingerprint does."""
+
+    not_hashed = frozenset({"root"})
+    name: str
+    root: str = ""  # folder or s3:// address of shards and index; empty: $FSSPLAT_DATA/<name>
+
+
+class BackboneSpec(Spec):
+    """The feature extractor. `weights`: auto (its public ImageNet file), random, or a local path."""
+
+    name: str
+    weights: str = "auto"
+
+
+class AugmentSpec(Spec):
+    """Random changes of a training image, drawn anew for the query and for every support."""
+
+    resize: Literal["crop", "squash", "pad"] = "crop"  # how the training size is reached
+    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)  # one factor for both axes
+    rotate: NonNegativeFloat = 0.0  # degrees either way, with probability 0.5
+    blur: bool = False  # 5 x 5 Gaussian with probability 0.5
+    flip: bool = False  # horizontal, with probability 0.5
+    keep_object: float = 0.0  # share of the object a crop must keep; redrawn up to 31 times
+
+
+class TrainingSpec(Spec):
+    """One training run. Exactly one of `steps` and `epochs` says how long."""
+
+    not_hashed = frozenset({"micro_batch"})
+    steps: NonNegativeInt | None = None  # optimiser steps, whatever the batch; 0: nothing to train
+    epochs: PositiveInt | None = None  # passes over the training list
+    batch: PositiveInt = 4  # episodes per optimiser step
+    micro_batch: PositiveInt | None = None  # episodes per backward pass; None: the whole batch
+    shot: PositiveInt = 1  # supports per training episode
+    size: PositiveInt = 473  # side of the square input, pixels
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: PositiveFloat = 2.5e-3  # at the first step
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["poly", "step", "constant"] = "constant"
+    power: PositiveFloat = 0.9  # of the poly schedule
+    milestones: tuple[PositiveFloat, ...] = ()  # of the step schedule, as shares of the run
+    gamma: PositiveFloat = 0.1  # factor at each milestone
+    clip: PositiveFloat | None = None  # L2 norm of all gradients together
+    precision: Literal["fp32", "bf16"] = "fp32"
+    augment: AugmentSpec = AugmentSpec()
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        return self
+
+
+class MethodSpec(Spec):
+    """A method with every switch resolved. `variant` is its name in tables, not in the hash."""
+
+    not_hashed = frozenset({"variant"})
+    name: str
+    variant: str = ""
+    options: dict[str, Any] = Field(default_factory=dict)
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    momentum: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}:{self.variant}" if self.variant else self.name
+
+
+class MethodEntry(Spec):
+    """A method as an experiment file names it: `pfenet`, or a mapping that changes some switches."""
+
+    name: str
+    variant: str = ""
+    preset: str = ""  # a named set of switches of the method, such as public-code
+    options: dict[str, Any] = Field(default_factory=dict)
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    momentum: dict[str, float] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class GridSpec(Spec):
+    """The axes; every combination is a trial unless `exclude` names it."""
+
+    dataset: tuple[str, ...] = ()
+    fold: tuple[NonNegativeInt, ...] = (0,)
+    shot: tuple[PositiveInt, ...] = (1,)
+    way: tuple[PositiveInt, ...] = (1,)
+    method: tuple[MethodEntry, ...]
+    backbone: tuple[str, ...] = ("resnet50",)
+    seed: tuple[NonNegativeInt, ...] = (0,)
+
+
+class Override(Spec):
+    """Settings for the cells that match `where`, e.g. one method on one data set."""
+
+    where: dict[str, Any]
+    training: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ResourceSpec(Spec):
+    """What Ray reserves for one job; changes no number."""
+
+    cpu: PositiveFloat = 1.0
+    gpu: NonNegativeFloat | Literal["auto"] = "auto"  # 0, a share in (0, 1], an integer, or auto
+    max_concurrent: PositiveInt | None = None
+
+
+class ExperimentSpec(Spec):
+    """One experiment file, after `extends`, the profile and `--set` are applied."""
+
+    name: str
+    claim: str = ""
+    dataset: str = ""  # shorthand for grid.dataset with one entry
+    train_on: str = ""  # another data set to train on (domain shift); empty: the evaluated one
+    datasets: dict[str, DatasetSpec] = Field(default_factory=dict)  # where each one lies
+    backbones: dict[str, BackboneSpec] = Field(default_factory=dict)  # weights other than auto
+    protocol: dict[str, Any] | str = "fssplat"  # a preset's name, or {name: ..., changed axes}
+    grid: GridSpec
+    exclude: tuple[dict[str, Any], ...] = ()
+    overrides: tuple[Override, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)  # over every method's own recipe
+    evaluation: "EvaluationSpec" = Field(default_factory=lambda: EvaluationSpec())
+    resources: ResourceSpec = ResourceSpec()
+    store: str = "results"  # folder or s3:// address
+    tracking: str = ""  # MLflow address; empty: MLFLOW_TRACKING_URI, else SQLite in the store
+
+
+class EvaluationSpec(Spec):
+    """How an evaluation runs on this machine. Only precision can change a number."""
+
+    not_hashed = frozenset({"batch", "cache_gb", "workers", "panels"})
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch: PositiveInt = 8  # episodes segmented at once
+    cache_gb: NonNegativeFloat = 2.0  # encoded images kept, least recently used go first
+    workers: NonNegativeInt = 0  # processes that decode images
+    panels: NonNegativeInt = 3  # qualitative pictures kept per trial
+
+
+ExperimentSpec.model_rebuild()
+
+
+# ------------------------------------------------------------------ reading
+
+
+def load_experiment(path: Path | str, changes: tuple[str, ...] = ()) -> ExperimentSpec:
+    """Read an experiment file: `extends` first, then its own keys, its profile, and `--set a.b=c`.
+
+    Raises InputError naming the file and the key, with the nearest known key for a typo.
+    """
+    path = Path(path)
+    merged = read_layers(path, changes)
+    merged.setdefault("name", path.stem)
+    return validate(ExperimentSpec, merged, str(path))
+
+
+def read_layers(path: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The file's mapping with `extends`, `profile` and changes merged in, `${...}` resolved."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        config = _with_bases(path, ())
+        for change in changes:
+            if "=" not in change:
+                raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
+        chosen = OmegaConf.from_dotlist(list(changes))
+        config = OmegaConf.merge(config, chosen)
+        profiles = config.pop("profiles", {}) or {}
+        profile = config.pop("profile", None)
+        if profile is not None:
+            if profile not in profiles:
+                known = ", ".join(map(str, profiles)) or "none"
+                raise InputError(f"{path}: profile {profile!r} is unknown. Known: {known}.")
+            chosen.pop("profile", None)
+            config = OmegaConf.merge(config, profiles[profile], chosen)
+        plain_config = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: {first}") from error
+    assert isinstance(plain_config, dict)
+    return {str(key): value for key, value in plain_config.items()}
+
+
+def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+
+    if path.resolve() in seen:
+        chain = " -> ".join(item.name for item in (*seen, path))
+        raise InputError(f"{path}: extends itself ({chain}). Remove one `extends`.")
+    if not path.is_file():
+        raise InputError(f"{path}: no such experiment file. See experiments/ for examples.")
+    try:
+        config = OmegaConf.load(path)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise InputError(f"{path}:{where} {problem}. Fix the YAML there.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file. An experiment is a YAML mapping.") from error
+    if not isinstance(config, DictConfig):
+        raise InputError(
+            f"{path}: an experiment is a mapping of settings, e.g. `dataset: synthetic`."
+        )
+    base = config.pop("extends", None)
+    if base is None:
+        return config
+    below = _with_bases(path.parent / str(base), (*seen, path.resolve()))
+    below.pop("name", None)
+    return OmegaConf.merge(below, config)
+
+
+def validate(model: type[S], value: Any, where: str) -> S:
+    """`model` from plain values; every problem in one InputError line that names its key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [_problem(model, item) for item in error.errors()]
+        raise InputError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
+
+
+def _problem(model: type[BaseModel], item: Any) -> str:
+    """One pydantic problem as `key is not a setting. Did you mean other?` or `key: what`."""
+    place = [
+        str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal"))
+    ]
+    key = ".".join(place) or "the whole"
+    if item["type"] == "extra_forbidden":
+        known = settings(model)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(_siblings(known, key))}."
+        return f"{key} is not a setting. {hint}"
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    given = repr(item.get("input"))
+    return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {given[:60]})"
+
+
+def _siblings(known: list[str], key: str) -> list[str]:
+    prefix = key.rpartition(".")[0]
+    return [name for name in known if name.rpartition(".")[0] == prefix] or known
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of every setting of a spec, nested ones included."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                names += settings(inner, f"{prefix}{name}.")
+    return names
