@@ -81,7 +81,12 @@ class Trial(Spec):
 
     def _weights(self, fingerprints: Mapping[str, str]) -> tuple[Any, ...]:
         rules = self.protocol
-        data_rules = [rules.training_list, rules.novel, rules.training_draw, rules.min_area]
+        data_rules: list[Any] = [
+            rules.training_list,
+            rules.novel,
+            rules.training_draw,
+            rules.min_area,
+        ]
         data_rules += [rules.min_area_query, rules.coco_folds, rules.selection]
         return (
             self.train_on,
@@ -99,9 +104,8 @@ class Trial(Spec):
     @property
     def title(self) -> str:
         shots = f"{self.shot}-shot" if self.way == 1 else f"{self.way}-way {self.shot}-shot"
-        return (
-            f"{self.dataset.name} fold {self.fold} {shots} {self.method.label} {self.backbone.name}"
-        )
+        where = f"{self.dataset.name} fold {self.fold}"
+        return f"{where} {shots} {self.method.label} {self.backbone.name}"
 
 
 class Job(Spec):
@@ -119,7 +123,8 @@ class Job(Spec):
     def title(self) -> str:
         shots = "+".join(dict.fromkeys(str(trial.shot) for trial in self.trials))
         one = self.first
-        return f"{one.train_on.name} fold {one.fold} {shots}-shot {one.method.label} {one.backbone.name}"
+        where = f"{one.train_on.name} fold {one.fold}"
+        return f"{where} {shots}-shot {one.method.label} {one.backbone.name}"
 
 
 def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> list[Trial]:
@@ -134,7 +139,7 @@ def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> lis
     rules = protocols.resolve_protocol(experiment.protocol, where)
     cells = list(_cells(experiment, names))
     cards = {entry.name: _card(methods, entry.name, where) for entry in experiment.grid.method}
-    trials = {}
+    trials: dict[str, Trial] = {}
     for cell in cells:
         trial = _resolve(experiment, cell, cards[cell["method"].name], rules)
         trials.setdefault(digest(trial, trial.evaluation), trial)
@@ -196,30 +201,14 @@ def _resolve(
             f"{where}: grid.fold has {cell['fold']}; {dataset.name} has folds "
             f"0 to {FOLDS[dataset.name] - 1}."
         )
-    preset: Mapping[str, Any] = {}
-    if entry.preset:
-        if entry.preset not in card.PRESETS:
-            known = ", ".join(card.PRESETS) or "none"
-            raise InputError(
-                f"{where}: {entry.name} has no preset {entry.preset!r}. Known: {known}."
-            )
-        preset = card.PRESETS[entry.preset]
+    preset = _preset(card, entry, where)
     changes = [item for item in experiment.overrides if matches(cell, item.where, where)]
     options: dict[str, Any] = {**preset.get("options", {}), **entry.options}
-    training: dict[str, Any] = merged(
-        card.recipe(train_on.name, cell["backbone"]), preset.get("training", {})
-    )
-    training = merged(training, experiment.training)
     for change in changes:
-        options = {**options, **change.options}
-        training = merged(training, change.training)
-    training = merged(training, entry.training)
-    training["seed"] = cell["seed"]
-    apart = rules.five_shot == "apart" or (
-        rules.five_shot == "method" and not card.SHOTS_SHARE_TRAINING
-    )
-    if apart and card.TRAINED:
-        training["shot"] = cell["shot"]
+        options.update(change.options)
+    recipe = merged(card.recipe(train_on.name, cell["backbone"]), preset.get("training", {}))
+    layers = [experiment.training, *(change.training for change in changes), entry.training]
+    training = _training(cell, card, rules, recipe, layers)
     label = f"{where}: {entry.name}"
     method = MethodSpec(
         name=entry.name,
@@ -241,6 +230,32 @@ def _resolve(
         evaluation=experiment.evaluation,
         method_version=card.RESULT_VERSION,
     )
+
+
+def _training(
+    cell: dict[str, Any],
+    card: MethodCard,
+    rules: protocols.Protocol,
+    recipe: dict[str, Any],
+    layers: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The paper's recipe with the experiment's changes on top, and the shot it trains with."""
+    if card.TRAINED:
+        for layer in layers:
+            recipe = merged(recipe, layer)
+    apart = {"apart": True, "reuse": False, "method": not card.SHOTS_SHARE_TRAINING}
+    if card.TRAINED and apart[rules.five_shot]:
+        recipe["shot"] = cell["shot"]
+    return {**recipe, "seed": cell["seed"]}
+
+
+def _preset(card: MethodCard, entry: MethodEntry, where: str) -> Mapping[str, Any]:
+    if not entry.preset:
+        return {}
+    if entry.preset not in card.PRESETS:
+        known = ", ".join(card.PRESETS) or "none"
+        raise InputError(f"{where}: {entry.name} has no preset {entry.preset!r}. Known: {known}.")
+    return card.PRESETS[entry.preset]
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,20 +18,12 @@ class Protocol(Spec):
 
     not_hashed = frozenset({"name"})
     name: str
-    # What training sees
-    training_list: Literal["all", "pfenet", "hsnet"] = (
-        "all"  # public lists need `data import-lists`
-    )
-    novel: Literal["background", "ignore", "exclude-image"] = (
-        "background"  # novel pixels in training
-    )
-    training_draw: Literal["image", "class-line", "class"] = (
-        "image"  # list image | (image, class) line | class first
-    )
+    # What training sees; the public lists come from `fssplat data import-lists`
+    training_list: Literal["all", "pfenet", "hsnet"] = "all"
+    novel: Literal["background", "ignore", "exclude-image"] = "background"  # novel-class pixels
+    training_draw: Literal["image", "class-line", "class"] = "image"  # what is drawn first
     min_area: NonNegativeInt = 2048  # pixels of the class at original size, for supports
-    min_area_query: NonNegativeInt = (
-        2048  # the same for queries; 0: any size once the image is listed
-    )
+    min_area_query: NonNegativeInt = 2048  # for queries; 0: any size once the image is listed
     coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
     # What the network sees at test time
     input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"

@@ -71,7 +71,7 @@ class DatasetSpec(Spec):
 
 
 class BackboneSpec(Spec):
-    """The feature extractor. `weights`: auto (its public ImageNet file), random, or a local path."""
+    """The feature extractor. `weights`: auto (its public ImageNet file), random, or a path."""
 
     name: str
     weights: str = "auto"
@@ -133,7 +133,7 @@ class MethodSpec(Spec):
 
 
 class MethodEntry(Spec):
-    """A method as an experiment file names it: `pfenet`, or a mapping that changes some switches."""
+    """A method as an experiment file names it: `pfenet`, or a mapping that changes switches."""
 
     name: str
     variant: str = ""
@@ -231,11 +231,11 @@ def read_layers(path: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        config = _with_bases(path, ())
+        config: Any = _with_bases(path, ())
         for change in changes:
             if "=" not in change:
                 raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
-        chosen = OmegaConf.from_dotlist(list(changes))
+        chosen: Any = OmegaConf.from_dotlist(list(changes))
         config = OmegaConf.merge(config, chosen)
         profiles = config.pop("profiles", {}) or {}
         profile = config.pop("profile", None)

@@ -1,0 +1,68 @@
+"""The command line: one module per command, and this list of them.
+
+Heavy imports wait inside the commands, so that `fssplat --help` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from fssplat import __version__
+from fssplat.cli import (
+    data,
+    gc,
+    import_checkpoint,
+    launch,
+    plan,
+    retry,
+    status,
+    stop,
+    sync,
+    ui,
+)
+from fssplat.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Few-shot segmentation experiments: a YAML grid in, an honest table out.",
+    epilog="Start with: fssplat launch experiments/quickstart.yaml",
+)
+app.add_typer(data.app, name="data")
+for command in (
+    launch.launch,
+    plan.plan,
+    status.status,
+    retry.retry,
+    stop.stop,
+    sync.sync,
+    gc.gc,
+    ui.ui,
+    import_checkpoint.import_checkpoint,
+):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context,
+    show: bool = typer.Option(False, "--version", help="Print the version and stop."),
+) -> None:
+    """Few-shot segmentation experiments: a YAML grid in, an honest table out."""
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+    _ = context
+
+
+def main() -> None:
+    """Entry point of `fssplat`: an InputError is one line on stderr and exit code 2."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        app()
+    except InputError as error:
+        print(f"fssplat: {error}", file=sys.stderr)
+        sys.exit(2)

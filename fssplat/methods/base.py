@@ -134,7 +134,7 @@ class FewShotSegmenter(nn.Module):
 
 def grouped(encoded: Encoded, lead: tuple[int, ...] | torch.Size) -> Encoded:
     """First axis of every tensor split into `lead`, e.g. images -> [b, n, k]."""
-    return {name: value.unflatten(0, tuple(lead)) for name, value in encoded.items()}
+    return {name: value.reshape(*lead, *value.shape[1:]) for name, value in encoded.items()}
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

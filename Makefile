@@ -1,0 +1,45 @@
+# Every target starts from a bare clone: the environment is made first where it is missing.
+# VENV may point outside the checkout, so that several clones share one environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)-$(shell pwd | cksum | cut -d' ' -f1)
+
+# Local runs stay on loopback; two workers on a small machine must not fight over threads.
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER ?= 0
+export RAY_USAGE_STATS_ENABLED ?= 0
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.PHONY: help setup quickstart test test-full lint coverage clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## make the virtual environment and install fssplat in it
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	rm -f $(VENV)/.ready-*
+	touch $@
+
+quickstart: $(READY)  ## synthetic data, three methods, one table: the whole tool in minutes
+	$(BIN)/fssplat data build synthetic
+	$(BIN)/fssplat launch experiments/quickstart.yaml
+
+lint: $(READY)  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## the fast tier
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-full: lint  ## both tiers, with line coverage of fssplat/
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --fail-under=85
+
+clean:  ## remove what runs leave behind, but no data and no results
+	rm -rf .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache build *.egg-info
