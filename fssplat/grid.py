@@ -213,7 +213,7 @@ def _resolve(
     method = MethodSpec(
         name=entry.name,
         variant=entry.variant or entry.preset,
-        options=validate(card.Options, options, f"{label}.options").model_dump(mode="json"),
+        options=validate(card.Options, options, label, "options.").model_dump(mode="json"),
         loss_weights=_terms(card.LOSS_WEIGHTS, preset, entry, "loss_weights", label),
         momentum=_terms(card.MOMENTUM, preset, entry, "momentum", label),
     )
@@ -225,7 +225,7 @@ def _resolve(
         way=cell["way"],
         method=method,
         backbone=experiment.backbones.get(cell["backbone"], BackboneSpec(name=cell["backbone"])),
-        training=validate(TrainingSpec, training, f"{label}.training"),
+        training=validate(TrainingSpec, training, label, "training."),
         protocol=rules,
         evaluation=experiment.evaluation,
         method_version=card.RESULT_VERSION,

@@ -103,4 +103,4 @@ def resolve_protocol(setting: dict[str, Any] | str, where: str = "protocol") -> 
     preset = PROTOCOLS[name]
     if not changes:
         return preset
-    return validate(Protocol, {**preset.model_dump(), **changes}, f"{where}: protocol")
+    return validate(Protocol, {**preset.model_dump(), **changes}, where, "protocol.")

@@ -275,6 +275,8 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:
         raise InputError(
             f"{path}: an experiment is a mapping of settings, e.g. `dataset: synthetic`."
         )
+    if isinstance(config.get("protocol"), str):  # so that a profile changes axes, not the preset
+        config["protocol"] = {"name": config["protocol"]}
     base = config.pop("extends", None)
     if base is None:
         return config
@@ -283,24 +285,27 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:
     return OmegaConf.merge(below, config)
 
 
-def validate(model: type[S], value: Any, where: str) -> S:
-    """`model` from plain values; every problem in one InputError line that names its key."""
+def validate(model: type[S], value: Any, where: str, under: str = "") -> S:
+    """`model` from plain values; every problem in one InputError line that names its key.
+
+    `under` is where the values stand in the file, e.g. `training.`.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = [_problem(model, item) for item in error.errors()]
+        problems = [_problem(model, item, under) for item in error.errors()]
         raise InputError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
 
 
-def _problem(model: type[BaseModel], item: Any) -> str:
+def _problem(model: type[BaseModel], item: Any, under: str) -> str:
     """One pydantic problem as `key is not a setting. Did you mean other?` or `key: what`."""
     place = [
         str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal"))
     ]
-    key = ".".join(place) or "the whole"
+    key = under + ".".join(place) if place else under.rstrip(".") or "the whole"
     if item["type"] == "extra_forbidden":
-        known = settings(model)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        known = settings(model, under)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(_siblings(known, key))}."
         return f"{key} is not a setting. {hint}"
     if item["type"] == "missing":

@@ -1,0 +1,181 @@
+"""YAML -> trials -> jobs, with two small method cards in place of real networks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from fssplat.errors import InputError
+from fssplat.grid import MethodCard, Trial, expand, jobs
+from fssplat.spec import ExperimentSpec
+
+FINGERPRINTS = {"synthetic": "abc", "pascal-5i": "def"}
+
+
+class Shared:
+    """Trains once for every shot."""
+
+    class Options(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        width: int = 8
+
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "aux": 0.5}
+    MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "public-code": {"options": {"width": 4}, "training": {"lr": 0.5}}
+    }
+    RESULT_VERSION = 1
+    TRAINED = True
+    SHOTS_SHARE_TRAINING = True
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        return {"epochs": 2, "lr": 0.1}
+
+
+class Apart(Shared):
+    SHOTS_SHARE_TRAINING = False
+
+
+class Untrained(Shared):
+    TRAINED = False
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        return {"steps": 0}
+
+
+CARDS: dict[str, MethodCard] = {"shared": Shared, "apart": Apart, "untrained": Untrained}
+
+
+def trials(**changes: Any) -> list[Trial]:
+    grid = {"method": ["shared"], **changes.pop("grid", {})}
+    return expand(
+        ExperimentSpec.model_validate(
+            {"name": "t", "dataset": "synthetic", "grid": grid, **changes}
+        ),
+        CARDS,
+    )
+
+
+def test_one_and_five_shot_share_a_training_unless_the_paper_trains_them_apart() -> None:
+    assert len(jobs(trials(grid={"shot": [1, 5]}), FINGERPRINTS)) == 1
+    apart = jobs(trials(grid={"shot": [1, 5], "method": ["apart"]}), FINGERPRINTS)
+    assert [job.first.training.shot for job in apart] == [1, 5]
+
+
+def test_a_protocol_can_force_shots_apart_or_together() -> None:
+    grid = {"shot": [1, 5]}
+    forced = trials(grid=grid, protocol={"name": "fssplat", "five_shot": "apart"})
+    assert len(jobs(forced, FINGERPRINTS)) == 2
+    together = {"name": "fssplat", "five_shot": "reuse"}
+    reused = trials(grid={**grid, "method": ["apart"]}, protocol=together)
+    assert len(jobs(reused, FINGERPRINTS)) == 1
+
+
+def test_scoring_alone_does_not_change_the_weights_but_changes_the_trial() -> None:
+    one = trials()[0]
+    other = trials(protocol={"name": "fssplat", "episodes": 7})[0]
+    assert one.training_key(FINGERPRINTS) == other.training_key(FINGERPRINTS)
+    assert one.trial_id(FINGERPRINTS) != other.trial_id(FINGERPRINTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": {"lr": 0.2}},
+        {"grid": {"seed": [1]}},
+        {"grid": {"fold": [1]}},
+        {"grid": {"backbone": ["vgg16"]}},
+        {"grid": {"method": [{"name": "shared", "options": {"width": 9}}]}},
+        {"grid": {"method": [{"name": "shared", "loss_weights": {"aux": 1}}]}},
+    ],
+)
+def test_whatever_changes_the_weights_changes_the_training_key(change: dict[str, Any]) -> None:
+    assert trials()[0].training_key(FINGERPRINTS) != trials(**change)[0].training_key(FINGERPRINTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"datasets": {"synthetic": {"name": "synthetic", "root": "elsewhere"}}},
+        {"grid": {"method": [{"name": "shared", "variant": "another name"}]}},
+        {"evaluation": {"cache_gb": 9, "batch": 2}},
+        {"store": "elsewhere"},
+    ],
+)
+def test_what_cannot_change_a_number_keeps_the_trial_id(change: dict[str, Any]) -> None:
+    assert trials()[0].trial_id(FINGERPRINTS) == trials(**change)[0].trial_id(FINGERPRINTS)
+
+
+def test_other_data_is_another_trial() -> None:
+    assert trials()[0].trial_id({"synthetic": "x"}) != trials()[0].trial_id({"synthetic": "y"})
+
+
+def test_settings_come_from_the_recipe_then_the_preset_then_the_file_then_the_cell() -> None:
+    grid = {"method": [{"name": "shared", "preset": "public-code"}], "shot": [1, 5]}
+    override = {"where": {"shot": 5}, "training": {"steps": 9}}
+    one, five = trials(grid=grid, overrides=[override], training={"batch": 3})
+    assert (one.training.lr, one.training.batch, one.training.epochs) == (0.5, 3, 2)
+    assert (five.training.steps, five.training.epochs) == (9, None)
+    assert one.method.options == {"width": 4}
+    assert one.method.label == "shared:public-code"
+
+
+def test_a_method_without_training_ignores_the_training_settings() -> None:
+    assert trials(grid={"method": ["untrained"]}, training={"steps": 9})[0].training.steps == 0
+
+
+def test_exclude_drops_the_cells_it_names() -> None:
+    grid = {"fold": [0, 1], "shot": [1, 5]}
+    kept = trials(grid=grid, exclude=[{"fold": 1, "shot": [5]}])
+    assert [(trial.fold, trial.shot) for trial in kept] == [(0, 1), (0, 5), (1, 1)]
+
+
+def test_a_variant_named_twice_is_one_trial() -> None:
+    assert len(trials(grid={"method": ["shared", "shared"]})) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"grid": {"fold": [4]}}, "grid.fold has 4; synthetic has folds 0 to 3"),
+        ({"grid": {"method": ["pfent"]}}, "method 'pfent' is unknown. Known: shared"),
+        ({"dataset": "voc"}, "dataset 'voc' is unknown"),
+        ({"dataset": ""}, "no dataset"),
+        ({"grid": {"method": [{"name": "shared", "preset": "x"}]}}, "no preset 'x'"),
+        (
+            {"grid": {"method": [{"name": "shared", "options": {"widht": 1}}]}},
+            "Did you mean options.width",
+        ),
+        ({"grid": {"method": [{"name": "shared", "loss_weights": {"kd": 1}}]}}, "loss_weights.kd"),
+        ({"training": {"rl": 1}}, "training.rl is not a setting. Did you mean training.lr?"),
+        ({"exclude": [{"colour": 1}]}, "colour is not an axis"),
+        ({"exclude": [{"fold": 0}]}, "exclude leaves no trial"),
+    ],
+)
+def test_a_wrong_grid_is_explained_in_one_line(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        trials(**change)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_transfer_trains_on_the_other_data_set() -> None:
+    trial = trials(train_on="pascal-5i")[0]
+    assert (trial.dataset.name, trial.train_on.name) == ("synthetic", "pascal-5i")
+
+
+def test_every_experiment_file_expands_to_trials_of_registered_methods() -> None:
+    from fssplat.methods import METHODS
+    from fssplat.spec import load_experiment
+
+    files = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
+    assert files
+    for path in files:
+        if path.stem in {"base"} or path.parent.name == "search":
+            continue
+        for changes in ((), ("profile=smoke",)):
+            assert expand(load_experiment(path, changes), METHODS), path

@@ -1,0 +1,39 @@
+"""Protocols: named, hashed, and changed axis by axis."""
+
+import pytest
+
+from fssplat.errors import InputError
+from fssplat.protocol import PROTOCOLS, resolve_protocol
+
+
+def test_a_preset_is_found_by_its_name() -> None:
+    assert resolve_protocol("hsnet") is PROTOCOLS["hsnet"]
+
+
+def test_a_changed_axis_changes_the_hash_and_keeps_the_name() -> None:
+    changed = resolve_protocol({"name": "fssplat", "episodes": 3})
+    assert changed.name == "fssplat"
+    assert changed.hash != PROTOCOLS["fssplat"].hash
+    assert changed.episode_count("coco-20i") == 3
+
+
+def test_the_default_scores_four_times_as_many_coco_episodes() -> None:
+    rules = PROTOCOLS["fssplat"]
+    assert (rules.episode_count("coco-20i"), rules.episode_count("pascal-5i")) == (4000, 1000)
+
+
+def test_no_two_presets_share_a_hash() -> None:
+    assert len({preset.hash for preset in PROTOCOLS.values()}) == len(PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("pfnet", "protocol 'pfnet' is unknown. Known: fssplat"),
+        ({"name": "fssplat", "episode": 3}, "Did you mean protocol.episodes?"),
+    ],
+)
+def test_a_wrong_protocol_is_explained(setting: object, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        resolve_protocol(setting, "mine.yaml")  # type: ignore[arg-type]
+    assert expected in str(caught.value)

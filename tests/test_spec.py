@@ -1,0 +1,101 @@
+"""The experiment file: what it may say, and how it complains."""
+
+from pathlib import Path
+
+import pytest
+
+from fssplat.errors import InputError
+from fssplat.spec import TrainingSpec, digest, load_experiment
+
+MINIMAL = "dataset: synthetic\ngrid: {method: [prior]}\n"
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def message(folder: Path, text: str, *changes: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_experiment(write(folder, text), changes)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_file_takes_its_name_from_its_stem(tmp_path: Path) -> None:
+    assert load_experiment(write(tmp_path, MINIMAL)).name == "mine"
+
+
+def test_a_typo_names_the_file_and_the_nearest_setting(tmp_path: Path) -> None:
+    text = message(tmp_path, MINIMAL + "evaluation: {precison: bf16}\n")
+    assert "mine.yaml: evaluation.precison is not a setting." in text
+    assert "Did you mean evaluation.precision?" in text
+
+
+def test_a_wrong_type_names_the_key_and_the_value(tmp_path: Path) -> None:
+    text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: [x]}\n")
+    assert "grid.fold.0" in text
+    assert "'x'" in text
+
+
+def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
+    assert "line 3, column 6" in message(
+        tmp_path, "dataset: synthetic\ngrid: {method: [prior\nstore: x\n"
+    )
+
+
+def test_a_missing_file_says_where_examples_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such experiment file"):
+        load_experiment(tmp_path / "none.yaml")
+
+
+def test_extends_is_read_first_and_a_loop_is_named(tmp_path: Path) -> None:
+    write(tmp_path, MINIMAL + "store: below\n", "base.yaml")
+    above = load_experiment(write(tmp_path, "extends: base.yaml\nstore: above\n"))
+    assert (above.store, above.dataset) == ("above", "synthetic")
+    write(tmp_path, "extends: mine.yaml\n", "base.yaml")
+    assert "extends itself (mine.yaml -> base.yaml -> mine.yaml)" in message(
+        tmp_path, "extends: base.yaml\n"
+    )
+
+
+def test_set_wins_over_the_profile_and_the_profile_over_the_file(tmp_path: Path) -> None:
+    text = MINIMAL + "store: file\nname: file\nprofiles: {small: {store: profile, name: profile}}\n"
+    chosen = load_experiment(write(tmp_path, text), ("profile=small", "name=set"))
+    assert (chosen.store, chosen.name) == ("profile", "set")
+
+
+def test_an_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
+    text = MINIMAL + "profiles: {small: {store: x}}\n"
+    assert "profile 'big' is unknown. Known: small." in message(tmp_path, text, "profile=big")
+
+
+def test_a_profile_changes_axes_of_a_protocol_and_keeps_its_name(tmp_path: Path) -> None:
+    text = MINIMAL + "protocol: hsnet\nprofiles: {small: {protocol: {episodes: 3}}}\n"
+    chosen = load_experiment(write(tmp_path, text), ("profile=small",))
+    assert chosen.protocol == {"name": "hsnet", "episodes": 3}
+
+
+def test_an_environment_variable_is_read_where_the_file_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_STORE", "elsewhere")
+    assert load_experiment(write(tmp_path, MINIMAL + 'store: "${oc.env:MY_STORE}"\n')).store == (
+        "elsewhere"
+    )
+
+
+def test_set_without_a_value_is_explained(tmp_path: Path) -> None:
+    assert "write key=value" in message(tmp_path, MINIMAL, "store")
+
+
+def test_a_training_has_exactly_one_length() -> None:
+    with pytest.raises(ValueError, match="exactly one of steps and epochs"):
+        TrainingSpec(steps=1, epochs=1)
+
+
+def test_what_cannot_change_a_number_does_not_change_the_digest() -> None:
+    whole, halves = TrainingSpec(steps=1), TrainingSpec(steps=1, micro_batch=2)
+    assert digest(whole) == digest(halves)
+    assert digest(whole) != digest(TrainingSpec(steps=2))
