@@ -1,0 +1,66 @@
+"""The multi-scale decoder of PFENet (its feature enrichment module), which four methods share.
+
+Source   Tian et al., "Prior Guided Feature Enrichment Network for Few-shot Segmentation",
+         TPAMI 2020, arXiv 2008.01449.
+Shapes   b episodes, c channels, h x w feature cells; one input per pyramid level.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fssplat.methods.base import resize
+
+
+class MultiScaleDecoder(nn.Module):
+    """Per level: merge the inputs, blend in the coarser result, refine; then all levels together."""
+
+    def __init__(
+        self, channels_in: int, levels: int, classes: int = 2, channels: int = 256
+    ) -> None:
+        super().__init__()
+        self.merge = nn.ModuleList([narrow(channels_in, channels) for _ in range(levels)])
+        self.blend = nn.ModuleList([narrow(2 * channels, channels) for _ in range(levels - 1)])
+        self.refine = nn.ModuleList([double(channels) for _ in range(levels)])
+        self.level_heads = nn.ModuleList([head(channels, classes) for _ in range(levels)])
+        self.gather = narrow(levels * channels, channels)
+        self.polish = double(channels)
+        self.head = head(channels, classes)
+
+    def forward(
+        self, inputs: Sequence[Tensor], grid: tuple[int, int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """[b, channels_in, ...] per level, first level first -> logits on the grid, level logits."""
+        enlarged: list[Tensor] = []
+        logits: list[Tensor] = []
+        for level, given in enumerate(inputs):
+            x = self.merge[level](given)
+            if level:
+                before = resize(enlarged[-1], (x.shape[-2], x.shape[-1]))
+                x = self.blend[level - 1](torch.cat([x, before], dim=1)) + x
+            x = self.refine[level](x) + x
+            logits.append(self.level_heads[level](x))
+            enlarged.append(resize(x, grid))
+        x = self.gather(torch.cat(enlarged, dim=1))
+        return self.head(self.polish(x) + x), logits
+
+
+def narrow(channels_in: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.ReLU())
+
+
+def double(channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def head(channels: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.Dropout2d(0.1),
+        nn.Conv2d(channels, classes, 1),
+    )
