@@ -46,6 +46,11 @@ class MethodCard(Protocol):
         """TrainingSpec fields as the paper (or its code) trains on this data set."""
         ...
 
+    @classmethod
+    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+        """Switches that the paper sets otherwise on this data set."""
+        ...
+
 
 class Trial(Spec):
     """One cell of the result table, every setting resolved."""
@@ -203,7 +208,8 @@ def _resolve(
         )
     preset = _preset(card, entry, where)
     changes = [item for item in experiment.overrides if matches(cell, item.where, where)]
-    options: dict[str, Any] = {**preset.get("options", {}), **entry.options}
+    of_data = card.options_for(train_on.name)
+    options: dict[str, Any] = {**of_data, **preset.get("options", {}), **entry.options}
     for change in changes:
         options.update(change.options)
     recipe = merged(card.recipe(train_on.name, cell["backbone"]), preset.get("training", {}))

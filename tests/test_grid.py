@@ -34,6 +34,10 @@ class Shared:
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         return {"epochs": 2, "lr": 0.1}
 
+    @classmethod
+    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+        return {"width": 16} if dataset == "coco-20i" else {}
+
 
 class Apart(Shared):
     SHOTS_SHARE_TRAINING = False
@@ -122,6 +126,14 @@ def test_settings_come_from_the_recipe_then_the_preset_then_the_file_then_the_ce
     assert (five.training.steps, five.training.epochs) == (9, None)
     assert one.method.options == {"width": 4}
     assert one.method.label == "shared:public-code"
+
+
+def test_a_switch_that_the_paper_sets_per_data_set_yields_to_the_file() -> None:
+    of_coco = {"dataset": "coco-20i"}
+    assert trials(**of_coco)[0].method.options == {"width": 16}
+    assert trials(train_on="coco-20i")[0].method.options == {"width": 16}
+    named = {"method": [{"name": "shared", "options": {"width": 2}}]}
+    assert trials(grid=named, **of_coco)[0].method.options == {"width": 2}
 
 
 def test_a_method_without_training_ignores_the_training_settings() -> None:

@@ -48,6 +48,12 @@ class FewShotSegmenter(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.options = options
+        self.momentum = dict(self.MOMENTUM)  # build_method puts the trial's own terms here
+
+    @classmethod
+    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+        """Switches that the paper sets otherwise on this data set; the file's own come on top."""
+        return {}
 
     @classmethod
     def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
