@@ -1,0 +1,182 @@
+"""The five papers' printed results, and the experiment that would re-run a row.
+
+A row is named `<paper>:<table>:<row>`, e.g. `HMFS:2:3`: the third row of the paper's Table 2 in the
+order of `published_results.csv`. Doubtful cells are marked in the row's notes.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from fssplat.errors import InputError
+
+METHODS = {
+    "JC2A": "jc2a",
+    "MiningFSS": "mining",
+    "HMFS": "hmfs",
+    "HSNet": "hsnet",
+    "MM-Net": "mmnet",
+    "PFENet": "pfenet",
+    "SD-AANet": "sdaanet",
+}
+BACKBONES = {
+    "ResNet50": "resnet50",
+    "ResNet101": "resnet101",
+    "ResNet50-v2": "resnet50_v2",
+    "ResNet101-v2": "resnet101_v2",
+    "VGG16": "vgg16",
+}
+PROTOCOLS = {
+    "JC2A": "jc2a",
+    "MiningFSS": "miningfss",
+    "HMFS": "hsnet",
+    "MM-Net": "mmnet",
+    "SD-AANet": "sdaanet",
+}
+# Papers that call their deep-stem network plainly "ResNet".
+DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
+METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou"}
+# What a variant's words in the tables mean in switches: paper -> variant -> changes of the entry.
+VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "HMFS": {
+        "HM (hybrid masking)": {"name": "hmfs"},
+        "IM (input masking)": {"name": "hmfs", "options": {"masking": "im"}},
+        "FM (feature masking)": {"name": "hsnet"},
+    },
+    "SD-AANet": {"Baseline (PFENet)": {"name": "pfenet"}},
+}
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One printed result: percent per fold and their mean, None where the paper prints none."""
+
+    name: str
+    paper: str
+    table: str
+    dataset: str
+    method: str
+    variant: str
+    backbone: str
+    shot: int | None
+    metric: str
+    folds: tuple[float | None, ...]
+    mean: float | None
+    notes: str
+
+    @property
+    def doubtful(self) -> bool:
+        """The text of the table could not be read with certainty."""
+        return "doubtful" in self.notes or "does not fit" in self.notes
+
+    @property
+    def quoted(self) -> bool:
+        """The paper took the number from another work; its protocol is not restated."""
+        return self.notes.startswith("quoted")
+
+
+@cache
+def rows() -> tuple[PublishedRow, ...]:
+    """Every row, in the order of the data file."""
+    text = resources.files("fssplat.report").joinpath("published_results.csv").read_text("utf-8")
+    counts: dict[tuple[str, str], int] = {}
+    found = []
+    for line in csv.DictReader(text.splitlines()):
+        place = (line["paper"], line["table"])
+        counts[place] = counts.get(place, 0) + 1
+        found.append(_row(line, counts[place]))
+    return tuple(found)
+
+
+def find(name: str) -> PublishedRow:
+    """The row of that name; `HMFS:2:3` and `hmfs:table 2:3` are the same.
+
+    Raises InputError that lists the papers, the tables or the row count, whichever is wrong.
+    """
+    parts = [part.strip().lower().removeprefix("table ") for part in name.split(":")]
+    if len(parts) != 3:
+        raise InputError(f"{name}: name a row as <paper>:<table>:<row>, e.g. HMFS:2:3.")
+    of_paper = [row for row in rows() if row.paper.lower() == parts[0]]
+    if not of_paper:
+        raise InputError(f"{name}: no such paper. Known: {_listed(row.paper for row in rows())}.")
+    of_table = [row for row in of_paper if _number(row.table) == parts[1]]
+    if not of_table:
+        known = _listed(row.table for row in of_paper)
+        raise InputError(f"{name}: {of_paper[0].paper} has no such table. Known: {known}.")
+    if not parts[2].isdigit() or not 1 <= int(parts[2]) <= len(of_table):
+        raise InputError(f"{name}: {of_table[0].table} has rows 1 to {len(of_table)}.")
+    return of_table[int(parts[2]) - 1]
+
+
+def experiment(row: PublishedRow) -> dict[str, Any]:
+    """The experiment that re-runs a row under its paper's protocol, as the YAML would say it.
+
+    Raises InputError where the row is quoted, of a method we lack, or its variant has no switches.
+    """
+    if row.method not in METHODS:
+        known = ", ".join(METHODS)
+        raise InputError(f"{row.name}: no method here is {row.method!r}. Ours: {known}.")
+    if row.metric not in METRICS or row.shot is None or not row.dataset:
+        raise InputError(f"{row.name}: {row.metric} is not an IoU of a stated data set and shot.")
+    source, _, target = row.dataset.partition("->")
+    name = "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]
+    return {
+        "name": f"verify-{row.paper}-{_number(row.table)}-{row.name.rsplit(':', 1)[1]}".lower(),
+        "dataset": (target or source).lower(),
+        "train_on": source.lower() if target else "",
+        "protocol": {"name": name},
+        "grid": {
+            "fold": [0] if source == "FSS-1000" else [0, 1, 2, 3],
+            "shot": [row.shot],
+            "method": [{**_variant(row), "variant": row.variant}],
+            "backbone": [_backbone(row)],
+        },
+    }
+
+
+def _backbone(row: PublishedRow) -> str:
+    name = BACKBONES.get(row.backbone, "resnet50")  # ablations that do not state it use ResNet-50
+    return f"{name}_v2" if (row.paper, row.backbone) in DEEP_STEM else name
+
+
+def _variant(row: PublishedRow) -> dict[str, Any]:
+    """The method entry of a row; a variant without a stated meaning is refused, never guessed."""
+    if not row.variant or row.variant.startswith("*"):
+        return {"name": METHODS[row.method]}
+    known = VARIANTS.get(row.paper, {})
+    if row.variant not in known:
+        listed = ", ".join(known) or "none"
+        raise InputError(f"{row.name}: variant {row.variant!r} has no switches. Known: {listed}.")
+    return {"name": METHODS[row.method], **known[row.variant]}
+
+
+def _row(line: Mapping[str, str], number: int) -> PublishedRow:
+    return PublishedRow(
+        name=f"{line['paper']}:{line['table']}:{number}",
+        paper=line["paper"],
+        table=line["table"],
+        dataset=line["dataset"],
+        method=line["method"],
+        variant=line["variant"],
+        backbone=line["backbone"],
+        shot=int(line["shot"]) if line["shot"] else None,
+        metric=line["metric"],
+        folds=tuple(_percent(line[f"fold{fold}"]) for fold in range(4)),
+        mean=_percent(line["mean"]),
+        notes=line["notes"],
+    )
+
+
+def _percent(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _number(table: str) -> str:
+    return table.lower().removeprefix("table ").strip()
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(dict.fromkeys(names))
