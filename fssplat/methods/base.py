@@ -9,8 +9,8 @@ the query image, `encode_support` on an image with its mask, `segment` on the wh
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +27,44 @@ class MethodOptions(BaseModel):
     """A method's switches; the defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Images(Protocol):
+    """Images by number, at their own size."""
+
+    key: str  # changes with whatever can change what is read
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int) -> Tensor:
+        """uint8 [3, H, W], RGB."""
+        ...
+
+
+class BaseImages(Images, Protocol):
+    """The training images of a fold with the labels of its base classes: what `prepare` reads."""
+
+    classes: tuple[int, ...]  # the base classes' ids
+
+    def label(self, index: int) -> Tensor:
+        """int64 [H, W]: class ids of the data set; 0 background, 255 ignored, no novel class."""
+        ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once: float32 [i, 3, H, W] as the network takes them, int64 [i, H, W]."""
+        ...
+
+    def remaining(self) -> Images:
+        """Images of the training split that show no base class; nobody reads their labels."""
+        ...
+
+
+class Artefacts(Protocol):
+    """Results kept by content; the engine's cache is one."""
+
+    def get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The tensors under `key`, computed once and from then on read back, on the CPU."""
+        ...
 
 
 class FewShotSegmenter(nn.Module):
@@ -124,10 +162,11 @@ class FewShotSegmenter(nn.Module):
         size = (query.shape[-2], query.shape[-1])
         return self.segment(encoded_query, encoded_supports, masks, size)
 
-    def prepare(self, source: Any, artefacts: Any) -> None:
-        """Once before training: what the paper computes from the base images (prototypes, masks).
+    def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
+        """What the paper computes from the base images (prototypes, masks). Default: nothing.
 
-        `source` streams base images, `artefacts` keeps results by content. Default: nothing.
+        Called on the built network, before weights are read back, whether it is to be trained,
+        resumed or only scored.
         """
 
     def after_step(self, step: int, steps: int) -> None:
