@@ -116,7 +116,9 @@ class FewShotSegmenter(nn.Module):
         return encoded
 
     @abstractmethod
-    def segment(self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]) -> Tensor:
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
         """[b, ...], [b, n, k, ...], [b, n, k, H, W] -> logits [b, p, *size]."""
 
     @abstractmethod
