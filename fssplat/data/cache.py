@@ -1,0 +1,148 @@
+"""Data sets in a bucket: shards come to a folder of this node once, whole, when first read.
+
+FSSPLAT_CACHE     the folder (default ~/.cache/fssplat)
+FSSPLAT_CACHE_GB  how much of it shards may fill (default 100); the least recently used go first
+
+Locks are flock(2): the kernel drops them with their holder, so a killed process blocks nobody.
+"""
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fssplat.data.index import INDEX_FILE, Dataset, read_info, read_table, rebuild
+from fssplat.data.shards import NO_ROOM, Shard, ShardFolder
+from fssplat.errors import InputError
+
+
+def is_remote(root: str) -> bool:
+    return "://" in root
+
+
+def open_remote(root: str) -> Dataset:
+    """A data set under an fsspec address; only dataset.json and the index are fetched now."""
+    filesystem, path = _connect(root)
+    info = read_info(lambda name: bytes(filesystem.cat_file(f"{path}/{name}")), root)
+    folder = cache_folder() / info.fingerprint
+    remedy = rebuild(root, info.name)
+    size = _remote_size(filesystem, f"{path}/{INDEX_FILE}", remedy)
+    _fetch(filesystem, f"{path}/{INDEX_FILE}", folder / INDEX_FILE, size)
+    table = read_table(folder / INDEX_FILE, info, root)
+    return Dataset(root, info, table, CachedShards(root, folder, info.shards, remedy))
+
+
+def cache_folder() -> Path:
+    chosen = os.environ.get("FSSPLAT_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "fssplat"
+
+
+def cache_limit() -> int:
+    """Bytes that cached shards may fill."""
+    text = os.environ.get("FSSPLAT_CACHE_GB", "100")
+    try:
+        return int(float(text) * 2**30)
+    except ValueError:
+        raise InputError(f"FSSPLAT_CACHE_GB={text}: give a number of GiB, e.g. 50.") from None
+
+
+class CachedShards(ShardFolder):
+    """Shards of a bucket, each downloaded once per node under a lock."""
+
+    def __init__(self, root: str, folder: Path, shards: tuple[Shard, ...], remedy: str) -> None:
+        super().__init__(folder, shards)
+        self.root = root
+        self.remedy = remedy
+
+    def path(self, shard: int) -> Path:
+        local = self.folder / self.shards[shard].file
+        size = self.shards[shard].bytes
+        with _locked(local):
+            if not _has_size(local, size):
+                filesystem, path = _connect(self.root)
+                remote = f"{path}/{local.name}"
+                found = _remote_size(filesystem, remote, self.remedy)
+                if found != size:
+                    raise InputError(
+                        f"{self.root}/{local.name}: the shard has {found:,} bytes, dataset.json "
+                        f"says {size:,}: cut short, or not the shard that was indexed. "
+                        f"{self.remedy}"
+                    )
+                _make_room(size, keep=local)
+                _fetch(filesystem, remote, local, size)
+            os.utime(local)  # used just now
+        return local
+
+    def _map(self, shard: int) -> mmap.mmap:
+        """As for a local folder, but a process lets go of old maps: they hold removed files."""
+        mapped = self._maps.pop(shard, None) or super()._map(shard)
+        self._maps[shard] = mapped  # to the end: the first one is the least recently used
+        while sum(map(len, self._maps.values())) > cache_limit() and len(self._maps) > 1:
+            del self._maps[next(iter(self._maps))]
+        return mapped
+
+
+def _connect(root: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(root)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{root}: {error}") from error
+    return filesystem, path
+
+
+def _remote_size(filesystem: Any, path: str, remedy: str) -> int:
+    try:
+        return int(filesystem.info(path)["size"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: this file is missing in the bucket. {remedy}") from None
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size == size
+
+
+def _fetch(filesystem: Any, remote: str, local: Path, size: int) -> None:
+    """Download under a temporary name, then rename; nothing where the file is there already."""
+    if _has_size(local, size):
+        return
+    local.parent.mkdir(parents=True, exist_ok=True)
+    partial = local.with_name(f".{local.name}.{os.getpid()}.partial")
+    try:
+        filesystem.get_file(remote, str(partial))
+        partial.replace(local)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise InputError(
+                f"{local.parent}: the disk is full. Set FSSPLAT_CACHE to a larger disk or lower "
+                f"FSSPLAT_CACHE_GB."
+            ) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _make_room(size: int, keep: Path) -> None:
+    """Remove the least recently used shards until `size` more bytes fit under the limit."""
+    root = cache_folder()
+    with _locked(root / "eviction"):
+        cached = [path for path in root.glob("*/*.tar") if path != keep]
+        states = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in cached)
+        excess = sum(held for _, held, _ in states) + size - cache_limit()
+        for _, held, path in states:
+            if excess <= 0:
+                return
+            path.unlink(missing_ok=True)
+            excess -= held
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

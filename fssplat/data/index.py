@@ -1,0 +1,288 @@
+"""A built data set: dataset.json, index.parquet and shards in one folder or bucket.
+
+The index has one row per image: its key, its split, where its members lie, its size and the
+pixels of each class. Everything that draws episodes works on rows; pixels are read last.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fssplat.data.batch import IGNORE
+from fssplat.data.labels import decode_image, decode_label
+from fssplat.data.shards import Shard, ShardFolder, digest_of
+from fssplat.errors import InputError
+from fssplat.spec import DATASETS
+
+FORMAT_VERSION = 1
+INFO_FILE, INDEX_FILE, REPORT_FILE = "dataset.json", "index.parquet", "report.json"
+SPLITS = ("train", "val", "test")
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("split", pa.string()),
+        ("shard", pa.int32()),
+        *[
+            (f"{kind}_{what}", pa.int64())
+            for kind in ("jpg", "png", "json")
+            for what in ("at", "size")
+        ],
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("object_class", pa.int32()),  # of a binary label; 0 where the PNG holds class ids
+        ("classes", pa.list_(pa.int32())),
+        ("pixels", pa.list_(pa.int64())),
+        ("checksum", pa.string()),  # of the JPEG's bytes and the label's pixels
+    ]
+)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What dataset.json says. `labels`: the PNG holds class ids, or 0 / 1 for `object_class`."""
+
+    name: str
+    classes: tuple[str, ...]  # class id c is classes[c - 1]
+    source: str
+    year: str
+    fingerprint: str  # same images, labels, splits and classes: same fingerprint
+    counts: Mapping[str, int]  # images per split
+    shards: tuple[Shard, ...]
+    labels: Literal["class-index", "binary"] = "class-index"
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "DatasetInfo":
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+            if version == FORMAT_VERSION:
+                values["classes"] = tuple(values["classes"])
+                values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+                return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}: not a dataset.json of fssplat. {rebuild(where)}") from error
+        raise InputError(
+            f"{where}: format version {version}, this fssplat reads {FORMAT_VERSION}. "
+            f"{rebuild(where)}"
+        )
+
+
+def rebuild(root: str, name: str = "") -> str:
+    """The sentence that says how to make the data set again."""
+    folder = str(root).removesuffix(INFO_FILE).rstrip("/")
+    last = folder.rsplit("/", 1)[-1]
+    known = name or (last if last in DATASETS else "NAME")
+    return f"Run `fssplat data build {known} --out {folder or '.'} --overwrite`."
+
+
+def default_root(name: str) -> str:
+    """Where a data set lies unless the experiment says otherwise."""
+    return f"{os.environ.get('FSSPLAT_DATA', 'data')}/{name}"
+
+
+def fingerprint_of(name: str, classes: tuple[str, ...], table: pa.Table) -> str:
+    """16 hex characters from what a trial can see: class names, keys, splits, pixels."""
+    rows = zip(
+        *(table[column].to_pylist() for column in ("key", "split", "object_class", "checksum")),
+        strict=True,
+    )
+    head = json.dumps([FORMAT_VERSION, name, *classes]).encode()
+    lines = (f"{key}\t{split}\t{c}\t{check}\n".encode() for key, split, c, check in rows)
+    return digest_of([head, *lines])[:16]
+
+
+@dataclass
+class Classes:
+    """Which row shows how much of which class, both ways round."""
+
+    starts: npt.NDArray[np.int64]  # [rows + 1] into the two below
+    ids: npt.NDArray[np.int32]  # ascending within a row
+    areas: npt.NDArray[np.int64]  # pixels
+    rows: npt.NDArray[np.int64] = field(init=False)  # row of each entry
+    by_class: npt.NDArray[np.int64] = field(init=False)  # entries sorted by class, then row
+
+    def __post_init__(self) -> None:
+        self.rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        self.by_class = np.argsort(self.ids, kind="stable")
+
+    def entries(self, class_id: int) -> npt.NDArray[np.int64]:
+        ids = self.ids[self.by_class]
+        first, last = np.searchsorted(ids, [class_id, class_id + 1])
+        return self.by_class[first:last]
+
+
+class Dataset:
+    """Rows of a built data set. Rows are sorted by split, then key; class ids start at 1.
+
+    Cheap to fork (maps are shared) and to pickle (the other side opens the root again).
+    """
+
+    def __init__(self, root: str, info: DatasetInfo, table: pa.Table, shards: ShardFolder) -> None:
+        self.root = root
+        self.info = info
+        self.shards = shards
+        self.keys: list[str] = table["key"].to_pylist()
+        self.splits: npt.NDArray[np.str_] = np.array(table["split"].to_pylist(), dtype="U5")
+        self.sizes = np.stack([_column(table, "height"), _column(table, "width")], axis=1)
+        self._shard = _column(table, "shard")
+        self._object_class = _column(table, "object_class")
+        self._places = {
+            kind: np.stack([_column(table, f"{kind}_at"), _column(table, f"{kind}_size")], axis=1)
+            for kind in ("jpg", "png", "json")
+        }
+        self.checksums: list[str] = table["checksum"].to_pylist()
+        classes, pixels = (table[name].combine_chunks() for name in ("classes", "pixels"))
+        self._classes = Classes(
+            np.asarray(classes.offsets, dtype=np.int64),
+            np.asarray(classes.values, dtype=np.int32),
+            np.asarray(pixels.values, dtype=np.int64),
+        )
+        self._rows = {key: row for row, key in enumerate(self.keys)}
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Dataset":
+        """Open a folder, or an address such as s3://bucket/folder.
+
+        Raises InputError where something is missing or index and shards do not fit together.
+        """
+        from fssplat.data.cache import is_remote, open_remote
+
+        root = str(root).rstrip("/")
+        if is_remote(root):
+            return open_remote(root)
+        folder = Path(root)
+        info = read_info(lambda name: (folder / name).read_bytes(), root)
+        shards = ShardFolder(folder, info.shards)
+        shards.check(rebuild(root, info.name))
+        return cls(root, info, read_table(folder / INDEX_FILE, info, root), shards)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset.open, (self.root,)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    # ------------------------------------------------------------- what the index knows
+
+    def row_of(self, key: str) -> int:
+        """Raises KeyError for a key that the data set does not hold."""
+        return self._rows[key]
+
+    def classes_of(self, row: int) -> npt.NDArray[np.int32]:
+        """Class ids in the image, ascending."""
+        return self._classes.ids[self._classes.starts[row] : self._classes.starts[row + 1]]
+
+    def area(self, row: int, class_id: int) -> int:
+        """Pixels of the class at original size; 0 where it is absent."""
+        first, last = self._classes.starts[row], self._classes.starts[row + 1]
+        ids, areas = self._classes.ids[first:last], self._classes.areas[first:last]
+        return int(areas[ids == class_id].sum())
+
+    def rows_of(self, class_id: int, split: str, min_area: int = 0) -> npt.NDArray[np.int64]:
+        """Rows of the split that show at least `min_area` pixels of the class, ascending."""
+        entries = self._classes.entries(class_id)
+        rows = self._classes.rows[entries]
+        chosen = (self.splits[rows] == split) & (self._classes.areas[entries] >= min_area)
+        return np.asarray(rows[chosen])
+
+    # ------------------------------------------------------------- what the shards hold
+
+    def jpeg(self, row: int) -> bytes:
+        """The original file's bytes."""
+        return self._member(row, "jpg")
+
+    def image(self, row: int) -> npt.NDArray[np.uint8]:
+        """RGB [H, W, 3]."""
+        return decode_image(self._member(row, "jpg"))
+
+    def label(self, row: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+        """Class ids [H, W], 255 ignored; uint16 where labels are binary.
+
+        Class 255 of a data set with more than 254 classes looks like ignored pixels here: ask
+        for `mask` or `target`, which keep them apart.
+        """
+        stored = decode_label(self._member(row, "png"))
+        if self.info.labels == "class-index":
+            return stored
+        named = stored.astype(np.uint16)
+        named[stored == 1] = self._object_class[row]
+        return named
+
+    def mask(self, row: int, class_id: int) -> npt.NDArray[np.uint8]:
+        """[H, W]: 1 the class, 0 everything else, 255 ignored."""
+        return self.target(row, (class_id,))
+
+    def target(self, row: int, classes: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored."""
+        stored = decode_label(self._member(row, "png"))
+        values = np.zeros(256, dtype=np.uint8)
+        values[IGNORE] = IGNORE
+        for way, class_id in enumerate(classes, start=1):
+            if self.info.labels == "class-index":
+                values[class_id] = way
+            elif class_id == self._object_class[row]:
+                values[1] = way
+        return values[stored]
+
+    def details(self, row: int) -> dict[str, Any]:
+        """The row's key.json: where the image came from, its size and its classes."""
+        values: dict[str, Any] = json.loads(self._member(row, "json"))
+        return values
+
+    def _member(self, row: int, kind: str) -> bytes:
+        at, size = self._places[kind][row]
+        name = f"{self.keys[row]}.{kind}"
+        return self.shards.member(int(self._shard[row]), name, int(at), int(size))
+
+    def shard_paths(self, split: str) -> Iterator[Path]:
+        """The split's shards as local files, in order, for a sequential pass with webdataset."""
+        for number in np.unique(self._shard[self.splits == split]):
+            yield self.shards.path(int(number))
+
+
+def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = table[name].to_numpy()
+    return values
+
+
+def read_info(read: Callable[[str], bytes], root: str) -> DatasetInfo:
+    """dataset.json through `read`, which raises FileNotFoundError where the file is missing."""
+    try:
+        text = read(INFO_FILE).decode()
+    except (FileNotFoundError, NotADirectoryError):
+        hint = rebuild(root).replace(" --overwrite", "")
+        raise InputError(f"{root}: no data set there ({INFO_FILE} is missing). {hint}") from None
+    except UnicodeDecodeError:
+        text = ""
+    return DatasetInfo.from_json(text, f"{root}/{INFO_FILE}")
+
+
+def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
+    """The index, checked against dataset.json."""
+    remedy = rebuild(root, info.name)
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{root}: {INDEX_FILE} is missing. {remedy}") from None
+    except pa.ArrowException as error:
+        raise InputError(f"{root}/{INDEX_FILE}: cut short or not Parquet. {remedy}") from error
+    if not table.schema.equals(SCHEMA):
+        raise InputError(f"{root}/{INDEX_FILE}: not an index of this fssplat. {remedy}")
+    if fingerprint_of(info.name, info.classes, table) != info.fingerprint:
+        raise InputError(
+            f"{root}: {INDEX_FILE} and {INFO_FILE} come from different builds. {remedy}"
+        )
+    return table

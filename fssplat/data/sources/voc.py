@@ -1,0 +1,125 @@
+"""PASCAL VOC 2012 and its extension SBD (Hariharan et al., ICCV 2011).
+
+Training  VOC train, and the images of SBD's train and val lists that are not in VOC val. An image
+          in both keeps VOC's label, which has 255 borders; SBD's labels have none.
+Test      VOC val.
+"""
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fssplat.data.labels import Label
+from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions, safe_key
+from fssplat.errors import InputError
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle",
+    "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person",
+    "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+VOC_PLACES = ("VOC2012", "VOCdevkit/VOC2012", ".")
+SBD_PLACES = ("SBD/dataset", "benchmark_RELEASE/dataset", "sbd/dataset", "SBD", "sbd", "dataset")
+
+
+@dataclass(frozen=True)
+class PngLabel:
+    """A palette or grey PNG whose values are class indices."""
+
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def read(self) -> Label:
+        try:
+            with Image.open(self.path) as picture:
+                if picture.mode not in ("P", "L"):
+                    raise BadSampleError(
+                        f"{self.path}: the label is a {picture.mode} picture; a class-index PNG "
+                        f"(palette or grey) is needed"
+                    )
+                return np.array(picture, dtype=np.uint8)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class MatLabel:
+    """SBD's MATLAB file: GTcls.Segmentation holds class indices."""
+
+    path: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def read(self) -> Label:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+
+        try:
+            content = loadmat(self.path, variable_names=["GTcls"])
+            segmentation = content["GTcls"]["Segmentation"][0, 0]
+        except (OSError, ValueError, KeyError, TypeError, IndexError, MatReadError) as error:
+            raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
+        except (zlib.error, EOFError) as error:
+            raise BadSampleError(f"{self.path}: the label is cut short ({error})") from error
+        return np.asarray(segmentation, dtype=np.uint8)
+
+
+def read(folder: Path, options: SourceOptions) -> Source:
+    """PASCAL-5i from a folder that holds VOC2012 and SBD."""
+    voc = find(folder, VOC_PLACES, "ImageSets/Segmentation", "VOC2012")
+    sbd = find(folder, SBD_PLACES, "cls", "SBD")
+    val, train = voc_list(voc, "val"), voc_list(voc, "train")
+    records = [voc_record(voc, name, "val") for name in val]
+    records += [voc_record(voc, name, "train") for name in train if name not in set(val)]
+    extra = set(sbd_list(sbd)) - set(val) - set(train)
+    records += [sbd_record(sbd, voc, name) for name in sorted(extra)]
+    return Source("pascal-5i", CLASSES, tuple(records), "VOC2012 train and val, SBD", "2012")
+
+
+def find(folder: Path, places: tuple[str, ...], inside: str, what: str) -> Path:
+    """The first of the usual places that has `inside`."""
+    for place in places:
+        if (folder / place / inside).is_dir():
+            return folder / place
+    raise InputError(
+        f"{folder}: no {what} there; looked for {inside} under {', '.join(places)}. Give --source "
+        f"the folder that holds it, or run `fssplat data download pascal`."
+    )
+
+
+def voc_list(voc: Path, split: str) -> list[str]:
+    """Image names of a segmentation list, in its order."""
+    return _lines(voc / "ImageSets" / "Segmentation" / f"{split}.txt")
+
+
+def sbd_list(sbd: Path) -> list[str]:
+    return _lines(sbd / "train.txt") + _lines(sbd / "val.txt")
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"{path}: this list is missing. Unpack the official archive again.")
+    return list(dict.fromkeys(path.read_text().split()))
+
+
+def voc_record(voc: Path, name: str, split: str) -> Record:
+    image = voc / "JPEGImages" / f"{name}.jpg"
+    label = PngLabel(voc / "SegmentationClass" / f"{name}.png")
+    return Record(safe_key(name), split, image, label, "voc")
+
+
+def sbd_record(sbd: Path, voc: Path, name: str) -> Record:
+    image = sbd / "img" / f"{name}.jpg"
+    if not image.is_file():  # SBD's images are VOC's; some copies leave them out
+        image = voc / "JPEGImages" / f"{name}.jpg"
+    return Record(safe_key(name), "train", image, MatLabel(sbd / "cls" / f"{name}.mat"), "sbd")
