@@ -7,6 +7,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 @dataclass(frozen=True)
 class BackboneLayout:
@@ -17,6 +19,7 @@ class BackboneLayout:
     dilate_first: bool = True  # the first block of a dilated stage is dilated as well
     last_relu: bool = True  # False: the very last ReLU is left out
     blocks: bool = False  # also give the output of every block before its last ReLU
+    ceil_pools: bool = True  # VGG's pools round a size up (PFENet); False: down (HSNet)
     frozen: bool = True  # no gradient; eval mode, unless batch_statistics
     batch_statistics: bool = False  # BatchNorm normalises by the batch and its buffers drift
 
@@ -34,6 +37,7 @@ class Backbone(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    block_channels: tuple[tuple[int, ...], ...]  # per stage, one entry per block output
 
     def __init__(self, layout: BackboneLayout) -> None:
         super().__init__()
@@ -57,11 +61,25 @@ class Backbone(nn.Module):
             return self.features(images, upto or self.layout.stages)
 
     def freeze(self) -> None:
-        """Take the parameters out of training; called once the network is built."""
+        """Take out of training what the layout keeps fixed; called once the weights are in.
+
+        A trained backbone keeps its BatchNorm fixed, affine terms included, unless it normalises
+        by the batch (as MiningFSS trains).
+        """
         if self.layout.frozen:
             self.requires_grad_(False)
-            self.eval()
+        elif not self.layout.batch_statistics:
+            for norm in self._norms():
+                norm.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """A frozen backbone stays in eval mode, whatever the head does."""
-        return super().train(mode and (not self.layout.frozen or self.layout.batch_statistics))
+        """Fixed statistics stay in eval mode, whatever the head does."""
+        super().train(mode and (not self.layout.frozen or self.layout.batch_statistics))
+        if not self.layout.batch_statistics:
+            for norm in self._norms():
+                norm.eval()
+        return self
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, BATCH_NORMS)]

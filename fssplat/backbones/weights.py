@@ -1,0 +1,135 @@
+"""Where backbone weights come from: a local file, a public address, or the seed.
+
+`auto` looks for <name>.safetensors, .pth or .pt in $FSSPLAT_WEIGHTS and in ./weights, then asks
+the public address. Files are read without running code: safetensors, or a pickle of tensors alone.
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fssplat.errors import InputError
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which trainers nest the tensors
+DROPPED = ("fc.", "classifier.", "head.")  # ImageNet classifiers, which no method calls
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors or .pth file; `module.` prefixes and wrappers removed.
+
+    Raises InputError where the file is missing, damaged, or holds a pickle that would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weight file. Give a .safetensors or .pth file.")
+    try:
+        content: Any = _load(path)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds more than tensors, and loading it could run code. "
+            f"Save its state_dict alone: torch.save(model.state_dict(), ...)."
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise InputError(
+            f"{path}: not a readable weight file. Copy or download it again."
+        ) from error
+    return bare_state(content, str(path))
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def bare_state(content: Any, where: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, without the mapping around them and DataParallel's prefix."""
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+    if not tensors or not content:
+        raise InputError(f"{where}: holds no named tensors. A state_dict is needed.")
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def local_file(name: str) -> Path | None:
+    """The user's own file for a backbone, if there is one."""
+    for folder in search_folders():
+        for suffix in SUFFIXES:
+            path = folder / f"{file_stem(name)}{suffix}"
+            if path.is_file():
+                return path
+    return None
+
+
+def search_folders() -> list[Path]:
+    chosen = os.environ.get("FSSPLAT_WEIGHTS", "")
+    return ([Path(chosen)] if chosen else []) + [Path("weights")]
+
+
+def file_stem(name: str) -> str:
+    """`timm:resnet18` -> `timm_resnet18`, a name that every file system takes."""
+    return name.replace(":", "_").replace("/", "_")
+
+
+def missing(name: str, reason: str) -> InputError:
+    """The error for weights that are neither here nor to be had."""
+    folder = os.environ.get("FSSPLAT_WEIGHTS") or "weights"
+    return InputError(
+        f"backbone {name}: {reason}. Put its ImageNet state_dict at "
+        f"{Path(folder) / file_stem(name)}.pth (folder: $FSSPLAT_WEIGHTS or ./weights), "
+        f"or set backbones.{name}.weights to a path or to random."
+    )
+
+
+def download(name: str, url: str) -> dict[str, Tensor]:
+    """A public state_dict, kept in torch's hub folder, checked against the hash in its name."""
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise missing(name, f"no local file, and {url} cannot be reached") from error
+    return bare_state(state, url)
+
+
+def fill(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Load by name; classifier entries and stages that were not built are left out.
+
+    Raises InputError naming what is missing or has another shape.
+    """
+    wanted = network.state_dict()
+    given = {}
+    for name, old in wanted.items():
+        if name in state:
+            given[name] = state[name].detach().to(old.dtype)
+        elif name.endswith("num_batches_tracked"):  # absent from files older than PyTorch 0.4.1
+            given[name] = torch.zeros((), dtype=torch.int64)
+    absent = sorted(wanted.keys() - given.keys())
+    if absent:
+        raise InputError(
+            f"{where}: not weights of this backbone; {len(absent)} of {len(wanted)} entries are "
+            f"missing, e.g. {', '.join(absent[:3])}. Give the file of the same architecture."
+        )
+    for name, value in given.items():
+        if value.shape != wanted[name].shape:
+            raise InputError(
+                f"{where}: {name} is {list(value.shape)}, the backbone has "
+                f"{list(wanted[name].shape)}. Give the file of the same architecture."
+            )
+    network.load_state_dict(given, assign=True)
