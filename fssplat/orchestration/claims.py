@@ -1,0 +1,159 @@
+"""Who works on what: a claim that outlives no holder.
+
+On a local disk a claim is a lock of the operating system, free the moment its holder dies. On
+shared and object stores a beating counter stands beside it: a claim whose counter stands still for
+`EXPIRY_S` of the observer's own monotonic clock is dead, so no two clocks are ever compared.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+from uuid import uuid4
+
+from fssplat.orchestration.files import Files, LocalFiles, RemoteFiles
+
+BEAT_S = 10.0  # seconds between two beats of a holder
+EXPIRY_S = 60.0  # a counter that stands still this long belongs to nobody
+
+
+class Claim:
+    """The right to work on one name in a store, until it is released or its holder dies."""
+
+    def __init__(self, files: Files, name: str, owner: str, lock: IO[bytes] | None) -> None:
+        self._files, self._name, self._owner, self._lock = files, name, owner, lock
+        self._token = uuid4().hex
+        self._beats = 0
+        self._done = threading.Event()
+        self._beat()
+        self._thread = threading.Thread(target=self._keep_beating, daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Give the name up; safe to call twice."""
+        if self._done.is_set():
+            return
+        self._done.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            self._files.delete(self._name)
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _beat(self) -> None:
+        beat = {"owner": self._owner, "host": host(), "token": self._token, "beat": self._beats}
+        self._files.write(self._name, json.dumps(beat).encode())
+        self._beats += 1
+
+    def _keep_beating(self) -> None:
+        while not self._done.wait(BEAT_S):
+            with contextlib.suppress(Exception):  # a missed beat is not worth the job's life
+                self._beat()
+
+
+def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> Claim | None:
+    """The claim on `name`, or None while another living holder has it.
+
+    `owner` may take over its own earlier claim, as a retry after a lost worker does. A claim left
+    by another host is watched for up to `wait_s` (default EXPIRY_S) to see whether it beats.
+    """
+    patience = EXPIRY_S if wait_s is None else wait_s
+    if isinstance(files, LocalFiles):
+        lock = _lock(files.root / f"{name}.lock")
+        if lock is None:
+            return None
+        left = _read(files, name)
+        foreign = left is not None and left["host"] != host() and left["owner"] != owner
+        if left is not None and foreign and _beats(files, name, left, patience):
+            lock.close()
+            return None
+        return Claim(files, name, owner, lock)
+    assert isinstance(files, RemoteFiles)
+    return _claim_object(files, name, owner, patience)
+
+
+def held(files: Files, name: str) -> bool:
+    """Whether a claim is held, without waiting: a lock for sure, a counter on its word."""
+    if isinstance(files, LocalFiles):
+        left = _read(files, name)
+        if left is None:
+            return False
+        if left["host"] != host():
+            return True
+        lock = _lock(files.root / f"{name}.lock")
+        if lock is None:
+            return True
+        lock.close()
+        return False
+    return _read(files, name) is not None
+
+
+def _claim_object(files: RemoteFiles, name: str, owner: str, patience: float) -> Claim | None:
+    """A claim where only whole objects exist: the first to create it has it."""
+    note = json.dumps({"owner": owner, "host": host(), "token": uuid4().hex, "beat": -1}).encode()
+    if not files.create(name, note):
+        left = _read(files, name)
+        if left is None or (left["owner"] != owner and _beats(files, name, left, patience)):
+            return None
+        files.delete(name)
+        if not files.create(name, note):
+            return None
+    return Claim(files, name, owner, lock=None)
+
+
+def _beats(files: Files, name: str, seen: dict[str, str], patience: float) -> bool:
+    """Whether the counter moves within `patience` seconds of our own clock."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        now = _read(files, name)
+        if now != seen:
+            return now is not None
+        time.sleep(min(1.0, patience / 10))
+    return False
+
+
+def _read(files: Files, name: str) -> dict[str, str] | None:
+    data = files.read(name)
+    try:
+        note = json.loads(data) if data else None
+    except ValueError:
+        return None
+    return note if isinstance(note, dict) and {"owner", "host", "beat"} <= set(note) else None
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """An exclusive lock on a file, kept as long as it stays open; None where another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("ab")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    return stream
+
+
+@cache
+def host() -> str:
+    """This machine since it was started: its name and its kernel's boot id."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    started = boot.read_text().strip()[:8] if boot.is_file() else ""
+    return f"{socket.gethostname()}-{started or os.getuid()}"
