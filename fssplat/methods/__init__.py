@@ -5,11 +5,14 @@ import difflib
 from fssplat.backbones import build_backbone
 from fssplat.errors import InputError
 from fssplat.methods.base import FewShotSegmenter
+from fssplat.methods.panet import PANet
 from fssplat.spec import BackboneSpec, MethodSpec, validate
 
 __all__ = ["METHODS", "FewShotSegmenter", "build_method"]
 
-METHODS: dict[str, type[FewShotSegmenter]] = {}
+METHODS: dict[str, type[FewShotSegmenter]] = {
+    "panet": PANet,
+}
 
 
 def build_method(spec: MethodSpec, backbone: BackboneSpec) -> FewShotSegmenter:
@@ -24,4 +27,6 @@ def build_method(spec: MethodSpec, backbone: BackboneSpec) -> FewShotSegmenter:
     method = METHODS[spec.name]
     options = validate(method.Options, spec.options, f"{spec.name}.options")
     layout = method.backbone_layout(backbone.name, options)
-    return method(build_backbone(backbone, layout), options)
+    network = method(build_backbone(backbone, layout), options)
+    network.momentum.update(spec.momentum)
+    return network

@@ -1,0 +1,48 @@
+"""Class prototypes and their match with every position, as PANet and MiningFSS compute them.
+
+Shapes   c channels, h x w feature cells, H x W pixels of a mask, p prototypes; "..." any lead.
+
+Both papers enlarge the features to the mask before averaging. The enlarged map is never built:
+averaging it under a mask weighs each feature cell by how much of the mask interpolation gives it,
+which is the same sum in another order and needs H x W numbers in place of c x H x W.
+"""
+
+import torch
+from torch import Tensor, einsum
+from torch.nn import functional as F
+
+
+def mean_under_mask(features: Tensor, mask: Tensor) -> Tensor:
+    """Mean of [..., c, h, w], enlarged to [..., H, W], where the mask is true: [..., c], float32.
+
+    Zero where the mask is empty.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        inside = mask.to(torch.float32)
+        rows = corner_weights(mask.shape[-2], features.shape[-2], mask.device)
+        columns = corner_weights(mask.shape[-1], features.shape[-1], mask.device)
+        weights = rows.T @ inside @ columns
+        total = einsum("...chw,...hw->...c", features.float(), weights)
+        return total / inside.sum(dim=(-2, -1)).clamp(min=1).unsqueeze(-1)
+
+
+def corner_weights(fine: int, coarse: int, device: torch.device) -> Tensor:
+    """Share of each of `coarse` cells in each of `fine` pixels, bilinear with aligned corners.
+
+    [fine, coarse], rows sum to 1.
+    """
+    step = (coarse - 1) / (fine - 1) if fine > 1 else 0.0
+    places = torch.arange(fine, device=device, dtype=torch.float64) * step
+    cells = torch.arange(coarse, device=device, dtype=torch.float64)
+    return (1 - (places.unsqueeze(1) - cells).abs()).clamp(min=0).float()
+
+
+def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every position with every prototype: [b, c, h, w], [b, p, c] -> [b, p, h, w].
+
+    In float32 whatever the precision around it: softmax multiplies differences by the scale. A
+    zero prototype scores 0 everywhere.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        places = F.normalize(features.float(), dim=1)
+        return einsum("bchw,bpc->bphw", places, F.normalize(prototypes.float(), dim=2))

@@ -1,0 +1,109 @@
+"""PANet: label each query pixel with its nearest class prototype.
+
+Source   Wang et al., ICCV 2019, arXiv 1908.06391; "Eq. 3" below is equation 3 there.
+Shapes   b episodes, n ways, k shots, c channels, h x w feature cells, H x W pixels,
+         p = n + 1 prototypes, background first.
+Masks    1 object, 0 background, 255 ignored.
+Trained  The whole backbone, end to end: nothing is added to it. BatchNorm, where a backbone has
+         it, stays as ImageNet left it, since a step sees one episode.
+Differs  For n > 1 another way's object counts as background in Eq. 2: a support's mask knows its
+         own class only. Alignment (Eq. 7) likewise tells a support's class from background.
+         VGG-16 keeps stride 16 in its last stage; the paper dilates it at stride 8.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from fssplat.backbones import BackboneLayout
+from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
+from fssplat.methods.layers.matching import segmentation_loss
+from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
+
+
+class PANet(FewShotSegmenter):
+    """Prototypes by masked average pooling, cosine scores, prototype alignment."""
+
+    class Options(MethodOptions):
+        """PANet's one switch; alignment is switched off by `loss_weights.alignment: 0`."""
+
+        scale: PositiveFloat = 20.0  # alpha in Eq. 3
+
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "alignment": 1.0}
+    MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
+
+    options: Options
+
+    @classmethod
+    def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
+        """Stride 8, and no last ReLU, so that a cosine can be negative."""
+        return BackboneLayout(output_stride=8, last_relu=False, frozen=False)
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """Section 4.1: 30,000 single episodes, the rate divided by 10 every 10,000."""
+        return {
+            "steps": 30_000,
+            "batch": 1,
+            "size": 417,
+            "optimizer": "sgd",
+            "lr": 1e-3,
+            "weight_decay": 5e-4,
+            "schedule": "step",
+            "milestones": (1 / 3, 2 / 3),
+            "gamma": 0.1,
+            "augment": {"resize": "squash", "flip": True},
+        }
+
+    def encode(self, images: Tensor) -> Encoded:
+        """[i, 3, H, W] -> the last stage's features [i, c, h, w]."""
+        return {"features": self.backbone(images).stages[-1]}
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """Eqs. 1 and 2 within one shot: [i, c] under the mask, and [i, c] beside it."""
+        features = encoded["features"]
+        foreground = mean_under_mask(features, masks == 1)
+        background = mean_under_mask(features, masks == 0)
+        return {"features": features, "foreground": foreground, "background": background}
+
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """[b, c, h, w] and prototypes [b, n, k, c] -> logits [b, p, *size], Eq. 3.
+
+        The distance there is 1 - cosine; softmax cancels the 1, so logits are similarities. Shots
+        are averaged after pixels, so a small object counts as much as a large one.
+        """
+        background = supports["background"].mean(dim=(1, 2)).unsqueeze(1)
+        prototypes = torch.cat([background, supports["foreground"].mean(dim=2)], dim=1)
+        return resize(self.options.scale * cosine_scores(query["features"], prototypes), size)
+
+    def losses(
+        self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Eq. 5, and Eq. 7 with query and supports swapped."""
+        logits = self.segment(query, supports, masks, (target.shape[-2], target.shape[-1]))
+        swapped = self.swapped(query, supports, logits.argmax(dim=1), masks)
+        return {
+            "segmentation": segmentation_loss(logits, target),
+            "alignment": segmentation_loss(swapped, masks.flatten(0, 2)),
+        }
+
+    def swapped(
+        self, query: Encoded, supports: Encoded, predicted: Tensor, masks: Tensor
+    ) -> Tensor:
+        """Section 3.4: prototypes from the query's predicted labels [b, H, W] segment each support.
+
+        Returns logits [b * n * k, 2, H, W]: background, and the support's own class.
+        """
+        n, k = masks.shape[1:3]
+        found = torch.stack([predicted == way for way in range(n + 1)], dim=1)
+        features = query["features"].unsqueeze(1)
+        prototypes = mean_under_mask(features, found)  # [b, p, c]
+        pairs = torch.stack([prototypes[:, :1].expand(-1, n, -1), prototypes[:, 1:]], dim=2)
+        per_support = pairs.unsqueeze(2).expand(-1, -1, k, -1, -1).flatten(0, 2)  # [b*n*k, 2, c]
+        scores = cosine_scores(supports["features"].flatten(0, 2), per_support)
+        return resize(self.options.scale * scores, (masks.shape[-2], masks.shape[-1]))
