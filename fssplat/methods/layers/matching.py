@@ -32,7 +32,7 @@ def best_match(query: Tensor, support: Tensor) -> Tensor:
     q, s = query.flatten(2), support.flatten(2)
     norms = einsum("iq,is->iqs", q.norm(dim=1), s.norm(dim=1))
     cosine = einsum("icq,ics->iqs", q, s) / (norms + EPS)
-    return scaled(cosine.amax(dim=2)).unflatten(1, query.shape[-2:])
+    return scaled(cosine.amax(dim=2)).view(len(query), *query.shape[-2:])
 
 
 def scaled(values: Tensor) -> Tensor:

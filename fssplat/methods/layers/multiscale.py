@@ -14,7 +14,7 @@ from fssplat.methods.base import resize
 
 
 class MultiScaleDecoder(nn.Module):
-    """Per level: merge the inputs, blend in the coarser result, refine; then all levels together."""
+    """Per level: merge the inputs, blend in the level before, refine; then all levels at once."""
 
     def __init__(
         self, channels_in: int, levels: int, classes: int = 2, channels: int = 256
@@ -31,7 +31,7 @@ class MultiScaleDecoder(nn.Module):
     def forward(
         self, inputs: Sequence[Tensor], grid: tuple[int, int]
     ) -> tuple[Tensor, list[Tensor]]:
-        """[b, channels_in, ...] per level, first level first -> logits on the grid, level logits."""
+        """[b, channels_in, ...] per level -> logits on the grid, and logits of each level."""
         enlarged: list[Tensor] = []
         logits: list[Tensor] = []
         for level, given in enumerate(inputs):

@@ -1,0 +1,86 @@
+"""Where is any object at all? JC2A's class-agnostic map from base-class prototypes (CKMM).
+
+Source   Huang et al., ACCV 2022; "Eq. 11" below is equation 11 there. Its Table 5 adds the map to
+         PFENet and MM-Net as well.
+Shapes   i images, c channels, h x w feature cells.
+Differs  Eq. 13 is a bare dot product, which the text calls a probability: it is scaled to 0..1 per
+         image, as PFENet's prior. Classes are averaged before the product, which gives the same.
+"""
+
+import zlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, einsum, nn
+
+from fssplat.methods.base import Artefacts, BaseImages
+from fssplat.methods.layers.matching import grid_mask, scaled
+
+
+class ObjectMap(nn.Module):
+    """Eqs. 11 to 13. The prototypes are computed once, before training, and saved with the weights.
+
+    Until `prepare` has run or weights were loaded the prototype is NaN, and so is every map.
+    """
+
+    prototype: Tensor  # [c], mean over the classes of FP_base in Eq. 12
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("prototype", torch.full((channels,), torch.nan))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[i, c, h, w] -> [i, h, w], Eq. 13, between 0 and 1 in each image."""
+        found = einsum("c,ichw->ihw", self.prototype, features)
+        return scaled(found.flatten(1)).view_as(found)
+
+    def prepare(
+        self,
+        backbone: nn.Module,
+        features: Callable[[Tensor], Tensor],
+        source: BaseImages,
+        artefacts: Artefacts,
+    ) -> None:
+        """Take FP_base from the cache, or compute it with `features(images)` -> [i, c, h, w]."""
+        device = self.prototype.device
+
+        def compute() -> dict[str, Tensor]:
+            return {"prototypes": class_prototypes(features, source, device)}
+
+        key = f"base-prototypes-{source.key}-{weights_digest(backbone)}"
+        self.prototype.copy_(artefacts.get(key, compute)["prototypes"].mean(dim=0))
+
+
+@torch.no_grad()
+def class_prototypes(
+    features: Callable[[Tensor], Tensor], source: BaseImages, device: torch.device
+) -> Tensor:
+    """Eqs. 11 and 12: mean feature per object, then per class: [classes, c].
+
+    An image counts for a class if the class covers any of its feature cells; a class that no image
+    shows is left out.
+    """
+    classes = torch.tensor(source.classes, device=device)[:, None, None]
+    totals = torch.zeros((), dtype=torch.float64, device=device)
+    counts = torch.zeros(len(classes), dtype=torch.float64, device=device)
+    for images, labels in source:
+        maps = features(images.to(device)).double()
+        of_class = (labels.to(device)[:, None] == classes).long()  # [i, classes, H, W]
+        masks = grid_mask(of_class.flatten(0, 1), (maps.shape[-2], maps.shape[-1]))
+        masks = masks.view(*of_class.shape[:2], *maps.shape[-2:]).double()
+        areas = masks.sum(dim=(2, 3))
+        means = einsum("inhw,ichw->inc", masks, maps) / areas.clamp(min=1e-12).unsqueeze(2)
+        totals = totals + means.sum(dim=0)  # 0 where the class is absent
+        counts += (areas > 0).sum(dim=0)
+    seen = counts > 0
+    assert seen.any(), "no base image shows a base class"
+    return (totals[seen] / counts[seen].unsqueeze(1)).float()
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hex name of a module's parameters and buffers, by their bytes."""
+    seen = 0
+    for name, value in sorted(module.state_dict().items()):
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        seen = zlib.crc32(flat.view(torch.uint8).numpy(), zlib.crc32(name.encode(), seen))
+    return f"{seen:08x}"
