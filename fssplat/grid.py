@@ -3,10 +3,11 @@
 Nothing here imports torch. What a method contributes (its options, its paper's schedule) comes in
 as a `MethodCard`, which every class in `fssplat.methods.METHODS` satisfies.
 """
+# ruff: noqa: N802 - a method card's properties are named like the class variables they stand for
 
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel
 
@@ -33,21 +34,45 @@ ENGINE_RESULT_VERSION = 1  # raised when the engine's numbers change
 class MethodCard(Protocol):
     """What the grid must know of a method; satisfied by the method's class itself."""
 
-    Options: ClassVar[type[BaseModel]]
-    LOSS_WEIGHTS: ClassVar[Mapping[str, float]]  # paper's defaults, by loss name
-    MOMENTUM: ClassVar[Mapping[str, float]]  # paper's defaults, by term; `sgd` is the optimiser's
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]  # name -> {options, loss_weights, ...}
-    RESULT_VERSION: ClassVar[int]  # raised when the method's numbers change
-    TRAINED: ClassVar[bool]  # False: nothing to learn (prior)
-    SHOTS_SHARE_TRAINING: ClassVar[bool]  # a K-shot trial uses the 1-shot weights
+    # Properties and plain methods, because that is how a class object satisfies a protocol.
+    @property
+    def Options(self) -> type[BaseModel]: ...
 
-    @classmethod
-    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+    @property
+    def LOSS_WEIGHTS(self) -> Mapping[str, float]:
+        """The paper's defaults, by loss name."""
+        ...
+
+    @property
+    def MOMENTUM(self) -> Mapping[str, float]:
+        """The paper's defaults, by term; `sgd` is the optimiser's."""
+        ...
+
+    @property
+    def PRESETS(self) -> Mapping[str, Mapping[str, Any]]:
+        """name -> {options, loss_weights, ...}"""
+        ...
+
+    @property
+    def RESULT_VERSION(self) -> int:
+        """Raised when the method's numbers change."""
+        ...
+
+    @property
+    def TRAINED(self) -> bool:
+        """False: nothing to learn (prior)."""
+        ...
+
+    @property
+    def SHOTS_SHARE_TRAINING(self) -> bool:
+        """A K-shot trial uses the 1-shot weights."""
+        ...
+
+    def recipe(self, dataset: str, backbone: str) -> Mapping[str, Any]:
         """TrainingSpec fields as the paper (or its code) trains on this data set."""
         ...
 
-    @classmethod
-    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+    def options_for(self, dataset: str) -> Mapping[str, Any]:
         """Switches that the paper sets otherwise on this data set."""
         ...
 
