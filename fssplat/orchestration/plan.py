@@ -1,0 +1,370 @@
+"""Before anything runs: which jobs are left, what they cost, in which order and for how long."""
+
+import heapq
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fssplat.data.index import DatasetInfo, default_root, read_info
+from fssplat.errors import InputError
+from fssplat.grid import Job, Trial, expand, jobs
+from fssplat.orchestration.cost import CostModel, local_gpus, operations
+from fssplat.orchestration.store import SETTLED, Store, TrialStatus
+from fssplat.spec import ExperimentSpec
+
+SHOWN = 20  # jobs listed in the terminal; the JSON has all
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job with what it still has to do and what that is expected to take."""
+
+    job: Job  # its unfinished trials only
+    flops: float
+    seconds: float
+    measured: bool  # the prediction rests on finished jobs of the same kind
+    gpu: float  # share of a GPU, or a number of GPUs; 0 on CPU
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A job on the time line of one device."""
+
+    planned: PlannedJob
+    device: int
+    start_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment against its store."""
+
+    experiment: ExperimentSpec
+    jobs: tuple[Job, ...]  # all of the grid
+    pending: tuple[PlannedJob, ...]  # what is left, longest first within a kind of worker
+    states: Mapping[str, TrialStatus]
+    images: Mapping[str, int]  # training images by data set
+    fingerprints: Mapping[str, str]
+    devices: int  # GPUs, or slots of `resources.cpu` cores where there is none
+
+    @cached_property
+    def trials(self) -> dict[str, Trial]:
+        return {
+            trial_id: trial
+            for job in self.jobs
+            for trial_id, trial in zip(job.trial_ids, job.trials, strict=True)
+        }
+
+    @cached_property
+    def placements(self) -> list[Placement]:
+        return place(self.pending, self.devices)
+
+    @property
+    def makespan_s(self) -> float:
+        return max((item.start_s + item.planned.seconds for item in self.placements), default=0.0)
+
+    @property
+    def work_s(self) -> float:
+        """Device-seconds of all pending jobs."""
+        return sum(item.seconds * (item.gpu or 1.0) for item in self.pending)
+
+    @property
+    def lower_bound_s(self) -> float:
+        """No order can end sooner: all work spread evenly, or the longest job."""
+        longest = max((item.seconds for item in self.pending), default=0.0)
+        return max(self.work_s / self.devices, longest)
+
+    @property
+    def utilisation(self) -> float:
+        span = self.makespan_s
+        return self.work_s / (self.devices * span) if span else 1.0
+
+    @property
+    def saved_trainings(self) -> int:
+        """Trainings that sharing makes unnecessary, over the whole grid."""
+        trained = [job for job in self.jobs if job.first.training.steps != 0]
+        return sum(len(job.trials) for job in trained) - len(trained)
+
+
+# ------------------------------------------------------------------ making it
+
+
+def make_plan(
+    experiment: ExperimentSpec, store: Store | None = None, devices: int | None = None
+) -> Plan:
+    """Expand the grid, look up what is finished, predict the rest.
+
+    `devices` counts GPUs (slots of `resources.cpu` cores without one); None takes this machine's.
+    Raises InputError for a bad grid, a missing data set, or resources Ray cannot give.
+    """
+    infos = datasets(experiment)  # before torch is imported: the commonest mistake answers at once
+    from fssplat.methods import METHODS
+
+    check_resources(experiment)
+    fingerprints = {name: info.fingerprint for name, info in infos.items()}
+    images = {name: info.counts.get("train", 0) for name, info in infos.items()}
+    grid = tuple(jobs(expand(experiment, METHODS), fingerprints))
+    store = store or Store(experiment.store)
+    states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
+    gpus = local_gpus() if devices is None else devices
+    asked = experiment.resources.gpu
+    use_gpu = asked != 0 and (gpus > 0 and (devices is not None or local_gpus() > 0))
+    cpu = experiment.resources.cpu
+    model = CostModel(store.job_records().values(), gpu=use_gpu, cores=cpu)
+    left = [
+        _planned(job, experiment, model, images, use_gpu) for job in grid if _unsettled(job, states)
+    ]
+    done = {key for key, status in states.items() if status.state in SETTLED}
+    pending = [_planned(_without(item.job, done), experiment, model, images, use_gpu)
+               if done.intersection(item.job.trial_ids) else item for item in left]  # fmt: skip
+    count = devices or (gpus if use_gpu else max(1, int((os.cpu_count() or 1) // cpu)))
+    return Plan(
+        experiment, grid, tuple(ordered(pending)), states, images, fingerprints, max(1, count)
+    )
+
+
+def ordered(pending: Sequence[PlannedJob]) -> list[PlannedJob]:
+    """One kind of worker after the other, each longest first; ties by key, so runs repeat.
+
+    Ray reuses a worker only for the next job of the same kind, and mixes up the order of jobs
+    where kinds alternate. The kind with the longest job goes first.
+    """
+    kinds: dict[tuple[float, float], float] = {}
+    for item in pending:
+        kind = (item.gpu, item.cpu)
+        kinds[kind] = max(kinds.get(kind, 0.0), item.seconds)
+    return sorted(
+        pending,
+        key=lambda item: (-kinds[item.gpu, item.cpu], item.gpu, -item.seconds, item.job.key),
+    )
+
+
+def place(pending: Sequence[PlannedJob], devices: int) -> list[Placement]:
+    """Start the jobs in order, each as soon as its share of some device is free."""
+    if all(item.gpu in (0.0, 1.0) for item in pending):
+        return _place_whole(pending, devices)
+    free = [1.0] * devices
+    running: list[tuple[float, int, tuple[int, ...], float]] = []
+    now, placed = 0.0, []
+    for number, item in enumerate(pending):
+        need, share = max(1, round(item.gpu)), min(item.gpu or 1.0, 1.0)
+        while len(fit := [d for d in range(devices) if free[d] >= share - 1e-6]) < need:
+            if not running:
+                raise InputError(
+                    f"{item.job.title} needs {need} GPUs at once; the plan has {devices}. "
+                    "Raise --gpus or lower resources.gpu."
+                )
+            now, _, used, back = heapq.heappop(running)
+            for device in used:
+                free[device] += back
+        chosen = tuple(sorted(fit, key=lambda d: (free[d], d))[:need])  # fill the fullest
+        for device in chosen:
+            free[device] -= share
+        heapq.heappush(running, (now + item.seconds, number, chosen, share))
+        placed.append(Placement(item, chosen[0], now))
+    return placed
+
+
+def _place_whole(pending: Sequence[PlannedJob], devices: int) -> list[Placement]:
+    free = [(0.0, device) for device in range(devices)]
+    placed = []
+    for item in pending:
+        start, device = heapq.heappop(free)
+        placed.append(Placement(item, device, start))
+        heapq.heappush(free, (start + item.seconds, device))
+    return placed
+
+
+def datasets(experiment: ExperimentSpec) -> dict[str, DatasetInfo]:
+    """dataset.json of every data set of the experiment, by name. Raises InputError if missing."""
+    named = experiment.grid.dataset or ((experiment.dataset,) if experiment.dataset else ())
+    names = dict.fromkeys([*named, *([experiment.train_on] if experiment.train_on else [])])
+    found = {}
+    for name in names:
+        spec = experiment.datasets.get(name)
+        root = spec.root if spec and spec.root else default_root(name)
+        found[name] = dataset_info(name, root.rstrip("/"))
+    return found
+
+
+def dataset_info(name: str, root: str) -> DatasetInfo:
+    """A data set's description without opening its shards. Raises InputError."""
+    if "://" in root:
+        from fssplat.orchestration.files import connect
+
+        fs, base = connect(root)
+        info = read_info(lambda file: bytes(fs.cat_file(f"{base}/{file}")), root)
+    else:
+        info = read_info(lambda file: (Path(root) / file).read_bytes(), root)
+    if info.name != name:
+        raise InputError(
+            f"{root}: holds {info.name}, not {name}. Set datasets.{name}.root to its folder."
+        )
+    return info
+
+
+def check_resources(experiment: ExperimentSpec) -> None:
+    """Ray aborts a whole run for a share such as 1.5, so it is refused here."""
+    gpu = experiment.resources.gpu
+    if gpu != "auto" and gpu > 1 and gpu != int(gpu):
+        raise InputError(
+            f"{experiment.name}: resources.gpu is {gpu:g}; a job takes a share of one GPU "
+            "(0 to 1) or a whole number of them."
+        )
+
+
+def _unsettled(job: Job, states: Mapping[str, TrialStatus]) -> bool:
+    return any(states[trial_id].state not in SETTLED for trial_id in job.trial_ids)
+
+
+def _without(job: Job, done: set[str]) -> Job:
+    left = [
+        (trial_id, trial)
+        for trial_id, trial in zip(job.trial_ids, job.trials, strict=True)
+        if trial_id not in done
+    ]
+    return job.model_copy(
+        update={"trials": tuple(t for _, t in left), "trial_ids": tuple(i for i, _ in left)}
+    )
+
+
+def _planned(
+    job: Job,
+    experiment: ExperimentSpec,
+    model: CostModel,
+    images: Mapping[str, int],
+    use_gpu: bool,
+) -> PlannedJob:
+    flops = operations(job, images)
+    asked = experiment.resources.gpu
+    gpu = (model.gpu_share(job) if asked == "auto" else float(asked)) if use_gpu else 0.0
+    return PlannedJob(
+        job, flops, model.seconds(job, flops), model.measured(job), gpu, experiment.resources.cpu
+    )
+
+
+# ------------------------------------------------------------------ showing it
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """The plan's figures as JSON values."""
+    states = [status.state for status in plan.states.values()]
+    return {
+        "experiment": plan.experiment.name,
+        "trials": len(plan.states),
+        "trials_by_state": {state: states.count(state) for state in sorted(set(states))},
+        "jobs": len(plan.jobs),
+        "trainings_saved_by_sharing": plan.saved_trainings,
+        "pending_jobs": len(plan.pending),
+        "devices": plan.devices,
+        "work_hours": plan.work_s / 3600,
+        "makespan_hours": plan.makespan_s / 3600,
+        "lower_bound_hours": plan.lower_bound_s / 3600,
+        "utilisation": plan.utilisation,
+    }
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The figures, and every pending job with its place."""
+    rows = [
+        {
+            "job": item.planned.job.key,
+            "title": item.planned.job.title,
+            "trials": list(item.planned.job.trial_ids),
+            "hours": item.planned.seconds / 3600,
+            "measured": item.planned.measured,
+            "gpu": item.planned.gpu,
+            "device": item.device,
+            "start_hours": item.start_s / 3600,
+        }
+        for item in plan.placements
+    ]
+    return {**summary(plan), "order": rows}
+
+
+def table(plan: Plan) -> RenderableType:
+    """The plan for a terminal: totals, then the longest jobs first."""
+    facts = summary(plan)
+    done = len(plan.states) - sum(len(item.job.trials) for item in plan.pending)
+    unit = "GPU" if any(item.gpu for item in plan.pending) else "worker"
+    lines = [
+        f"{plan.experiment.name}: {facts['trials']} trials in {facts['jobs']} jobs "
+        f"({facts['trainings_saved_by_sharing']} trainings saved by sharing); {done} trials done, "
+        f"{len(plan.pending)} jobs left.",
+    ]
+    if not plan.pending:
+        return Text(lines[0])
+    guess = "" if all(item.measured for item in plan.pending) else " (a guess until jobs finish)"
+    lines.append(
+        f"About {duration(plan.work_s)} of {unit} time{guess}; {duration(plan.makespan_s)} on "
+        f"{plan.devices} {unit}{'s' if plan.devices > 1 else ''}, at best "
+        f"{duration(plan.lower_bound_s)}, {plan.utilisation:.0%} busy."
+    )
+    rows = Table(box=None, pad_edge=False)
+    for heading in ("start", "takes", unit, "job", "trials that share it"):
+        rows.add_column(heading, justify="right" if heading in ("start", "takes") else "left")
+    for item in plan.placements[:SHOWN]:
+        shared = ", ".join(_cell(trial) for trial in item.planned.job.trials)
+        rows.add_row(
+            duration(item.start_s),
+            duration(item.planned.seconds),
+            str(item.device) + (f" ({item.planned.gpu:.2g})" if 0 < item.planned.gpu < 1 else ""),
+            item.planned.job.title,
+            shared,
+        )
+    rest = len(plan.pending) - SHOWN
+    tail = [Text(f"... and {rest} more jobs; --json lists all.")] if rest > 0 else []
+    return Group(*(Text(line) for line in lines), rows, *tail)
+
+
+def _cell(trial: Trial) -> str:
+    shots = f"{trial.shot}-shot" if trial.way == 1 else f"{trial.way}-way {trial.shot}-shot"
+    return shots if trial.dataset == trial.train_on else f"{trial.dataset.name} {shots}"
+
+
+def duration(seconds: float) -> str:
+    """42 s, 3 min 20 s, 5 h 12 min, 3 d 4 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole < 600 and whole % 60 else "")
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def draw_gantt(plan: Plan, path: Path) -> None:
+    """Devices down, hours across, one bar per job, one colour per method."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    methods = sorted({item.planned.job.first.method.label for item in plan.placements})
+    palette = colormaps["tab10"]
+    colours = {name: palette(index % 10) for index, name in enumerate(methods)}
+    figure = Figure(figsize=(10, min(20.0, 1.5 + 0.25 * plan.devices)), layout="constrained")
+    axes = figure.subplots()
+    for name in methods:
+        bars = [p for p in plan.placements if p.planned.job.first.method.label == name]
+        axes.barh(
+            [p.device for p in bars],
+            [p.planned.seconds / 3600 for p in bars],
+            left=[p.start_s / 3600 for p in bars],
+            color=colours[name],
+            edgecolor="white",
+            linewidth=0.3,
+        )
+    axes.set(xlabel="hours", ylabel="device", title=f"{plan.experiment.name}: planned")
+    axes.invert_yaxis()
+    axes.legend(handles=[Patch(color=colours[name], label=name) for name in methods], fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
