@@ -1,0 +1,216 @@
+"""Checkpoints: one safetensors file each, its JSON header inside, written whole or not at all.
+
+A file holds what training changes and nothing else: the head, the backbone where it is trained,
+the BatchNorm buffers where they drift, the optimiser's slots, and every random state. Nothing is
+unpickled. The header names the job, the method and the backbone, so that weights cannot end up in
+another network unnoticed.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fssplat.engine.files import write_whole
+from fssplat.errors import InputError
+from fssplat.methods.base import FewShotSegmenter
+
+FORMAT = 1
+KEPT = 2  # rolling checkpoints: the newest, and one to fall back to
+
+
+@dataclass(frozen=True)
+class Header:
+    """Whose weights these are and how far they got."""
+
+    key: str  # of the job: names dataset, fold, method, backbone, schedule
+    method: str
+    backbone: str
+    step: int  # finished optimiser steps
+    steps: int  # of the whole run
+    state: dict[str, Any] = field(default_factory=dict)  # JSON values that a resume needs
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A header and its tensors; groups are the first part of a name, as in `optimizer/...`."""
+
+    header: Header
+    tensors: dict[str, Tensor]
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one group, by the rest of their name."""
+        prefix = f"{name}/"
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.tensors.items()
+            if key.startswith(prefix)
+        }
+
+
+# ------------------------------------------------------------------ files
+
+
+def save(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
+    """Write atomically: temporary file, flush to disk, rename."""
+    whole = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
+    note = {**vars(header), "format": FORMAT, "crc32": crc32(whole)}
+    text = {"fssplat": json.dumps(note, sort_keys=True)}
+    write_whole(path, lambda temporary: save_file(_unshared(whole), temporary, metadata=text))
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and check a whole file. InputError for a pickle, a cut file, or one that is not ours."""
+    header, crc = _header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path}: cut short or damaged. Delete it and run again.") from error
+    if crc32(dict(sorted(tensors.items()))) != crc:
+        raise InputError(f"{path}: its checksum does not match. Delete it and run again.")
+    return Checkpoint(header, tensors)
+
+
+def _header(path: Path) -> tuple[Header, int]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {}).get("fssplat", "null"))
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: {_what_else(path)}") from error
+    if not isinstance(note, dict) or note.pop("format", None) != FORMAT:
+        raise InputError(
+            f"{path}: not a checkpoint of this program (format {FORMAT}). For other safetensors "
+            "use `fssplat import-checkpoint`."
+        )
+    crc = note.pop("crc32")
+    return Header(**note), crc
+
+
+def _what_else(path: Path) -> str:
+    """What a file that is not safetensors is, and what to do; a look at its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start == b"PK" or (start[:1] == b"\x80" and start[1:] <= b"\x05"):
+        return (
+            "a pickle, which is never opened here. Checkpoints are safetensors; for the weights "
+            "of a public implementation use `fssplat import-checkpoint`."
+        )
+    return "not a whole safetensors file. Delete it and run again."
+
+
+def crc32(tensors: dict[str, Tensor]) -> int:
+    """Checksum of all bytes, in the order given."""
+    value = 0
+    for name, tensor in tensors.items():
+        value = zlib.crc32(name.encode(), value)
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        value = zlib.crc32(flat.view(torch.uint8).numpy().data, value)
+    return value
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share memory are copied: safetensors refuses aliases."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        address = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return result
+
+
+# ------------------------------------------------------------------ a rolling folder
+
+
+def save_rolling(folder: Path, header: Header, tensors: dict[str, Tensor]) -> Path:
+    """Add `step-<n>.safetensors`; keep the newest two, so a damaged one has a predecessor."""
+    path = folder / f"step-{header.step:09d}.safetensors"
+    save(path, header, tensors)
+    for old in sorted(folder.glob("step-*.safetensors"))[:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; a damaged one is passed over for its predecessor."""
+    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+        try:
+            return load(path)
+        except InputError:
+            path.unlink(missing_ok=True)  # a later save must not find it the newest
+    return None
+
+
+# ------------------------------------------------------------------ networks
+
+
+def weights(network: FewShotSegmenter) -> dict[str, Tensor]:
+    """The state that training changes, by its name in the network; no frozen backbone."""
+    backbone = network.backbone
+    drifting = backbone.batch_statistics or not backbone.layout.frozen
+    parameters = dict(network.named_parameters())
+    return {
+        name: value
+        for name, value in network.state_dict().items()
+        if not name.startswith("backbone.")
+        or (parameters[name].requires_grad if name in parameters else drifting)
+    }
+
+
+def load_weights(network: FewShotSegmenter, checkpoint: Checkpoint, where: str) -> None:
+    """Fill the network in place. InputError where names or shapes are not this network's."""
+    own, given = weights(network), checkpoint.group("weights")
+    wrong = sorted(set(own) ^ set(given)) or sorted(
+        name for name in own if own[name].shape != given[name].shape
+    )
+    if wrong:
+        raise InputError(
+            f"{where}: its weights do not fit this network ({len(wrong)} differ, first "
+            f"{wrong[0]}). The method's options or the backbone are others; train anew."
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(given[name])
+
+
+def check_owner(header: Header, wanted: Header, where: str) -> None:
+    """InputError unless a checkpoint is of the same method, backbone and job."""
+    for what in ("method", "backbone", "key"):
+        has, needs = getattr(header, what), getattr(wanted, what)
+        if has != needs:
+            raise InputError(
+                f"{where}: a checkpoint of {what} {has}, needed is {needs}. "
+                "Give the right file, or another folder."
+            )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """The optimiser's slots as `<parameter>|<slot>`; its settings come from the spec."""
+    slots = optimizer.state_dict()["state"]
+    return {
+        f"{names[index]}|{slot}": value
+        for index, state in slots.items()
+        for slot, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, names: list[str], tensors: dict[str, Tensor]
+) -> None:
+    """Fill the slots of a freshly built optimiser over the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, slot = key.rpartition("|")
+        state.setdefault(names.index(name), {})[slot] = value.clone()
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
