@@ -1,0 +1,47 @@
+"""How a job runs on this machine, and the two ways a training can end early."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from fssplat.engine.determinism import best_device
+
+Stop = Callable[[], bool]  # asked between steps; True: leave a checkpoint and go
+
+
+def never() -> bool:
+    """A `Stop` for callers that wait to the end."""
+    return False
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how often; none of it changes a number."""
+
+    device: torch.device = field(default_factory=best_device)
+    workers: int = 0  # processes that load training episodes
+    checkpoint_steps: int = 1000  # at least this often,
+    checkpoint_seconds: float = 300.0  # and this often
+    fetch_steps: int = 50  # steps whose losses stay on the device before they are read
+    deterministic: bool = True  # off: faster CUDA kernels whose results vary by rounding
+    artefacts: Path | None = None  # what methods compute beforehand; None: the user's cache folder
+
+
+class Interrupted(Exception):  # noqa: N818 - an end, not an error
+    """Asked to stop; a checkpoint holds every finished step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}; run again to go on from there")
+        self.step = step
+
+
+class Diverged(Exception):  # noqa: N818 - an end, not an error
+    """A loss is no longer a finite number; going on would waste the machine."""
+
+    def __init__(self, step: int, losses: Mapping[str, float]) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        super().__init__(f"diverged at step {step}: {shown}")
+        self.step = step
+        self.losses = dict(losses)
