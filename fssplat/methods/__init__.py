@@ -5,13 +5,21 @@ import difflib
 from fssplat.backbones import build_backbone
 from fssplat.errors import InputError
 from fssplat.methods.base import FewShotSegmenter
+from fssplat.methods.hsnet import HSNet
+from fssplat.methods.mining import MiningFSS
 from fssplat.methods.panet import PANet
+from fssplat.methods.pfenet import PFENet
+from fssplat.methods.prior import Prior
 from fssplat.spec import BackboneSpec, MethodSpec, validate
 
 __all__ = ["METHODS", "FewShotSegmenter", "build_method"]
 
 METHODS: dict[str, type[FewShotSegmenter]] = {
+    "hsnet": HSNet,
+    "mining": MiningFSS,
     "panet": PANet,
+    "pfenet": PFENet,
+    "prior": Prior,
 }
 
 

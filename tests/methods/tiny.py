@@ -23,6 +23,8 @@ class TinyBackbone(Backbone):
             for i in range(layout.stages)
         ]
         self.convs = nn.ModuleList(convs)
+        self.channels = self.channels[: layout.stages]
+        self.strides = self.strides[: layout.stages]
         self.freeze()
 
     def features(self, images: Tensor, upto: int) -> Features:

@@ -1,0 +1,51 @@
+"""Unlabelled images from a folder of the user's, e.g. ImageNet's training images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fssplat.errors import InputError
+from fssplat.spec import digest
+
+VARIABLE = "FSSPLAT_IMAGENET"
+PER_CLASS = 10  # as MiningFSS samples ImageNet (Table 5)
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+class ImageFolder:
+    """A folder of class folders; the first `per_class` images of each class, evenly spaced."""
+
+    def __init__(self, root: Path, per_class: int = PER_CLASS) -> None:
+        self.paths: list[Path] = []
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+            kept = min(per_class, len(inside))
+            self.paths += [inside[i * len(inside) // kept] for i in range(kept)]
+        if not self.paths:
+            raise InputError(f"{root}: no images in its folders. {VARIABLE} needs one per class.")
+        listed = [(str(path.relative_to(root)), path.stat().st_size) for path in self.paths]
+        self.key = digest("image-folder", listed)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image(self, index: int) -> Tensor:
+        """uint8 [3, H, W], RGB."""
+        with Image.open(self.paths[index]) as opened:
+            pixels = np.array(opened.convert("RGB"))
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def imagenet() -> ImageFolder:
+    """The folder that $FSSPLAT_IMAGENET names."""
+    root = os.environ.get(VARIABLE, "")
+    if not Path(root).is_dir() or not root:
+        raise InputError(
+            f"unlabelled: imagenet needs images, and ${VARIABLE} is {root or 'not set'}. Set it to "
+            "a folder with one folder of images per class, or leave imagenet out."
+        )
+    return ImageFolder(Path(root))

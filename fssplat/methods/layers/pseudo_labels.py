@@ -1,0 +1,204 @@
+"""Which parts of an image look like an object? MiningFSS's pseudo masks, and the regions they cut.
+
+Source   Yang et al., ICCV 2021, section 3.3.1; "Eq. 2" below is equation 2 there.
+Shapes   I images, R regions, c channels, h x w feature cells of an image (its own), H x W pixels,
+         K clusters. Labels: 0 background, 1..K a cluster.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fssplat.methods.base import BaseImages, Images
+from fssplat.methods.layers.kmeans import kmeans
+from fssplat.methods.layers.photometric import normalised
+from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
+
+Features = Callable[[Tensor], Tensor]  # uint8 [3, H, W] -> [c, h, w]
+
+
+class Pool:
+    """Several sources of images as one, at most `limit` of each, evenly picked."""
+
+    def __init__(self, sources: list[Images], limit: int | None) -> None:
+        self.sources = sources
+        self.key = "+".join(f"{source.key}/{limit}" for source in sources)
+        self.places = [
+            (number, index)
+            for number, source in enumerate(sources)
+            for index in evenly(len(source), limit)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def image(self, index: int) -> Tensor:
+        """uint8 [3, H, W]."""
+        number, inside = self.places[index]
+        return self.sources[number].image(inside)
+
+
+def evenly(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of the numbers below `count`, evenly spaced."""
+    kept = count if limit is None else min(limit, count)
+    return [number * count // kept for number in range(kept)]
+
+
+def on_device(image: Tensor, device: torch.device) -> Tensor:
+    """uint8 [3, H, W] -> float32 [1, 3, H, W] as a backbone takes it."""
+    return normalised(image.to(device).float() / 255).unsqueeze(0)
+
+
+# ------------------------------------------------------------------ clusters
+
+
+@torch.no_grad()
+def representatives(
+    features: Features, source: BaseImages, clusters: int, limit: int | None
+) -> Tensor:
+    """P_rep: the mean background, then K centres of all objects of base classes, [K + 1, c].
+
+    Every object counts once: the pixels of one class in one image (Eq. 2).
+    """
+    objects: list[Tensor] = []
+    backgrounds: list[Tensor] = []
+    for index in evenly(len(source), limit):
+        maps, label = features(source.image(index)), source.label(index)
+        label = label.to(maps.device)
+        for class_id in torch.unique(label).tolist():
+            if class_id == 255:
+                continue
+            prototype = mean_under_mask(maps, label == class_id)
+            (objects if class_id else backgrounds).append(prototype)
+    assert objects, "no base image shows a base class"
+    centres = kmeans(torch.stack(objects), clusters)
+    none = torch.zeros_like(centres[0])
+    background = torch.stack(backgrounds).mean(dim=0) if backgrounds else none
+    return torch.cat([background.unsqueeze(0), centres])
+
+
+# ------------------------------------------------------------------ masks
+
+
+class PseudoMasks:
+    """One label grid per image of a pool, of its own size."""
+
+    def __init__(self, labels: Tensor, sizes: Tensor) -> None:
+        """uint8, all grids one after the other; int64 [I, 2], height and width of each."""
+        self.labels, self.sizes = labels, sizes
+        self.starts: list[int] = [0, *sizes.prod(dim=1).cumsum(dim=0).tolist()]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def grid(self, index: int) -> Tensor:
+        """uint8 [h, w]."""
+        start, end = self.starts[index : index + 2]
+        height, width = self.sizes[index].tolist()
+        return self.labels[start:end].view(height, width)
+
+    def mask(self, index: int, size: tuple[int, int]) -> Tensor:
+        """uint8 [H, W]: the grid enlarged to its image, nearest cell."""
+        grid = self.grid(index)[None, None].float()
+        return F.interpolate(grid, size=size, mode="nearest")[0, 0].to(torch.uint8)
+
+
+@torch.no_grad()
+def pseudo_masks(features: Features, pool: Images, centres: Tensor) -> dict[str, Tensor]:
+    """Eq. 3: each feature cell takes the nearest of the K + 1 representatives by cosine."""
+    labels, sizes = [], []
+    for index in range(len(pool)):
+        grid = nearest(features(pool.image(index)), centres)
+        labels.append(grid.to("cpu", torch.uint8).flatten())
+        sizes.append(torch.tensor(grid.shape))
+    return {"labels": torch.cat(labels), "sizes": torch.stack(sizes)}
+
+
+def nearest(maps: Tensor, centres: Tensor) -> Tensor:
+    """[c, h, w], [K + 1, c] -> number of the most similar centre [h, w]."""
+    return cosine_scores(maps.unsqueeze(0), centres.unsqueeze(0))[0].argmax(dim=0)
+
+
+# ------------------------------------------------------------------ regions
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Images and the objects that pseudo masks cut from them, as mean features.
+
+    Images in which everything is background are left out.
+    """
+
+    images: Tensor  # [I, c] mean feature of the whole image
+    regions: Tensor  # [R, c] mean feature under one label of one image, image by image
+    counts: Tensor  # [I] regions of each image, at least 1
+
+    def rectified(self, prototypes: Tensor, embeddings: Tensor, count: int, share: float) -> Tensor:
+        """Eqs. 8 and 9: prototypes [i, c] moved by `share` towards their most similar regions.
+
+        One region from each of the `count` images nearest to the support's own embedding [i, c].
+        """
+        if not len(self.images):
+            return prototypes
+        likeness = cosines(embeddings, self.images)  # [i, I]
+        near = likeness.topk(min(count, len(self.images)), dim=1).indices  # [i, N]
+        found = self._of_images(near, prototypes)  # [i, N, c]
+        cosine = F.cosine_similarity(found, prototypes.unsqueeze(1), dim=2)
+        total = cosine.sum(dim=1, keepdim=True)
+        weights = torch.where(total.abs() > 1e-6, cosine / total, torch.zeros_like(cosine))
+        return (1 - share) * prototypes + share * (weights.unsqueeze(2) * found).sum(dim=1)
+
+    def _of_images(self, near: Tensor, prototypes: Tensor) -> Tensor:
+        """The region most similar to each prototype [i, c] in each of its images [i, N]."""
+        starts = self.counts.cumsum(dim=0) - self.counts
+        slots = torch.arange(int(self.counts.max()), device=near.device)
+        used = slots < self.counts[near].unsqueeze(2)  # [i, N, K]
+        places = (starts[near].unsqueeze(2) + slots).clamp(max=len(self.regions) - 1)
+        candidates = self.regions[places].float()  # [i, N, K, c]
+        cosine = F.cosine_similarity(candidates, prototypes[:, None, None], dim=3)
+        best = cosine.masked_fill(~used, -2.0).argmax(dim=2)  # [i, N]
+        return candidates.gather(
+            2, best[:, :, None, None].expand(-1, -1, 1, candidates.shape[3])
+        ).squeeze(2)
+
+    def to(self, device: torch.device) -> "Regions":
+        return Regions(self.images.to(device), self.regions.to(device), self.counts.to(device))
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """[i, c], [j, c] -> [i, j], float32."""
+    return F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
+
+
+@torch.no_grad()
+def regions(features: Features, pool: Images, masks: PseudoMasks) -> dict[str, Tensor]:
+    """The fields of `Regions`, vectors in half precision."""
+    images: list[Tensor] = []
+    found: list[Tensor] = []
+    counts: list[int] = []
+    for index in range(len(pool)):
+        if not masks.grid(index).any():
+            continue
+        maps = features(pool.image(index)).float()
+        parts = list(_parts(maps, masks.grid(index).to(maps.device)))
+        images.append(maps.mean(dim=(1, 2)))
+        found += parts
+        counts.append(len(parts))
+    if not images:
+        nothing = torch.zeros(0, 1, dtype=torch.float16)
+        return {"images": nothing, "regions": nothing.clone(), "counts": torch.zeros(0).long()}
+    return {
+        "images": torch.stack(images).half().cpu(),
+        "regions": torch.stack(found).half().cpu(),
+        "counts": torch.tensor(counts),
+    }
+
+
+def _parts(maps: Tensor, grid: Tensor) -> Iterator[Tensor]:
+    """Mean feature [c] under each cluster's label in turn."""
+    for label in torch.unique(grid).tolist():
+        if label:
+            yield mean_under_mask(maps, grid == label)

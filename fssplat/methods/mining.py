@@ -1,0 +1,315 @@
+"""MiningFSS: learn from the objects that episodes call background.
+
+Source   Yang et al., ICCV 2021, arXiv 2103.15402; "Eq. 3" below is equation 3 there.
+Shapes   b episodes, n ways, k shots, i images, c channels, h x w feature cells, H x W pixels,
+         p = n + 1 prototypes, background first; K clusters.
+Masks    1 object, 0 background, 255 ignored.
+Trained  The backbone without its last stage and last ReLU, BatchNorm fixed; in training also an
+         auxiliary decoder of pseudo masks, which no prediction uses.
+Chosen   What the paper leaves open. EMA decay 0.999, the momentum of the background prototype, so
+         that weights and prototype are means over the same steps; it grows from 1/2 as in Mean
+         Teacher. Pseudo masks come from the ImageNet weights. Decoder: 3x3, 3x3, 1x1, 256 wide.
+         Pseudo-labelled images are cropped and flipped like the others, and SimCLR's colour
+         changes and blur come on top. The first step has no global background yet and takes its
+         own. A rectifying image gives its most similar region that is not background, and the
+         images are those that are pseudo-labelled, seen by the final weights.
+Differs  (public code, preset `public-code`) Only the baseline is public: no mining, no weight
+         average, no rectification of either prototype. Softmax scale 10; the paper says 20.
+         Weight decay 5e-4; the paper names none. Folds count from 0; in the paper from 1.
+         The micro-batch moves the decoder's BatchNorm, which no prediction sees.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from fssplat.backbones import Backbone, BackboneLayout
+from fssplat.data.batch import EpisodeBatch
+from fssplat.methods.base import (
+    Artefacts,
+    BaseImages,
+    Encoded,
+    FewShotSegmenter,
+    Images,
+    MethodOptions,
+    resize,
+)
+from fssplat.methods.layers.base_prototypes import weights_digest
+from fssplat.methods.layers.image_folder import imagenet
+from fssplat.methods.layers.matching import segmentation_loss
+from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
+from fssplat.methods.layers.pseudo_batches import PseudoBatches, stacked
+from fssplat.methods.layers.pseudo_labels import (
+    Pool,
+    PseudoMasks,
+    Regions,
+    on_device,
+    pseudo_masks,
+    regions,
+    representatives,
+)
+from fssplat.spec import digest
+
+WIDTH = 256  # of the auxiliary decoder
+VERSION = 1  # of the artefacts below, raised when the same key would hold other numbers
+
+
+class MiningFSS(FewShotSegmenter):
+    """Cosine matching with rectified prototypes, trained together with pseudo masks."""
+
+    class Options(MethodOptions):
+        """The components of Table 3 first, then their settings."""
+
+        mine: bool = True  # learn pseudo masks as well (Eq. 1)
+        background: bool = True  # global background prototype (Eqs. 6 and 7)
+        foreground: bool = True  # rectify the support's prototype at inference (Eqs. 8 and 9)
+        ema: bool = True  # evaluate the moving average of the weights (Table 6)
+        scale: PositiveFloat = 20.0  # sigma in Eq. 5
+        clusters: PositiveInt = Field(5, le=254)  # K in K-means; 15 on COCO
+        pseudo_per_pair: PositiveInt = 8  # pseudo-labelled images per pair: 32 for a batch of 4
+        strong: bool = True  # distort pseudo-labelled images
+        unlabelled: tuple[Literal["train", "remain", "imagenet"], ...] = ("train",)
+        pool_images: PositiveInt | None = None  # at most so many of each source; None: all
+        fusion: float = Field(0.9, ge=0, le=1)  # w in Eq. 7
+        neighbours: PositiveInt = 4  # N, images whose regions rectify
+        rectify: float = Field(0.2, ge=0, le=1)  # beta in Eq. 8
+
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "mining": 1.0}  # Eq. 1
+    MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9, "background": 0.999, "ema": 0.999}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "public-code": {
+            "options": {
+                "mine": False,
+                "background": False,
+                "foreground": False,
+                "ema": False,
+                "scale": 10.0,
+            },
+            "training": {"weight_decay": 5e-4},
+        }
+    }
+    SHOTS_SHARE_TRAINING: ClassVar[bool] = False
+
+    options: Options
+    background: Tensor  # [c], p_bg^global of Eq. 6; zero until the first step is done
+    background_sum: Tensor  # [c], this step's background prototypes,
+    background_count: Tensor  # [] and how many they are
+    seed: Tensor  # [] of the pseudo-labelled draws; stays on the CPU, as does
+    pairs: Tensor  # [] support-query pairs trained so far, which numbers those draws
+
+    def __init__(self, backbone: Backbone, options: MethodOptions) -> None:
+        super().__init__(backbone, options)
+        channels = backbone.channels[-1]
+        self.decoder = decoder(channels, self.options.clusters + 1) if self.options.mine else None
+        self.average = averaged(backbone) if self.options.ema else None
+        self.register_buffer("background", torch.zeros(channels))
+        self.register_buffer("background_sum", torch.zeros(channels))
+        self.register_buffer("background_count", torch.zeros(()))
+        self.register_buffer("seed", torch.randint(2**31, ()))
+        self.register_buffer("pairs", torch.zeros((), dtype=torch.long))
+        self.prepared: tuple[Pool, PseudoMasks, str, Artefacts] | None = None
+        self.batches: PseudoBatches | None = None
+        self.neighbourhood: Regions | None = None  # of the present weights; built when needed
+
+    @classmethod
+    def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
+        """Three stages at stride 8; the first block at that stride is not dilated (public code)."""
+        return BackboneLayout(
+            stages=3, output_stride=8, dilate_first=False, last_relu=False, frozen=False
+        )
+
+    @classmethod
+    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+        """COCO shows more objects per image, so it gets more clusters."""
+        return {"clusters": 15} if dataset == "coco-20i" else {}
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """Section 4.1, the same for both data sets."""
+        return {
+            "steps": 6000,
+            "batch": 4,
+            "size": 473,
+            "optimizer": "sgd",
+            "lr": 1e-3,
+            "schedule": "step",
+            "milestones": (1 / 3, 2 / 3),
+            "gamma": 0.1,
+            "augment": {"resize": "crop", "flip": True},
+        }
+
+    # -------------------------------------------------------------- matching
+
+    @property
+    def encoder(self) -> Backbone:
+        """The trained weights in training, their average in evaluation."""
+        return self.backbone if self.training or self.average is None else self.average
+
+    def encode(self, images: Tensor) -> Encoded:
+        """[i, 3, H, W] -> features [i, c, h, w]."""
+        return {"features": self.encoder(images).stages[-1]}
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """Prototypes of each support, [i, c] on and [i, c] beside the object."""
+        features = encoded["features"]
+        foreground = mean_under_mask(features, masks == 1)
+        if self.options.foreground and not self.training:
+            embedding = features.float().mean(dim=(2, 3))
+            foreground = self.neighbours().rectified(
+                foreground, embedding, self.options.neighbours, self.options.rectify
+            )
+        return {"foreground": foreground, "background": mean_under_mask(features, masks == 0)}
+
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """[b, c, h, w], prototypes [b, n, k, c] -> logits [b, p, *size]: Eq. 5 before softmax."""
+        background = self.rectified_background(supports["background"].mean(dim=(1, 2)))
+        foreground = supports["foreground"].mean(dim=2)
+        prototypes = torch.cat([background.unsqueeze(1), foreground], dim=1)
+        return resize(self.options.scale * cosine_scores(query["features"], prototypes), size)
+
+    def rectified_background(self, current: Tensor) -> Tensor:
+        """Eq. 7 for [b, c]; in training the global prototype alone, and no gradient into it."""
+        if not self.options.background:
+            return current
+        share = 1.0 if self.training else self.options.fusion
+        known = self.background.any() * share  # 0 before the first step
+        return known * self.background + (1 - known) * current
+
+    def losses(
+        self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Eq. 4."""
+        logits = self.segment(query, supports, masks, (target.shape[-2], target.shape[-1]))
+        return {"segmentation": segmentation_loss(logits, target)}
+
+    # -------------------------------------------------------------- training
+
+    def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
+        """Eq. 4 for the pairs; the auxiliary loss for as many pseudo-labelled images per pair."""
+        query, supports = self.encode_episodes(batch.query, batch.supports, batch.masks)
+        losses = self.losses(query, supports, batch.masks, batch.target)
+        if self.decoder is not None:
+            losses["mining"] = self.mining_loss(self.decoder, batch)
+        if self.training:
+            current = supports["background"].detach()
+            self.background_sum += current.sum(dim=(0, 1, 2))
+            self.background_count += current[..., 0].numel()
+            self.pairs += len(batch)
+        return losses
+
+    def mining_loss(self, decoder: nn.Module, batch: EpisodeBatch) -> Tensor:
+        """Cross-entropy of the decoder with the pseudo masks."""
+        assert self.batches is not None, "call prepare() before training"
+        per_pair = self.options.pseudo_per_pair
+        first = int(self.pairs) * per_pair
+        samples = self.batches.take(first, len(batch) * per_pair, batch.query.shape[-1])
+        images, labels = stacked(samples, self.options.strong, batch.query.device)
+        return segmentation_loss(decoder(self.backbone(images).stages[-1]), labels)
+
+    @torch.no_grad()
+    def after_step(self, step: int, steps: int) -> None:
+        """Eq. 6 with the mean of the step's prototypes, and the average of the weights."""
+        if self.options.background:
+            current = self.background_sum / self.background_count.clamp(min=1)
+            m = self.momentum["background"] if step > 1 else 0.0
+            self.background.mul_(m).add_(current, alpha=1 - m)
+        self.background_sum.zero_()
+        self.background_count.zero_()
+        if self.average is not None:
+            decay = min(self.momentum["ema"], 1 - 1 / (step + 1))
+            pairs = zip(self.average.parameters(), self.backbone.parameters(), strict=True)
+            for kept, new in pairs:
+                kept.lerp_(new, 1 - decay)
+
+    # -------------------------------------------------------------- base images
+
+    def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
+        """Pseudo masks of the pool (Eqs. 2 and 3), once for all trials with equal backbones."""
+        options = self.options
+        if not (options.mine or options.foreground):
+            return
+        pool = Pool(self.unlabelled(source), options.pool_images)
+        parts = (VERSION, source.key, pool.key, options.unlabelled, options.clusters)
+        key = digest("mining-pseudo-masks", *parts, weights_digest(self.backbone))
+
+        def compute() -> dict[str, Tensor]:
+            features = self.features_of(self.backbone)
+            centres = representatives(features, source, options.clusters, options.pool_images)
+            return pseudo_masks(features, pool, centres)
+
+        masks = PseudoMasks(**artefacts.get(f"mining-masks-{key}", compute))
+        self.prepared = (pool, masks, key, artefacts)
+        self.batches = None
+        if options.mine:
+            self.batches = PseudoBatches(pool, masks, int(self.seed))
+
+    def unlabelled(self, source: BaseImages) -> list[Images]:
+        """The sources that Table 5 names, in the order given."""
+        known: dict[str, Callable[[], Images]] = {
+            "train": lambda: source,
+            "remain": source.remaining,
+            "imagenet": imagenet,
+        }
+        return [known[name]() for name in self.options.unlabelled]
+
+    def neighbours(self) -> Regions:
+        """Images and regions that may rectify a prototype, as the weights in use see them."""
+        assert self.prepared is not None, "call prepare() before evaluation"
+        device = self.background.device
+        if self.neighbourhood is None:
+            pool, masks, key, artefacts = self.prepared
+            key = f"mining-regions-{key}-{weights_digest(self.encoder)}"
+            features = self.features_of(self.encoder)
+            found = artefacts.get(key, lambda: regions(features, pool, masks))
+            self.neighbourhood = Regions(**found).to(device)
+        return self.neighbourhood
+
+    def features_of(self, encoder: Backbone) -> Callable[[Tensor], Tensor]:
+        """uint8 [3, H, W] -> [c, h, w]."""
+        device = self.background.device
+
+        def features(image: Tensor) -> Tensor:
+            was = encoder.training
+            with torch.autocast(device.type, enabled=False):  # kept for trials of any precision
+                maps: Tensor = encoder.eval()(on_device(image, device)).stages[-1][0]
+            encoder.train(was)
+            return maps
+
+        return features
+
+    # -------------------------------------------------------------- modes and devices
+
+    def train(self, mode: bool = True) -> Self:
+        """The average never trains; what was computed with earlier weights is forgotten."""
+        super().train(mode)
+        self.neighbourhood = None
+        if self.average is not None:
+            self.average.eval()
+        return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """`seed` and `pairs` are read in every step, so they do not go where reading them waits."""
+        kept = {name: self._buffers[name] for name in ("seed", "pairs")}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._buffers.update(kept)
+        return self
+
+
+def decoder(channels: int, labels: int) -> nn.Sequential:
+    """[i, channels, h, w] -> [i, labels, h, w]; BatchNorm and ReLU after the first two layers."""
+    layers: list[nn.Module] = []
+    for inputs in (channels, WIDTH):
+        layers += [nn.Conv2d(inputs, WIDTH, 3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(WIDTH), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(WIDTH, labels, 1))
+
+
+def averaged(backbone: Backbone) -> Backbone:
+    """A copy that starts at the same weights and takes no gradient."""
+    return copy.deepcopy(backbone).requires_grad_(False)

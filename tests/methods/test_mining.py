@@ -1,0 +1,507 @@
+"""MiningFSS against its equations, written as loops."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from fssplat.data.batch import EpisodeBatch
+from fssplat.errors import InputError
+from fssplat.grid import expand
+from fssplat.methods import METHODS, build_method
+from fssplat.methods.layers.image_folder import ImageFolder
+from fssplat.methods.layers.kmeans import kmeans, nearest_centre
+from fssplat.methods.layers.photometric import distort, draw_distortion
+from fssplat.methods.layers.prototypes import mean_under_mask
+from fssplat.methods.layers.pseudo_batches import PseudoBatches
+from fssplat.methods.layers.pseudo_labels import (
+    Pool,
+    PseudoMasks,
+    Regions,
+    evenly,
+    nearest,
+    pseudo_masks,
+    regions,
+    representatives,
+)
+from fssplat.methods.mining import MiningFSS
+from fssplat.spec import BackboneSpec, ExperimentSpec, MethodSpec
+from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
+
+
+def network(seed: int = 0, **options: Any) -> MiningFSS:
+    torch.manual_seed(seed)
+    chosen = MiningFSS.Options(pseudo_per_pair=2, **options)
+    return MiningFSS(TinyBackbone(MiningFSS.backbone_layout("tiny", chosen)), chosen)
+
+
+def prepared(artefacts: Memory | None = None, **options: Any) -> MiningFSS:
+    built = network(**options)
+    built.prepare(Images(), artefacts or Memory())
+    return built
+
+
+def cell_means(image: Tensor) -> Tensor:
+    """A stand-in for a backbone: uint8 [3, H, W] -> [3, h, w] of 4 x 4 pixels a cell."""
+    return F.avg_pool2d(image.float()[None] / 255 - 0.5, 4)[0]
+
+
+# ------------------------------------------------------------------ pseudo masks
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_kmeans_ends_where_every_point_is_nearest_to_the_mean_of_its_own(k: int) -> None:
+    torch.manual_seed(0)
+    points = torch.randn(40, 3) + torch.randint(0, 4, (40, 1)) * 5
+    centres = kmeans(points, k)
+    owners = []
+    for point in points:
+        distances = [float((point - centre).square().sum()) for centre in centres]
+        owners.append(distances.index(min(distances)))
+    assert nearest_centre(points, centres).tolist() == owners
+    for number in range(k):
+        own = points[torch.tensor(owners) == number]
+        torch.testing.assert_close(centres[number], own.mean(dim=0))
+
+
+def test_kmeans_gives_the_same_centres_twice_and_stands_fewer_points_than_centres() -> None:
+    points = torch.tensor([[0.0, 0.0], [4.0, 4.0]])
+    centres = kmeans(points, 4)
+    assert torch.equal(centres, kmeans(points, 4))
+    assert {tuple(centre.tolist()) for centre in centres} == {(0.0, 0.0), (4.0, 4.0)}
+
+
+def test_representatives_are_the_mean_background_and_the_centres_of_all_objects() -> None:
+    source = Images()
+    objects, backgrounds = [], []
+    for index in range(len(source)):
+        large = F.interpolate(
+            cell_means(source.image(index))[None],
+            size=(41, 41),
+            mode="bilinear",
+            align_corners=True,
+        )[0]
+        for class_id in (0, *source.classes):
+            inside = source.label(index) == class_id
+            if inside.any():
+                (objects if class_id else backgrounds).append(large[:, inside].mean(dim=1))
+    found = representatives(cell_means, source, 2, None)
+    torch.testing.assert_close(found[0], torch.stack(backgrounds).mean(dim=0))
+    torch.testing.assert_close(found[1:], kmeans(torch.stack(objects), 2))
+    assert len(objects) == 4  # class 9 is nowhere, an all-ignored image shows nothing
+
+
+def test_a_cell_takes_the_most_similar_representative() -> None:
+    torch.manual_seed(1)
+    maps, centres = torch.randn(6, 4, 5), torch.randn(4, 6)
+    labels = nearest(maps, centres)
+    for y in range(4):
+        for x in range(5):
+            cosines = [float(F.cosine_similarity(maps[:, y, x], c, dim=0)) for c in centres]
+            assert labels[y, x] == cosines.index(max(cosines))
+
+
+def test_pseudo_masks_keep_each_image_at_its_own_size() -> None:
+    class Two:
+        key = "two"
+
+        def __len__(self) -> int:
+            return 2
+
+        def image(self, index: int) -> Tensor:
+            return torch.full((3, 8 + 4 * index, 12), 40 * (index + 1), dtype=torch.uint8)
+
+    centres = torch.eye(3)
+    masks = PseudoMasks(**pseudo_masks(cell_means, Two(), centres))
+    assert [tuple(masks.grid(i).shape) for i in range(2)] == [(2, 3), (3, 3)]
+    assert torch.equal(masks.grid(1), nearest(cell_means(Two().image(1)), centres).byte())
+    assert torch.equal(
+        masks.mask(1, (12, 12)), masks.grid(1).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    )
+
+
+def test_a_pool_joins_sources_and_picks_evenly() -> None:
+    assert evenly(10, 4) == [0, 2, 5, 7]
+    assert evenly(3, None) == evenly(3, 9) == [0, 1, 2]
+    pool = Pool([Images(), Images()], 2)
+    assert len(pool) == 4
+    assert torch.equal(pool.image(1), Images().image(2))
+    assert pool.key != Pool([Images(), Images()], 3).key
+
+
+def test_pseudo_masks_are_computed_once_for_equal_backbones() -> None:
+    artefacts = Memory()
+    prepared(artefacts)
+    prepared(artefacts)
+    assert len(artefacts.kept) == 1
+    prepared(artefacts, clusters=3)
+    prepared(artefacts, unlabelled=("train", "remain"))
+    assert len(artefacts.kept) == 3
+    network(mine=False, foreground=False).prepare(Images(), artefacts)
+    assert len(artefacts.kept) == 3
+
+
+# ------------------------------------------------------------------ draws
+
+
+def test_a_draw_depends_on_its_number_alone() -> None:
+    built = prepared()
+    assert built.batches is not None
+    one_by_one = [built.batches.take(number, 1, 33)[0] for number in range(6)]
+    together = prepared().batches
+    assert together is not None
+    for alone, sample in zip(one_by_one, together.take(0, 6, 33), strict=True):
+        assert torch.equal(alone.image, sample.image)
+        assert torch.equal(alone.label, sample.label)
+        assert alone.distortion == sample.distortion
+    other = network(seed=1)
+    other.prepare(Images(), Memory())
+    assert other.batches is not None
+    assert not all(
+        torch.equal(a.image, b.image)
+        for a, b in zip(one_by_one, other.batches.take(0, 6, 33), strict=True)
+    )
+
+
+def test_a_small_image_is_padded_with_ignored_pixels_and_keeps_its_labels_in_place() -> None:
+    source = Images()
+    grids = torch.arange(36).reshape(6, 6).to(torch.uint8)
+    masks = PseudoMasks(grids.flatten().repeat(4), torch.full((4, 2), 6))
+    sample = PseudoBatches(source, masks, 0).sample(0, 50)
+    inside = sample.label != 255
+    assert sample.image.shape == (3, 50, 50)
+    assert int(inside.sum()) == 41 * 41
+    assert not sample.image[:, ~inside].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_distorted_image_stays_between_0_and_1(seed: int) -> None:
+    import numpy as np
+
+    image = torch.rand(3, 24, 24)
+    changed = distort(image, draw_distortion(np.random.default_rng(seed)))
+    assert changed.shape == image.shape
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+
+
+def test_an_image_folder_takes_a_few_images_of_each_class(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.new("RGB", (6, 4), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    folder = ImageFolder(tmp_path, per_class=2)
+    assert [path.parent.name for path in folder.paths] == ["cat", "cat", "dog", "dog"]
+    assert folder.image(0).shape == (3, 4, 6)
+    with pytest.raises(InputError, match="no images"):
+        ImageFolder(tmp_path / "cat")
+
+
+def test_imagenet_as_a_source_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FSSPLAT_IMAGENET", raising=False)
+    with pytest.raises(InputError, match="FSSPLAT_IMAGENET"):
+        network(unlabelled=("train", "imagenet")).prepare(Images(), Memory())
+
+
+# ------------------------------------------------------------------ rectification
+
+
+def slow_rectified(
+    prototype: Tensor,
+    embedding: Tensor,
+    bank: list[tuple[Tensor, list[Tensor]]],
+    n: int,
+    beta: float,
+) -> Tensor:
+    """Eqs. 8 and 9 for one support; `bank` has an image's embedding and its regions."""
+
+    def cosine(a: Tensor, b: Tensor) -> float:
+        return float(a @ b / (a.norm() * b.norm()).clamp(min=1e-8))
+
+    near = sorted(bank, key=lambda image: -cosine(image[0], embedding))[:n]
+    best = [max(found, key=lambda region: cosine(region, prototype)) for _, found in near]
+    total = sum(cosine(region, prototype) for region in best)
+    if total == 0:
+        return (1 - beta) * prototype
+    mixed = sum((cosine(r, prototype) / total * r for r in best), torch.zeros_like(prototype))
+    return (1 - beta) * prototype + beta * mixed
+
+
+@pytest.mark.parametrize("n", [1, 4, 50])
+def test_a_prototype_moves_towards_its_regions_as_in_equations_8_and_9(n: int) -> None:
+    torch.manual_seed(4)
+    counts = [1, 3, 2, 5, 1, 2]
+    bank = [(torch.rand(7), [torch.rand(7) for _ in range(count)]) for count in counts]
+    images = torch.stack([image for image, _ in bank])
+    flat = torch.stack([region for _, found in bank for region in found])
+    prototypes, embeddings = torch.rand(3, 7), torch.rand(3, 7)
+    prototypes[2] = 0  # an empty support
+    ours = Regions(images, flat, torch.tensor(counts)).rectified(prototypes, embeddings, n, 0.2)
+    for i in range(3):
+        wanted = slow_rectified(prototypes[i], embeddings[i], bank, n, 0.2)
+        torch.testing.assert_close(ours[i], wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_regions_are_the_mean_features_under_the_pseudo_labels_of_each_image() -> None:
+    source = Images()
+    masks = PseudoMasks(**pseudo_masks(cell_means, source, torch.randn(4, 3)))
+    found = Regions(**regions(cell_means, source, masks))
+    at = row = 0
+    for index in range(len(source)):
+        labels = [label for label in masks.grid(index).unique().tolist() if label]
+        if not labels:
+            continue
+        maps = cell_means(source.image(index))
+        assert found.counts[row] == len(labels)
+        torch.testing.assert_close(
+            found.images[row].float(), maps.mean((1, 2)), atol=1e-3, rtol=1e-2
+        )
+        for label in labels:
+            mean = maps[:, masks.grid(index) == label].mean(dim=1)
+            torch.testing.assert_close(found.regions[at].float(), mean, atol=1e-3, rtol=1e-2)
+            at += 1
+        row += 1
+    assert (row, at) == (len(found.images), len(found.regions))
+
+
+def test_an_image_set_without_objects_rectifies_nothing() -> None:
+    nothing = PseudoMasks(torch.zeros(4 * 36, dtype=torch.uint8), torch.full((4, 2), 6))
+    found = Regions(**regions(cell_means, Images(), nothing))
+    prototype = torch.rand(2, 3)
+    assert torch.equal(found.rectified(prototype, torch.rand(2, 3), 4, 0.2), prototype)
+
+
+def test_foreground_is_rectified_at_inference_only_and_with_the_present_weights() -> None:
+    artefacts = Memory()
+    built = prepared(artefacts)
+    batch = episodes(k=2)
+    images, masks = batch.supports.flatten(0, 2), batch.masks.flatten(0, 2)
+    built.train()
+    plain = built.encode_support(built.encode(images), images, masks)["foreground"]
+    encoded = built.eval().encode(images)
+    torch.testing.assert_close(plain, mean_under_mask(encoded["features"], masks == 1))
+    rectified = built.encode_support(encoded, images, masks)["foreground"]
+    embeddings = encoded["features"].mean(dim=(2, 3))
+    wanted = built.neighbours().rectified(plain, embeddings, 4, 0.2)
+    torch.testing.assert_close(rectified, wanted)
+    assert not torch.allclose(rectified, plain, atol=1e-4)
+    assert len(artefacts.kept) == 2  # pseudo masks, and the regions of these weights
+    with torch.no_grad():
+        next(built.average.parameters()).add_(1)  # type: ignore[union-attr]
+    built.eval().encode_support(encoded, images, masks)
+    assert len(artefacts.kept) == 3
+
+
+def test_the_global_background_is_a_moving_average_of_every_step() -> None:
+    built = prepared()
+    built.momentum["background"] = 0.75
+    wanted = None
+    built.train()
+    for step in range(1, 4):
+        batch = episodes(b=4, seed=step)
+        seen = []
+        for part in batch.split(2):
+            built.training_losses(part)
+            for image, mask in zip(
+                part.supports.flatten(0, 2), part.masks.flatten(0, 2), strict=True
+            ):
+                maps = built.encode(image[None])["features"][0]
+                seen.append(mean_under_mask(maps, mask == 0))
+        built.after_step(step, 3)
+        current = torch.stack(seen).mean(dim=0)
+        wanted = current if wanted is None else 0.75 * wanted + 0.25 * current
+        torch.testing.assert_close(built.background, wanted)
+    assert not built.background_sum.any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_background_is_global_in_training_and_mixed_at_inference(training: bool) -> None:
+    built = prepared()
+    built.train(training)
+    current = torch.randn(2, 10)
+    torch.testing.assert_close(built.rectified_background(current), current)  # nothing known yet
+    built.background.copy_(torch.randn(10))
+    w = 1.0 if training else 0.9
+    wanted = w * built.background + (1 - w) * current
+    torch.testing.assert_close(built.rectified_background(current), wanted)
+    off = network(background=False)
+    off.background.fill_(1.0)
+    assert torch.equal(off.rectified_background(current), current)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_logits_are_scaled_cosines_with_the_mean_prototype_of_the_shots(shots: int) -> None:
+    built = network(background=False)
+    torch.manual_seed(6)
+    query = {"features": torch.randn(2, 10, 3, 4)}
+    supports = {name: torch.randn(2, 1, shots, 10) for name in ("foreground", "background")}
+    logits = built.segment(query, supports, torch.zeros(2, 1, shots, 9, 9), (3, 4))
+    for b in range(2):
+        for j, name in enumerate(("background", "foreground")):
+            prototype = supports[name][b, 0].mean(dim=0)
+            for y in range(3):
+                for x in range(4):
+                    cosine = F.cosine_similarity(query["features"][b, :, y, x], prototype, dim=0)
+                    torch.testing.assert_close(
+                        logits[b, j, y, x], 20 * cosine, atol=1e-4, rtol=1e-4
+                    )
+
+
+# ------------------------------------------------------------------ training
+
+
+def steps(built: MiningFSS, first: int, last: int, micro: int = 2) -> None:
+    """Plain gradient descent on numbered batches, with the engine's calls in the engine's order."""
+    built.train()
+    for step in range(first, last + 1):
+        built.zero_grad()
+        for part in episodes(seed=step).split(micro):
+            losses = built.training_losses(part)
+            sum(losses.values(), torch.tensor(0.0)).backward()
+        with torch.no_grad():
+            for parameter in built.learnable().values():
+                parameter -= 0.01 * parameter.grad  # type: ignore[operator]
+        built.after_step(step, last)
+
+
+def test_a_resumed_training_ends_with_the_same_bits() -> None:
+    whole, part = prepared(), prepared()
+    steps(whole, 1, 4)
+    steps(part, 1, 2)
+    resumed = network()
+    resumed.prepare(Images(), Memory())  # before the weights are read back
+    resumed.load_state_dict(part.state_dict())
+    steps(resumed, 3, 4)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def recorder(into: list[Tensor]) -> Callable[[Any, tuple[Tensor, ...], Tensor], None]:
+    """A hook that keeps a module's first input."""
+
+    def record(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        into.append(inputs[0].detach())
+
+    return record
+
+
+def test_a_step_in_smaller_parts_sees_the_same_pseudo_labelled_images() -> None:
+    seen: dict[int, list[Tensor]] = {}
+    for micro in (1, 2):
+        built = prepared()
+        found = seen.setdefault(micro, [])
+        assert built.decoder is not None
+        built.decoder.register_forward_hook(recorder(found))
+        built.train()
+        for part in episodes(b=4).split(micro):
+            built.training_losses(part)
+    torch.testing.assert_close(torch.cat(seen[1]), torch.cat(seen[2]))
+
+
+def test_evaluation_uses_the_average_of_the_weights() -> None:
+    built, plain = prepared(), prepared(ema=False)
+    steps(built, 1, 3)
+    images = torch.randn(1, 3, 41, 41)
+    online = built.train().encode(images)["features"]
+    averaged = built.eval().encode(images)["features"]
+    assert not torch.allclose(online, averaged)
+    steps(plain, 1, 3)
+    torch.testing.assert_close(plain.eval().encode(images)["features"], online)
+
+
+def test_the_average_grows_from_one_half_to_its_decay() -> None:
+    built = prepared()
+    built.momentum["ema"] = 0.7
+    assert built.average is not None
+    wanted = next(built.backbone.parameters()).detach().clone()
+    for step, decay in ((1, 1 / 2), (2, 2 / 3), (3, 0.7), (4, 0.7)):
+        with torch.no_grad():
+            for parameter in built.backbone.parameters():
+                parameter += step
+        built.after_step(step, 4)
+        wanted = decay * wanted + (1 - decay) * next(built.backbone.parameters()).detach()
+        torch.testing.assert_close(next(built.average.parameters()), wanted)
+
+
+@pytest.mark.parametrize("values", [(0,), (1,), (255,), (0, 1, 255)], ids=str)
+@pytest.mark.parametrize("shots", [1, 5])
+def test_losses_and_gradients_are_finite_whatever_the_masks(
+    values: tuple[int, ...], shots: int
+) -> None:
+    built = prepared().train()
+    losses = built.training_losses(episodes(k=shots, values=values))
+    assert set(losses) == set(MiningFSS.LOSS_WEIGHTS)
+    sum(losses.values(), torch.tensor(0.0)).backward()
+    for name, parameter in built.learnable().items():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_an_empty_support_scores_exactly_zero() -> None:
+    built = prepared().eval()
+    batch = episodes(values=(0,))
+    assert not built(batch.query, batch.supports, batch.masks)[:, 1].any()
+
+
+def test_query_and_supports_may_differ_in_size() -> None:
+    built = prepared().eval()
+    batch = episodes(k=2)
+    logits = built(torch.randn(2, 3, 30, 52), batch.supports, batch.masks)
+    assert logits.shape == (2, 2, 30, 52)
+
+
+def test_training_without_pseudo_masks_is_our_mistake() -> None:
+    with pytest.raises(AssertionError, match="prepare"):
+        network().train().training_losses(episodes())
+
+
+def test_random_counters_stay_on_the_cpu_and_survive_a_copy() -> None:
+    built = prepared()
+    built.pairs += 3
+    built.to(torch.float64)
+    assert built.pairs.dtype == torch.long
+    assert int(copy.deepcopy(built.state_dict())["pairs"]) == 3
+
+
+# ------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize(
+    ("backbone", "learnable", "total"),
+    [("resnet50_v2", 8_636_096, 8_667_072), ("resnet101_v2", 27_576_000, 27_659_200)],
+)
+def test_parameters_are_the_counted_ones(backbone: str, learnable: int, total: int) -> None:
+    preset = MiningFSS.PRESETS["public-code"]["options"]
+    with torch.device("meta"):
+        built = build_method(
+            MethodSpec(name="mining", options=preset), BackboneSpec(name=backbone, weights="random")
+        )
+        whole = build_method(MethodSpec(name="mining"), BackboneSpec(name=backbone))
+    assert sum(p.numel() for p in built.learnable().values()) == learnable
+    assert sum(p.numel() for p in built.parameters()) == total
+    assert sum(p.numel() for p in whole.encoder.parameters()) == total  # what predicts
+
+
+def test_coco_gets_more_clusters_unless_the_file_names_them() -> None:
+    def clusters(dataset: str, **entry: Any) -> int:
+        method = {"name": "mining", **entry}
+        grid = {"method": [method], "backbone": ["resnet50_v2"]}
+        experiment = ExperimentSpec.model_validate({"name": "t", "dataset": dataset, "grid": grid})
+        found: int = expand(experiment, METHODS)[0].method.options["clusters"]
+        return found
+
+    assert (clusters("pascal-5i"), clusters("coco-20i")) == (5, 15)
+    assert clusters("coco-20i", options={"clusters": 7}) == 7
+
+
+def test_an_episode_batch_of_one_trains() -> None:
+    batch = episodes(b=1)
+    assert isinstance(batch, EpisodeBatch)
+    losses = prepared().train().training_losses(batch)
+    assert all(torch.isfinite(loss) for loss in losses.values())
