@@ -70,21 +70,57 @@ _HSNET: dict[str, Any] = {
     "selection": "novel-best",
 }
 
+_PFENET: dict[str, Any] = {
+    "training_list": "pfenet",
+    "min_area_query": 0,  # the query's class is drawn without the area test
+    "input": "pad-floor8",
+    "draw": "image-first",
+    "absent_class": "zero",
+    "five_shot": "apart",
+    "selection": "novel-best",
+}
+
 PROTOCOLS: dict[str, Protocol] = {
     "fssplat": Protocol(name="fssplat"),
     "pfenet": Protocol(
         name="pfenet",
-        training_list="pfenet",
-        min_area_query=0,  # the query's class is drawn without the area test
-        input="pad-floor8",
+        **_PFENET,
         size=473,
         episodes={"coco-20i": 20001, "default": 5001},  # the stop test lags by one
         episode_seeds=(321,),
-        draw="image-first",
         score=("original-square",),
-        absent_class="zero",
-        five_shot="apart",
-        selection="novel-best",
+    ),
+    # Says that it follows PFENet; its size is that of training (321 or 473, by backbone).
+    "mmnet": Protocol(
+        name="mmnet",
+        **_PFENET,
+        episodes={"coco-20i": 20000, "default": 5000},
+        episode_seeds=(321,),
+        score=("original-square",),
+    ),
+    # As printed. The authors' code: {name: sdaanet, input: squash, size: 473, score: [473]}.
+    "sdaanet": Protocol(
+        name="sdaanet",
+        **{**_PFENET, "input": "pad"},
+        size=321,
+        score=("original", 473),  # 473 for the daggered rows of its Table II
+    ),
+    # Its K shots average the masks predicted from one. Selection is not printed: PFENet's.
+    "jc2a": Protocol(
+        name="jc2a",
+        **{**_PFENET, "input": "squash", "five_shot": "reuse"},
+        size=473,
+        episodes=1000,
+        episode_seeds=(0,),
+        score=("original",),
+    ),
+    # PFENet's, but training never sees an image that shows a novel class.
+    "bam": Protocol(
+        name="bam",
+        **_PFENET,
+        novel="exclude-image",
+        size=473,
+        score=("original-square",),
     ),
     "hsnet": Protocol(name="hsnet", draw="walk-list", **_HSNET),
     "fss1000": Protocol(

@@ -37,3 +37,12 @@ def test_a_wrong_protocol_is_explained(setting: object, expected: str) -> None:
     with pytest.raises(InputError) as caught:
         resolve_protocol(setting, "mine.yaml")  # type: ignore[arg-type]
     assert expected in str(caught.value)
+
+
+def test_papers_that_follow_pfenet_differ_from_it_where_they_say_so() -> None:
+    episodes = {name: PROTOCOLS[name].episode_count("coco-20i") for name in ("mmnet", "jc2a")}
+    assert episodes == {"mmnet": 20000, "jc2a": 1000}
+    assert PROTOCOLS["sdaanet"].episode_count("coco-20i") == 4000
+    assert PROTOCOLS["sdaanet"].score == ("original", 473)
+    assert PROTOCOLS["bam"].novel == "exclude-image"
+    assert PROTOCOLS["jc2a"].five_shot == "reuse"
