@@ -46,6 +46,16 @@ class MultiScaleDecoder(nn.Module):
         return self.head(self.polish(x) + x), logits
 
 
+def level_sizes(bins: Sequence[float], grid: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of each level, in cells: a bin up to 1 is a share of the grid, cut off."""
+    return [
+        (max(int(grid[0] * side), 1), max(int(grid[1] * side), 1))
+        if side <= 1
+        else (int(side), int(side))
+        for side in bins
+    ]
+
+
 def narrow(channels_in: int, channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.ReLU())
 
