@@ -5,6 +5,7 @@ import difflib
 from fssplat.backbones import build_backbone
 from fssplat.errors import InputError
 from fssplat.methods.base import FewShotSegmenter
+from fssplat.methods.hmfs import HMFS
 from fssplat.methods.hsnet import HSNet
 from fssplat.methods.mining import MiningFSS
 from fssplat.methods.panet import PANet
@@ -15,6 +16,7 @@ from fssplat.spec import BackboneSpec, MethodSpec, validate
 __all__ = ["METHODS", "FewShotSegmenter", "build_method"]
 
 METHODS: dict[str, type[FewShotSegmenter]] = {
+    "hmfs": HMFS,
     "hsnet": HSNet,
     "mining": MiningFSS,
     "panet": PANet,

@@ -1,0 +1,96 @@
+"""HMFS: HSNet whose masked support features are filled in from the masked support image.
+
+Source   Moon et al., "HMFS: Hybrid Masking for Few-Shot Segmentation", arXiv 2203.12826; "Eq. 1"
+         and "Algorithm 1" below are its own. Everything else is HSNet's: see hsnet.py.
+Shapes   i images, c channels of a block, m blocks of a level, h x w cells of a level's grid.
+Masks    1 object, 0 background, 255 ignored: background, in supports and in the loss alike.
+Chosen   The paper augments PASCAL alone and names two works in place of the changes; here it is a
+         flip and a blur. It prints no length of training, so HSNet's is kept.
+Differs  (public code, preset `public-code`) Algorithm 1 replaces activations that are exactly
+         zero; the code replaces every one that is not positive, inside the object too. Eq. 2
+         masks the image, so the rest is black; the code masks it normalised, which leaves
+         ImageNet's mean colour. The repository augments nothing. HSNet's README, to which it
+         defers, takes batches of 40 on COCO; the paper takes 20 everywhere. The paper counts 40 %
+         more time for hybrid masking; the forward pass alone takes 9 to 27 % more.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fssplat.methods.base import Encoded, MethodOptions
+from fssplat.methods.hsnet import EPS, LEVELS, HSNet
+from fssplat.methods.layers.matching import grid_mask
+from fssplat.methods.layers.photometric import normalised
+
+
+class HMFS(HSNet):
+    """Input masking, feature masking, or the first where the second leaves nothing."""
+
+    class Options(MethodOptions):
+        """What stands in the support's features; Table 5 compares the three maskings."""
+
+        masking: Literal["im", "fm", "hm"] = "hm"
+        replaced: Literal["zero", "not-positive"] = "zero"  # which feature-masked activations
+        outside: Literal["black", "mean-colour"] = "black"  # of a masked image
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "public-code": {
+            "options": {"replaced": "not-positive", "outside": "mean-colour"},
+            "training": {"augment": {"flip": False, "blur": False}},
+        }
+    }
+
+    options: Options
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """HSNet's, in batches of 20; augmented on PASCAL (section 4.1.2)."""
+        recipe = dict(super().recipe(dataset, backbone))
+        if dataset == "coco-20i":
+            recipe["batch"] = 20
+        if dataset == "pascal-5i":
+            recipe["augment"] = {**recipe["augment"], "flip": True, "blur": True}
+        return recipe
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`level<n>` [i, sum of c, h, w]: each block's masked features over their norm."""
+        if self.options.masking == "fm":
+            return super().encode_support(encoded, images, masks)
+        of_input = self.encode(self.masked_images(images, masks))
+        if self.options.masking == "im":
+            return {f"level{level}": of_input[f"level{level}"] for level in LEVELS}
+        return {f"level{level}": self._hybrid(encoded, of_input, masks, level) for level in LEVELS}
+
+    def masked_images(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Eq. 2: [i, 3, H, W], [i, H, W] -> the object before an even background."""
+        inside = (masks == 1).unsqueeze(1)
+        black = normalised(images.new_zeros(3, 1, 1))
+        outside = black if self.options.outside == "black" else torch.zeros_like(black)
+        return torch.where(inside, images, outside)
+
+    def _hybrid(self, encoded: Encoded, of_input: Encoded, masks: Tensor, level: int) -> Tensor:
+        """Algorithm 1 on one level, every block by itself, then divided by its norm."""
+        whole = self._activations(encoded, level)
+        mask = grid_mask(masks, (whole.shape[-2], whole.shape[-1])).unsqueeze(1)
+        only_zero = self.options.replaced == "zero"
+        mixed = hybrid(whole * mask, self._activations(of_input, level), only_zero)
+        blocks = torch.split(mixed, list(self.blocks[level]), dim=1)
+        return torch.cat([maps / (maps.norm(dim=1, keepdim=True) + EPS) for maps in blocks], dim=1)
+
+    def _activations(self, encoded: Encoded, level: int) -> Tensor:
+        """The features before they were divided by their norms, [i, sum of c, h, w]."""
+        norms = encoded[f"norm{level}"] + EPS
+        widths = torch.tensor(self.blocks[level], device=norms.device)
+        return encoded[f"level{level}"] * norms.repeat_interleave(widths, dim=1)
+
+
+def hybrid(of_features: Tensor, of_input: Tensor, only_zero: bool) -> Tensor:
+    """Algorithm 1: feature-masked activations, input-masked ones in place of those that are zero.
+
+    Not positive instead of zero where `only_zero` is not set.
+    """
+    replaced = of_features == 0 if only_zero else of_features <= 0
+    return torch.where(replaced, of_input, of_features)
