@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, einsum
 from torch.nn import functional as F
 
-from fssplat.backbones import Features
+from fssplat.backbones import Backbone, Features
 from fssplat.methods.base import resize
 
 EPS = 1e-7
@@ -29,10 +29,40 @@ def best_match(query: Tensor, support: Tensor) -> Tensor:
 
     [i, c, h, w], [i, c, h', w'] zero outside the object -> [i, h, w]; all 0 for an empty support.
     """
-    q, s = query.flatten(2), support.flatten(2)
-    norms = einsum("iq,is->iqs", q.norm(dim=1), s.norm(dim=1))
-    cosine = einsum("icq,ics->iqs", q, s) / (norms + EPS)
-    return scaled(cosine.amax(dim=2)).view(len(query), *query.shape[-2:])
+    return mean_best_match(query, support.unsqueeze(1))
+
+
+def mean_best_match(query: Tensor, supports: Tensor) -> Tensor:
+    """`best_match` with every shot, averaged: [b, c, h, w], [b, k, c, h', w'] -> [b, h, w]."""
+    q, s = F.normalize(query.flatten(2), dim=1), F.normalize(supports.flatten(3), dim=2)
+    if supports.device.type == "cpu":  # elsewhere the host would wait for the number of cells
+        shots = [_best_cosine(q[i], s[i, k]) for i in range(len(q)) for k in range(s.shape[1])]
+        best = torch.stack(shots)
+    else:
+        best = einsum("bcq,bkcs->bkqs", q, s).amax(dim=3).flatten(0, 1)
+    return scaled(best).view(*s.shape[:2], *query.shape[-2:]).mean(dim=1)
+
+
+def _best_cosine(query: Tensor, support: Tensor) -> Tensor:
+    """[c, q], [c, s] -> [q]. Cells outside the object match nothing, with 0: they are left out."""
+    inside = support.abs().amax(dim=0) > 0
+    if bool(inside.all()):
+        return einsum("cq,cs->qs", query, support).amax(dim=1)
+    if not bool(inside.any()):
+        return query.new_zeros(query.shape[1])
+    return einsum("cq,cs->qs", query, support[:, inside]).amax(dim=1).clamp(min=0)
+
+
+@torch.no_grad()
+def masked_stage(backbone: Backbone, third: Tensor, mask: Tensor | None) -> Tensor:
+    """Stage 4 of a fixed backbone on stage 3's output times a mask, and times the mask again.
+
+    [i, c3, h, w], [i, h, w] in 0..1, or None for an image that has none -> [i, c4, h', w'].
+    """
+    if mask is None:
+        return backbone.stage(4, third)
+    high = backbone.stage(4, third * mask.unsqueeze(1))
+    return high * resize(mask.unsqueeze(1), (high.shape[-2], high.shape[-1]))
 
 
 def scaled(values: Tensor) -> Tensor:

@@ -1,0 +1,124 @@
+"""HSNet: 4D convolutions over the correlations of every block's features.
+
+Source   Min et al., "Hypercorrelation Squeeze for Few-Shot Segmentation", ICCV 2021,
+         arXiv 2104.01538, and its public code, which settles what print leaves open.
+Shapes   i images, b episodes, c channels of a block, m blocks of a level, h x w cells of a level's
+         grid, q = h w query cells, s support cells of a level, H x W pixels.
+Masks    1 object, 0 background, 255 ignored: background, in supports and in the loss alike.
+Levels   Stages 2, 3 and 4. ResNet: block sums before their ReLU; VGG: convolutions before theirs;
+         any other backbone: each block's output.
+Differs  Query grids need not be square. Where two levels keep support grids of unequal size, the
+         deeper is resized; the public code fails there, or broadcasts a single cell, which is the
+         same.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fssplat.backbones import Backbone, BackboneLayout
+from fssplat.data.batch import IGNORE
+from fssplat.errors import InputError
+from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
+from fssplat.methods.layers.hypercorrelation import Squeeze, correlations
+from fssplat.methods.layers.matching import grid_mask, segmentation_loss
+
+EPS = 1e-5  # added to a feature's norm
+LEVELS = (4, 3, 2)  # stages, deepest first
+
+
+class HSNet(FewShotSegmenter):
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+    MOMENTUM: ClassVar[Mapping[str, float]] = {}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"public-code": {}}
+    SHOT_FUSION = "vote"
+
+    def __init__(self, backbone: Backbone, options: MethodOptions) -> None:
+        super().__init__(backbone, options)
+        self.blocks = {level: backbone.block_channels[level - 1] for level in LEVELS}
+        self.squeeze = Squeeze(tuple(len(self.blocks[level]) for level in LEVELS))
+
+    @classmethod
+    def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
+        return BackboneLayout(blocks=True, ceil_pools=False)
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """Adam at a constant rate on plain resized images.
+
+        The public runs allow 2000 epochs and are stopped by hand, nowhere saying when. The lengths
+        here are ours.
+        """
+        common = {"optimizer": "adam", "lr": 1e-3, "augment": {"resize": "squash"}}
+        pascal = {"epochs": 100, "batch": 20, "size": 400}
+        lengths: dict[str, dict[str, Any]] = {
+            "coco-20i": {"epochs": 30, "batch": 40, "size": 400},
+            "fss-1000": {"epochs": 100, "batch": 20, "size": 400},
+            "synthetic": {"steps": 400, "batch": 4, "size": 128},
+        }
+        return {**common, **lengths.get(dataset, pascal)}
+
+    def encode(self, images: Tensor) -> Encoded:
+        """`level<n>` [i, sum of c, h, w], each block's features at unit norm side by side.
+
+        `norm<n>` [i, m, h, w]: their norms, from which masked features follow.
+        """
+        found: Encoded = {}
+        blocks = self.backbone(images).blocks
+        for level in LEVELS:
+            norms = torch.stack([maps.norm(dim=1) for maps in blocks[level - 1]], dim=1)
+            scale = 1 / (norms + EPS)
+            unit = [maps * scale[:, m, None] for m, maps in enumerate(blocks[level - 1])]
+            found |= {f"level{level}": torch.cat(unit, dim=1), f"norm{level}": norms}
+        return found
+
+    def encode_query(self, encoded: Encoded) -> Encoded:
+        """`level<n>` as encoded."""
+        return {f"level{level}": encoded[f"level{level}"] for level in LEVELS}
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`level<n>` [i, sum of c, h, w]: features times the mask, then divided by their norm.
+
+        The mask only changes the norm's small term: x m / (|x| m + eps) is u (|x| + eps) m over
+        the same, with u as encoded.
+        """
+        found: Encoded = {}
+        for level in LEVELS:
+            unit, norms = encoded[f"level{level}"], encoded[f"norm{level}"]
+            mask = grid_mask(masks, (unit.shape[-2], unit.shape[-1])).unsqueeze(1)
+            scale = mask * (norms + EPS) / (norms * mask + EPS)
+            widths = torch.tensor(self.blocks[level], device=unit.device)
+            found[f"level{level}"] = unit * scale.repeat_interleave(widths, dim=1)
+        return found
+
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        return resize(self._logits(query, supports), size)
+
+    def losses(
+        self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Cross-entropy; an ignored pixel is background, as the public data set makes it."""
+        logits = self._logits(query, supports)
+        return {"segmentation": segmentation_loss(logits, target.masked_fill(target == IGNORE, 0))}
+
+    def _logits(self, query: Encoded, supports: Encoded) -> Tensor:
+        """[b, 2, 2h, 2w] on twice the grid of stage 2."""
+        n, k = supports["level2"].shape[1:3]
+        if n * k != 1:
+            raise InputError(
+                f"{type(self).__name__.lower()} sees one support at a time, not {n} ways of {k} "
+                "shots. Set way: 1; shots are fused by vote."
+            )
+        logits: Tensor = self.squeeze(
+            [self._correlation(query, supports, level) for level in LEVELS]
+        )
+        return logits
+
+    def _correlation(self, query: Encoded, supports: Encoded, level: int) -> Tensor:
+        """One level, [b, m, h, w, h', w']."""
+        name = f"level{level}"
+        return correlations(query[name], supports[name][:, 0, 0], self.blocks[level])

@@ -1,0 +1,132 @@
+"""State dicts of the public implementations, under our names.
+
+A public file is read without running code (`fssplat.backbones.weights.read_state`), renamed by the
+table below, and must then fill the network exactly: nothing missing, nothing left over.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from fssplat.backbones import resnet, vgg
+from fssplat.backbones.weights import DROPPED
+from fssplat.errors import InputError
+from fssplat.methods.base import FewShotSegmenter
+
+
+@dataclass(frozen=True)
+class PublicNames:
+    """How one public implementation names its weights; patterns match from the start of a name."""
+
+    backbone: str  # its backbone's entries; the group `inner` is their name inside the backbone
+    head: Mapping[str, str] = field(default_factory=dict)  # first match is replaced
+
+
+FLAT = r"(?P<inner>layer[0-4]\..*)"  # layer0 to layer4 beside the head
+NESTED = r"backbone\.(?P<inner>.*)"
+
+PYRAMID = {
+    r"init_merge\.": "decoder.merge.",
+    r"alpha_conv\.": "decoder.blend.",
+    r"beta_conv\.": "decoder.refine.",
+    r"inner_cls\.": "decoder.level_heads.",
+    r"res1\.": "decoder.gather.",
+    r"res2\.": "decoder.polish.",
+    r"cls\.": "decoder.head.",
+}
+PFENET = {**PYRAMID, r"down_query\.": "reduce_query.", r"down_supp\.": "reduce_support."}
+# Six 4D blocks of three; inside, only the pivots' names differ.
+HSNET = {
+    rf"hpn_learner\.{public}\.": f"squeeze.{ours}."
+    for public, ours in {
+        "encoder_layer4": "encoders.0",
+        "encoder_layer3": "encoders.1",
+        "encoder_layer2": "encoders.2",
+        "encoder_layer4to3": "mixers.0",
+        "encoder_layer3to2": "mixers.1",
+        "decoder1": "decoder",
+        "decoder2": "classifier",
+    }.items()
+}
+PIVOTS = {"conv1": "query", "conv2": "support"}
+
+PUBLIC: dict[str, PublicNames] = {
+    "hsnet": PublicNames(NESTED, HSNET),
+    "pfenet": PublicNames(FLAT, PFENET),
+}
+
+
+def load_public(
+    network: FewShotSegmenter, method: str, backbone: str, state: Mapping[str, Tensor], where: str
+) -> None:
+    """Fill a network, backbone and buffers included, from a public state dict.
+
+    Raises InputError where entries are missing, unknown or of another shape.
+    """
+    given, strange = renamed(method, backbone, state)
+    own = network.state_dict()
+    missing = sorted(own.keys() - given.keys() - _made_here(network))
+    strange += sorted(given.keys() - own.keys())
+    if missing or strange:
+        raise InputError(
+            f"{where}: not a checkpoint of {method} with {backbone}"
+            f"{_listed('missing', missing)}{_listed('unknown', strange)}. "
+            "Check --method, --backbone and the options it was trained with."
+        )
+    for name, value in given.items():
+        if value.shape != own[name].shape:
+            raise InputError(
+                f"{where}: {name} is {list(value.shape)}, {method} with {backbone} has "
+                f"{list(own[name].shape)}. Check --backbone and the options."
+            )
+    network.load_state_dict(given, strict=False)
+
+
+def renamed(
+    method: str, backbone: str, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Public names -> ours, and the names that no rule knows; ImageNet classifiers are left out."""
+    if method not in PUBLIC:
+        raise InputError(f"method {method!r} has no public names. Known: {', '.join(PUBLIC)}.")
+    names = PUBLIC[method]
+    inner: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    strange = []
+    for name, value in state.items():
+        match = re.match(names.backbone, name)
+        if match:
+            inner[match["inner"]] = value
+            continue
+        ours = _head_name(names, name)
+        if ours:
+            found[ours] = value
+        else:
+            strange.append(name)
+    rename = vgg.renamed if backbone.startswith("vgg") else resnet.renamed
+    for name, value in rename(inner).items():
+        if not name.startswith(DROPPED):
+            found[f"backbone.{name}"] = value
+    return found, strange
+
+
+def _head_name(names: PublicNames, name: str) -> str:
+    for pattern, ours in names.head.items():
+        match = re.match(pattern, name)
+        if match:
+            rest = [PIVOTS.get(part, part) for part in name[match.end() :].split(".")]
+            return match.expand(ours) + ".".join(rest)
+    return ""
+
+
+def _made_here(network: FewShotSegmenter) -> set[str]:
+    """Buffers that no public file holds, because we keep them for ourselves."""
+    return {name for name, _ in network.named_buffers() if name.startswith("objects.")}
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"; {what}: {', '.join(names[:3])}{more}"

@@ -1,0 +1,110 @@
+"""HSNet's head: correlations of many blocks, squeezed by centre-pivot 4D convolutions.
+
+Source   Min et al., ICCV 2021, arXiv 2104.01538.
+Shapes   b episodes, m maps (blocks) or c channels, h x w query cells, h' x w' support cells.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, einsum, nn
+
+from fssplat.methods.base import resize
+
+
+def correlations(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
+    """Products of unit features, negatives cut: one map per block of `widths` channels.
+
+    [b, sum of widths, h, w], [b, sum of widths, h', w'] -> [b, m, h, w, h', w'].
+    """
+    pairs = zip(
+        torch.split(query, list(widths), dim=1),
+        torch.split(support, list(widths), dim=1),
+        strict=True,
+    )
+    maps = [einsum("bcq,bcs->bqs", q.flatten(2), s.flatten(2)) for q, s in pairs]
+    stacked = torch.stack(maps, dim=1).clamp(min=0)
+    return stacked.view(*stacked.shape[:2], *query.shape[-2:], *support.shape[-2:])
+
+
+class CentrePivot(nn.Module):
+    """A 4D convolution by its two planes through the centre: 2D over query and over support."""
+
+    def __init__(self, channels_in: int, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride  # along the support axes
+        self.query = nn.Conv2d(channels_in, channels, kernel, 1, kernel // 2)
+        self.support = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, c, h, w, h', w'] -> [b, channels, h, w, h' / stride, w' / stride], rounded up."""
+        b, _, h, w, _, _ = x.shape
+        pivots = x[..., :: self.stride, :: self.stride]
+        p, r = pivots.shape[-2:]
+        planes = pivots.permute(0, 4, 5, 1, 2, 3).flatten(0, 2)
+        over_query = self.query(planes).unflatten(0, (b, p, r)).permute(0, 3, 4, 5, 1, 2)
+        planes = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        over_support = self.support(planes).unflatten(0, (b, h, w)).permute(0, 3, 1, 2, 4, 5)
+        found: Tensor = over_query + over_support
+        return found
+
+
+def building_block(
+    channels_in: int, widths: Sequence[int], kernels: Sequence[int], strides: Sequence[int]
+) -> nn.Sequential:
+    """Centre-pivot convolution, GroupNorm of 4 groups and ReLU, three times."""
+    layers: list[nn.Module] = []
+    for width, kernel, stride in zip(widths, kernels, strides, strict=True):
+        layers += [CentrePivot(channels_in, width, kernel, stride), nn.GroupNorm(4, width)]
+        layers.append(nn.ReLU(inplace=True))
+        channels_in = width
+    return nn.Sequential(*layers)
+
+
+class Squeeze(nn.Module):
+    """Three levels of correlations, deepest first, to logits on twice the grid of the last."""
+
+    WIDTHS = (16, 64, 128)
+    KERNELS = ((3, 3, 3), (5, 3, 3), (5, 5, 3))
+    STRIDES = ((2, 2, 2), (4, 2, 2), (4, 4, 2))
+
+    def __init__(self, maps: Sequence[int]) -> None:
+        super().__init__()
+        shapes = zip(maps, self.KERNELS, self.STRIDES, strict=True)
+        self.encoders = nn.ModuleList(
+            building_block(count, self.WIDTHS, kernels, strides)
+            for count, kernels, strides in shapes
+        )
+        width = self.WIDTHS[-1]
+        self.mixers = nn.ModuleList(
+            building_block(width, (width,) * 3, (3, 3, 3), (1, 1, 1)) for _ in maps[1:]
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width, width // 2, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(
+            nn.Conv2d(width // 2, width // 2, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(width // 2, 2, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """[b, m, h, w, h', w'] per level -> [b, 2, 2h, 2w] of the shallowest level."""
+        mixed = self.encoders[0](levels[0])
+        for encoder, mixer, level in zip(self.encoders[1:], self.mixers, levels[1:], strict=True):
+            squeezed = encoder(level)
+            mixed = mixer(squeezed + resized_4d(mixed, squeezed.shape[2:]))
+        x = self.decoder(mixed.mean(dim=(4, 5)))
+        return self.classifier(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
+
+
+def resized_4d(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Along the query axes; along the support axes only where the squeezed grids differ."""
+    b, _, h, w, p, r = x.shape
+    planes = x.permute(0, 4, 5, 1, 2, 3).flatten(0, 2)
+    x = resize(planes, (sizes[0], sizes[1])).unflatten(0, (b, p, r)).permute(0, 3, 4, 5, 1, 2)
+    if (p, r) == tuple(sizes[2:]):
+        return x
+    planes = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+    planes = resize(planes, (sizes[2], sizes[3]))
+    return planes.unflatten(0, (b, sizes[0], sizes[1])).permute(0, 3, 1, 2, 4, 5)

@@ -1,0 +1,176 @@
+"""PFENet: a training-free prior mask, and features enriched at several scales.
+
+Source   Tian et al., "Prior Guided Feature Enrichment Network for Few-shot Segmentation",
+         TPAMI 2020, arXiv 2008.01449, and its public code, which settles what print leaves open.
+Shapes   i images, b episodes, k shots, c3 and c2 channels of stages 3 and 2, d = 256 reduced
+         channels, c4 channels of stage 4, h x w feature cells, H x W pixels.
+Masks    1 object, 0 background, 255 ignored (background in a support).
+Differs  The rates of `recipe` are those in effect: the public schedule multiplies every configured
+         one (0.0025 on PASCAL) by 10. On COCO its files have 641 pixels, print has 473.
+         The public loop also leaves BatchNorm of the fixed backbone in training mode, so that its
+         statistics drift; here they are fixed unless `batch_norm: batch` (preset public-code).
+         Feature maps need not be square, nor the input side minus 1 a multiple of 8.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fssplat.backbones import Backbone, BackboneLayout
+from fssplat.errors import InputError
+from fssplat.methods.base import (
+    Artefacts,
+    BaseImages,
+    Encoded,
+    FewShotSegmenter,
+    MethodOptions,
+    resize,
+)
+from fssplat.methods.layers.base_prototypes import ObjectMap
+from fssplat.methods.layers.matching import (
+    grid_mask,
+    masked_mean,
+    masked_stage,
+    mean_best_match,
+    middle_features,
+    segmentation_loss,
+)
+from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes
+
+CHANNELS = 256  # d
+RATIOS = (1.0, 0.5, 0.25, 0.125)  # bins as shares of the feature grid
+
+
+class PFENet(FewShotSegmenter):
+    class Options(MethodOptions):
+        # Side of each pyramid level; a value up to 1 is a share of the feature grid.
+        bins: tuple[PositiveFloat, ...] = Field(default=(60, 30, 15, 8), min_length=1)
+        prior: bool = True  # the prior mask as an input channel
+        batch_norm: Literal["fixed", "batch"] = "fixed"  # of the backbone, in training
+        ckmm: bool = False  # JC2A's class-agnostic map as one more channel
+
+    options: Options
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "auxiliary": 1.0}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "public-code": {"options": {"batch_norm": "batch"}}
+    }
+
+    def __init__(self, backbone: Backbone, options: Options) -> None:
+        super().__init__(backbone, options)
+        middle = backbone.channels[2] + backbone.channels[1]
+        self.reduce_query = reduction(middle)
+        self.reduce_support = reduction(middle)
+        self.objects = ObjectMap(middle) if options.ckmm else None
+        channels = 2 * CHANNELS + int(options.prior) + int(options.ckmm)
+        self.decoder = MultiScaleDecoder(channels, len(options.bins))
+
+    @classmethod
+    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+        """Bins follow the grid where its side is not 60: COCO in the public files, small images."""
+        return {} if dataset == "pascal-5i" else {"bins": RATIOS}
+
+    @classmethod
+    def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
+        assert isinstance(options, cls.Options)
+        return BackboneLayout(
+            stages=4 if options.prior else 3,
+            output_stride=8,
+            batch_statistics=options.batch_norm == "batch",
+        )
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """The public files for PASCAL and COCO; a short run on small images for the others."""
+        common = {"weight_decay": 1e-4, "schedule": "poly", "power": 0.9}
+        shown = {"rotate": 10.0, "blur": True, "flip": True, "keep_object": 0.85}
+        pascal = {"epochs": 200, "batch": 4, "size": 473, "lr": 0.025}
+        lengths: dict[str, dict[str, Any]] = {
+            "coco-20i": {"epochs": 50, "batch": 8, "size": 641, "lr": 0.05},
+            "fss-1000": {"epochs": 20, "batch": 8, "size": 225, "lr": 0.025},
+            "synthetic": {"steps": 600, "batch": 4, "size": 129, "lr": 0.025},
+        }
+        scale = (0.8, 1.25) if dataset == "coco-20i" else (0.9, 1.1)
+        return {**common, **lengths.get(dataset, pascal), "augment": {"scale": scale, **shown}}
+
+    def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
+        """Base prototypes of the class-agnostic map, where it is on."""
+        if self.objects is not None:
+            self.objects.prepare(self.backbone, self._middle, source, artefacts)
+
+    def _middle(self, images: Tensor) -> Tensor:
+        return middle_features(self.backbone(images, upto=3))
+
+    # -------------------------------------------------------------- the network
+
+    def encode(self, images: Tensor) -> Encoded:
+        """`middle` [i, c3 + c2, h, w]; all else comes from it."""
+        return {"middle": self._middle(images)}
+
+    def encode_query(self, encoded: Encoded) -> Encoded:
+        """`query` [i, d, h, w], `high` [i, c4, h, w] of stage 4, `objects` [i, h, w]."""
+        middle = encoded["middle"]
+        found = {"query": self.reduce_query(middle)}
+        if self.options.prior:
+            found["high"] = masked_stage(self.backbone, self._third(middle), None)
+        if self.objects is not None:
+            found["objects"] = self.objects(middle)
+        return found
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`prototype` [i, d]; `high` [i, c4, h, w] of stage 4 on masked stage 3, masked again."""
+        middle = encoded["middle"]
+        mask = grid_mask(masks, (middle.shape[-2], middle.shape[-1]))
+        found = {"prototype": masked_mean(self.reduce_support(middle), mask)}
+        if self.options.prior:
+            found["high"] = masked_stage(self.backbone, self._third(middle), mask)
+        return found
+
+    def _third(self, middle: Tensor) -> Tensor:
+        return middle[:, : self.backbone.channels[2]]
+
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        logits, _ = self._decode(query, supports)
+        return resize(logits, size)
+
+    def losses(
+        self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of the output, and the mean over the pyramid's levels."""
+        logits, levels = self._decode(query, supports)
+        auxiliary = torch.stack([segmentation_loss(level, target) for level in levels]).mean()
+        return {"segmentation": segmentation_loss(logits, target), "auxiliary": auxiliary}
+
+    def _decode(self, query: Encoded, supports: Encoded) -> tuple[Tensor, list[Tensor]]:
+        """Logits [b, 2, h, w] on the feature grid, and those of every pyramid level.
+
+        Shots meet here: their prototypes are averaged, and so are their priors.
+        """
+        if supports["prototype"].shape[1] != 1:
+            ways = supports["prototype"].shape[1]
+            raise InputError(f"pfenet segments one class per episode, not {ways}. Set way: 1.")
+        feature, prototype = query["query"], supports["prototype"][:, 0].mean(dim=1)
+        maps = []
+        if self.options.prior:
+            maps.append(mean_best_match(query["high"], supports["high"][:, 0]))
+        if "objects" in query:
+            maps.append(query["objects"])
+        grid = (feature.shape[-2], feature.shape[-1])
+        inputs = []
+        for height, width in level_sizes(self.options.bins, grid):
+            pooled = F.adaptive_avg_pool2d(feature, (height, width))
+            repeated = prototype[:, :, None, None].expand(-1, -1, height, width)
+            resized = [resize(item.unsqueeze(1), (height, width)) for item in maps]
+            inputs.append(torch.cat([pooled, repeated, *resized], dim=1))
+        logits, levels = self.decoder(inputs, grid)
+        return logits, levels
+
+
+def reduction(channels: int) -> nn.Sequential:
+    """Stages 3 and 2 to d channels; queries and supports have one each."""
+    return nn.Sequential(nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))

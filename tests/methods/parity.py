@@ -1,0 +1,101 @@
+"""The parity cases: networks of the public implementations, rebuilt under our names.
+
+Weights and episodes come from `recipe.py` beside the cases; nothing of it is copied here.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fssplat.data.batch import EpisodeBatch
+from fssplat.methods import METHODS, FewShotSegmenter, build_method
+from fssplat.methods.import_public import PUBLIC, load_public
+from fssplat.spec import BackboneSpec, MethodSpec
+
+CASES = Path(__file__).resolve().parents[3] / "shared" / "parity" / "cases"
+DEEP_STEM = ("pfenet", "mining")
+
+
+def case_names(*kinds: str) -> list[str]:
+    """Cases of these kinds whose method is registered; none where the shared folder is missing."""
+    names = []
+    for path in sorted(CASES.glob("*.json")) if CASES.is_dir() else []:
+        record = json.loads(path.read_text())
+        if record["kind"] in kinds and record["model"] in METHODS and record["model"] in PUBLIC:
+            names.append(path.stem)
+    return names
+
+
+def load_recipe(shared: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("recipe", shared / "parity" / "recipe.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Case:
+    """One recorded run of a public implementation, and our network with its weights."""
+
+    def __init__(self, shared: Path, name: str) -> None:
+        self.recipe = load_recipe(shared)
+        path = shared / "parity" / "cases" / f"{name}.json"
+        self.record, self.arrays, shapes, self.episode = self.recipe.load_case(str(path))
+        self.method = self.record["model"]
+        self.backbone = backbone_name(self.method, self.record["constructor"])
+        self.network = self.build(shapes)
+
+    def build(self, shapes: dict[str, list[int]]) -> FewShotSegmenter:
+        preset = METHODS[self.method].PRESETS.get("public-code", {})
+        options = dict(preset.get("options", {}))
+        if "ppm_scales" in self.record["constructor"]:
+            options["bins"] = self.record["constructor"]["ppm_scales"]
+        if self.record["kind"] == "train_frozenbn":
+            options["batch_norm"] = "fixed"
+        spec = MethodSpec(name=self.method, options=options)
+        network = build_method(spec, BackboneSpec(name=self.backbone, weights="random"))
+        state = self.recipe.fill_state_dict(shapes)
+        load_public(network, self.method, self.backbone, state, self.record["case"])
+        for module in network.modules():  # dropout is off in the training cases
+            if isinstance(module, nn.Dropout | nn.Dropout2d):
+                module.p = 0.0
+        return network.train(self.record["kind"].startswith("train"))
+
+    @property
+    def batch(self) -> EpisodeBatch:
+        """The episode with one way."""
+        episode = self.episode
+        return EpisodeBatch(
+            query=episode["query_img"],
+            target=episode["query_mask"].long(),
+            supports=episode["support_imgs"].unsqueeze(1),
+            masks=episode["support_masks"].long().unsqueeze(1),
+            classes=torch.ones(len(episode["query_img"]), 1, dtype=torch.long),
+        )
+
+    def near(self, name: str, ours: Tensor, record: dict[str, Any]) -> float:
+        """Largest difference to a recorded tensor: its kept pixels, else its sampled values."""
+        if "shape" in record:
+            assert list(ours.shape) == record["shape"], name
+        if "npz" in record:
+            stride = record.get("stride", 1)
+            kept = ours.detach().numpy()[..., ::stride, ::stride]
+            return float(np.abs(kept - self.arrays[record["npz"]]).max())
+        own = self.recipe.checksum(ours)
+        pairs = zip(own["samples"], record["samples"], strict=True)
+        return max(abs(a - b) for a, b in pairs)
+
+
+def backbone_name(method: str, constructor: dict[str, Any]) -> str:
+    """Our name for the backbone that a case was built with."""
+    if constructor.get("vgg"):
+        return "vgg16_bn"
+    name = str(constructor.get("backbone", f"resnet{constructor.get('layers')}"))
+    return f"{name}_v2" if method in DEEP_STEM else name
