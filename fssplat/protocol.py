@@ -122,6 +122,29 @@ PROTOCOLS: dict[str, Protocol] = {
         size=473,
         score=("original-square",),
     ),
+    # Class first, then images of it with any amount of it; everything at 417 x 417.
+    "panet": Protocol(
+        name="panet",
+        training_draw="class",
+        min_area=0,
+        min_area_query=0,
+        coco_folds="contiguous",
+        input="squash",
+        size=417,
+        episodes=1000,
+        draw="class-first",
+        score=(417,),
+    ),
+    # PANet's classes per fold, images as they are. The best of 20 snapshots by seed 0, as its code.
+    "miningfss": Protocol(
+        name="miningfss",
+        min_area_query=0,  # the query's class is drawn without the area test
+        coco_folds="contiguous",
+        input="original",
+        draw="image-first",
+        score=("original",),
+        selection="novel-best",
+    ),
     "hsnet": Protocol(name="hsnet", draw="walk-list", **_HSNET),
     "fss1000": Protocol(
         name="fss1000",

@@ -46,3 +46,13 @@ def test_papers_that_follow_pfenet_differ_from_it_where_they_say_so() -> None:
     assert PROTOCOLS["sdaanet"].score == ("original", 473)
     assert PROTOCOLS["bam"].novel == "exclude-image"
     assert PROTOCOLS["jc2a"].five_shot == "reuse"
+
+
+def test_panet_and_miningfss_share_the_classes_of_a_coco_fold_and_average_five_seeds() -> None:
+    for name in ("panet", "miningfss"):
+        assert PROTOCOLS[name].coco_folds == "contiguous"
+        assert len(PROTOCOLS[name].episode_seeds) == 5
+    counts = [PROTOCOLS["miningfss"].episode_count(name) for name in ("pascal-5i", "coco-20i")]
+    assert counts == [1000, 4000]
+    assert PROTOCOLS["miningfss"].score == ("original",)
+    assert PROTOCOLS["panet"].score == (417,)
