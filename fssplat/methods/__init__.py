@@ -7,10 +7,13 @@ from fssplat.errors import InputError
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.methods.hmfs import HMFS
 from fssplat.methods.hsnet import HSNet
+from fssplat.methods.jc2a import JC2A
 from fssplat.methods.mining import MiningFSS
+from fssplat.methods.mmnet import MMNet
 from fssplat.methods.panet import PANet
 from fssplat.methods.pfenet import PFENet
 from fssplat.methods.prior import Prior
+from fssplat.methods.sdaanet import SDAANet
 from fssplat.spec import BackboneSpec, MethodSpec, validate
 
 __all__ = ["METHODS", "FewShotSegmenter", "build_method"]
@@ -18,10 +21,13 @@ __all__ = ["METHODS", "FewShotSegmenter", "build_method"]
 METHODS: dict[str, type[FewShotSegmenter]] = {
     "hmfs": HMFS,
     "hsnet": HSNet,
+    "jc2a": JC2A,
     "mining": MiningFSS,
+    "mmnet": MMNet,
     "panet": PANet,
     "pfenet": PFENet,
     "prior": Prior,
+    "sdaanet": SDAANet,
 }
 
 

@@ -37,6 +37,15 @@ PYRAMID = {
     r"cls\.": "decoder.head.",
 }
 PFENET = {**PYRAMID, r"down_query\.": "reduce_query.", r"down_supp\.": "reduce_support."}
+SDAANET = {
+    **PFENET,
+    r"se_supp\.": "weigh.",
+    r"simple_mask\.0\.": "attention.widen.0.",
+    r"simple_mask\.2\.stages\.": "attention.pyramid.stages.",
+    r"simple_mask\.2\.bottleneck\.": "attention.pyramid.merge.",
+    r"s_cls\.": "attention.of_support.",
+    r"q_maskgeneration\.": "attention.of_query.",
+}
 # Six 4D blocks of three; inside, only the pivots' names differ.
 HSNET = {
     rf"hpn_learner\.{public}\.": f"squeeze.{ours}."
@@ -55,6 +64,7 @@ PIVOTS = {"conv1": "query", "conv2": "support"}
 PUBLIC: dict[str, PublicNames] = {
     "hsnet": PublicNames(NESTED, HSNET),
     "pfenet": PublicNames(FLAT, PFENET),
+    "sdaanet": PublicNames(FLAT, SDAANET),
 }
 
 

@@ -42,7 +42,7 @@ from fssplat.methods.layers.matching import (
     middle_features,
     segmentation_loss,
 )
-from fssplat.methods.layers.multiscale import MultiScaleDecoder, narrow
+from fssplat.methods.layers.multiscale import MultiScaleDecoder, reduction
 
 CHANNELS = 256
 
@@ -73,7 +73,7 @@ class JC2A(FewShotSegmenter):
         if not len(options.bins) == len(options.top) == len(options.block_sides):
             raise InputError("jc2a: bins, top and block_sides need one entry per pyramid level.")
         middle = backbone.channels[2] + backbone.channels[1]
-        self.reduce = nn.Sequential(narrow(middle, CHANNELS), nn.Dropout2d(0.5))
+        self.reduce = reduction(middle, CHANNELS)
         self.align = HybridAlignment(CHANNELS, options) if options.p2p or options.p2b else None
         self.objects = ObjectMap(middle) if options.ckmm else None
         self.decoder = MultiScaleDecoder(self._channels_in(), len(options.bins))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout
@@ -39,7 +39,7 @@ from fssplat.methods.layers.matching import (
     middle_features,
     segmentation_loss,
 )
-from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes
+from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes, reduction
 
 CHANNELS = 256  # d
 RATIOS = (1.0, 0.5, 0.25, 0.125)  # bins as shares of the feature grid
@@ -62,8 +62,8 @@ class PFENet(FewShotSegmenter):
     def __init__(self, backbone: Backbone, options: Options) -> None:
         super().__init__(backbone, options)
         middle = backbone.channels[2] + backbone.channels[1]
-        self.reduce_query = reduction(middle)
-        self.reduce_support = reduction(middle)
+        self.reduce_query = reduction(middle, CHANNELS)
+        self.reduce_support = reduction(middle, CHANNELS)
         self.objects = ObjectMap(middle) if options.ckmm else None
         channels = 2 * CHANNELS + int(options.prior) + int(options.ckmm)
         self.decoder = MultiScaleDecoder(channels, len(options.bins))
@@ -169,8 +169,3 @@ class PFENet(FewShotSegmenter):
             inputs.append(torch.cat([pooled, repeated, *resized], dim=1))
         logits, levels = self.decoder(inputs, grid)
         return logits, levels
-
-
-def reduction(channels: int) -> nn.Sequential:
-    """Stages 3 and 2 to d channels; queries and supports have one each."""
-    return nn.Sequential(nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.ReLU(), nn.Dropout2d(0.5))

@@ -46,6 +46,11 @@ class MultiScaleDecoder(nn.Module):
         return self.head(self.polish(x) + x), logits
 
 
+def reduction(channels_in: int, channels: int) -> nn.Sequential:
+    """What stands before the decoder: backbone features to its width."""
+    return nn.Sequential(*narrow(channels_in, channels), nn.Dropout2d(0.5))
+
+
 def level_sizes(bins: Sequence[float], grid: tuple[int, int]) -> list[tuple[int, int]]:
     """Height and width of each level, in cells: a bin up to 1 is a share of the grid, cut off."""
     return [

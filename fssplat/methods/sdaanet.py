@@ -1,0 +1,408 @@
+"""SD-AANet: distil what support and query share into the prototype, and learn where to look.
+
+Source   Zhao et al., "A Self-Distillation Embedded Supervised Affinity Attention Model for
+         Few-Shot Segmentation"; "Eq. 3" below is equation 3 there. The rest is PFENet's.
+Shapes   b episodes, n ways, k shots, c = 256 channels, h x w feature cells.
+Masks    1 object, 0 background, 255 ignored (background in a support, but not in its own loss).
+Differs  Paper first, by default; the authors' code, where it does otherwise, is a switch, and
+         preset `public-code` sets them all:
+         query_weighting  Eq. 3 scales the query once; the code once per shot, then once more.
+         query_prototype  of the scaled query (section III-B); the code takes the unscaled one, so
+                          that its "separate" teachers differ in their support half alone.
+         teacher_average  of two softmax distributions (below Eq. 5); the code averages prototypes,
+                          then takes a softmax of temperature 5.
+         distillation     alpha = 50 times Eq. 5; the code's 50 comes on top of 0.9 x 25 and of a
+                          mean over the 256 channels (temperature, kd_factor, kd_mean).
+         auxiliary        Eq. 12 has no loss on pyramid levels; the code weighs it with 1.
+         batch_norm       fixed; in the code the backbone's statistics drift.
+         Training input: 321 crops, no blur; the code resizes to 321 and blurs. Its learning rate is
+         10 times the one in its files: 0.025 on PASCAL (in the preset), 0.05 on COCO, where the
+         paper has 0.0005. Test input: 321 padded, scored at the original size; the code 473
+         stretched. The paper averages five rounds; the code fixes one seed.
+         Eq. 5 prints the negative of a KL divergence. Eqs. 6 and 11 print sums where text and code
+         average. The query's mask is used in training, which section III-A denies.
+         Fig. 3 draws no prior; the baseline and the code have PFENet's (`prior`).
+         14.1 M parameters in Table III are 21.3 M here and in the code: its pyramid alone has
+         10.5 M, and the paper gives no widths.
+         Several ways: five outputs as printed, and a background whose logit is 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fssplat.backbones import Backbone, BackboneLayout
+from fssplat.errors import InputError
+from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
+from fssplat.methods.layers.matching import (
+    best_match,
+    grid_mask,
+    masked_mean,
+    masked_stage,
+    middle_features,
+    segmentation_loss,
+)
+from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes, reduction
+
+CHANNELS = 256
+
+
+class SDAANet(FewShotSegmenter):
+    class Options(MethodOptions):
+        sdpm: bool = True  # channel weights and self-distillation (Table IV)
+        saam: bool = True  # supervised affinity attention (Table IV)
+        prior: bool = True  # PFENet's prior as one more channel
+        teacher: Literal["integral", "separate"] = "separate"  # Eqs. 6, 7 or 8, 9 (Table VI)
+        teacher_average: Literal["softmax", "prototype"] = "softmax"  # what is averaged, Eq. 5
+        temperature: PositiveFloat = 1.0  # of both softmaxes in Eq. 4
+        kd_factor: PositiveFloat = 1.0  # on Eq. 5, besides temperature squared
+        kd_mean: Literal["episodes", "elements"] = "episodes"  # Eq. 5 sums over channels
+        query_weighting: Literal["once", "repeated"] = "once"  # Eqs. 3, 6, 8
+        query_prototype: Literal["weighted", "unweighted"] = "weighted"  # in the teacher
+        scales: tuple[PositiveInt, ...] = ()  # multi-scale inference: (321, 473) in Table V
+        ways: PositiveInt = 1  # classes at once, each with its supports: 5 in Table VII
+        bins: tuple[PositiveFloat, ...] = (60, 30, 15, 8)  # side of each level; <= 1: of the grid
+        batch_norm: Literal["fixed", "batch"] = "fixed"  # statistics of the backbone
+
+    options: Options
+    LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {
+        "segmentation": 1.0,
+        "auxiliary": 0.0,
+        "distillation": 50.0,  # alpha in Eq. 12
+        "support": 0.5,  # beta
+    }
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "public-code": {
+            "options": {
+                "teacher_average": "prototype",
+                "temperature": 5.0,
+                "kd_factor": 0.9,
+                "kd_mean": "elements",
+                "query_weighting": "repeated",
+                "query_prototype": "unweighted",
+                "batch_norm": "batch",
+            },
+            "loss_weights": {"auxiliary": 1.0},
+            "training": {"lr": 0.025, "augment": {"resize": "squash", "blur": True}},
+        },
+    }
+    SHOTS_SHARE_TRAINING = False
+
+    def __init__(self, backbone: Backbone, options: Options) -> None:
+        super().__init__(backbone, options)
+        middle = backbone.channels[2] + backbone.channels[1]
+        self.reduce_query = reduction(middle, CHANNELS)
+        self.reduce_support = reduction(middle, CHANNELS)
+        self.weigh = channel_weights(CHANNELS) if options.sdpm else None
+        self.attention = AffinityAttention(CHANNELS) if options.saam else None
+        self.shorten = shortener(options.ways) if options.ways > 1 else None
+        maps = options.ways * (int(options.prior) + int(options.saam))
+        outputs = 2 if options.ways == 1 else options.ways
+        self.decoder = MultiScaleDecoder(2 * CHANNELS + maps, len(options.bins), outputs)
+
+    @classmethod
+    def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
+        assert isinstance(options, cls.Options)
+        return BackboneLayout(
+            stages=4 if options.prior else 3,
+            output_stride=8,
+            batch_statistics=options.batch_norm == "batch",
+        )
+
+    @classmethod
+    def options_for(cls, dataset: str) -> Mapping[str, Any]:
+        """Pyramid levels are shares of the grid in the authors' COCO files, and on small images."""
+        return {} if dataset == "pascal-5i" else {"bins": (1.0, 0.5, 0.25, 0.125)}
+
+    @classmethod
+    def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
+        """Section IV-A; a shorter run at a higher rate on the small images of other data sets."""
+        lengths: dict[str, dict[str, Any]] = {
+            "coco-20i": {"epochs": 50, "batch": 8, "size": 321, "lr": 5e-4},
+            "fss-1000": {"epochs": 20, "batch": 8, "size": 225, "lr": 0.025},
+            "synthetic": {"steps": 600, "batch": 4, "size": 129, "lr": 0.025},
+        }
+        return {
+            **lengths.get(dataset, {"epochs": 200, "batch": 4, "size": 321, "lr": 2.5e-3}),
+            "weight_decay": 1e-4,
+            "schedule": "poly",
+            "augment": {"resize": "crop", "rotate": 10.0, "flip": True},
+        }
+
+    # -------------------------------------------------------------- what can be cached
+
+    def encode(self, images: Tensor) -> Encoded:
+        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; all else comes from it."""
+        return {"middle": middle_features(self.backbone(images, upto=3))}
+
+    def encode_query(self, encoded: Encoded) -> Encoded:
+        """`feature` [i, c, h, w], and stage 4 as `high`."""
+        found = {"feature": self.reduce_query(encoded["middle"])}
+        if self.options.prior:
+            found["high"] = masked_stage(self.backbone, self._third(encoded["middle"]), None)
+        return found
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`feature` [i, c, h, w]; `high` is stage 4 of the masked object, masked again."""
+        found = {"feature": self.reduce_support(encoded["middle"])}
+        if self.options.prior:
+            third = self._third(encoded["middle"])
+            mask = grid_mask(masks, (third.shape[-2], third.shape[-1]))
+            found["high"] = masked_stage(self.backbone, third, mask)
+        return found
+
+    def _third(self, middle: Tensor) -> Tensor:
+        return middle[:, : self.backbone.channels[2]]
+
+    # -------------------------------------------------------------- the episode
+
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Several scales: the softmax of each is added, and the sum's logarithm returned."""
+        logits, _ = self._decode(query, supports, self._guide(supports, masks))
+        if not self.options.scales:
+            return resize(logits, size)
+        found = [resize(logits, (side, side)).softmax(dim=1) for side in self.options.scales]
+        return torch.stack([resize(item, size) for item in found]).sum(dim=0).log()
+
+    def losses(
+        self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Eq. 12, its terms before their weights, and the pyramid levels' own."""
+        if self.training and self.attention and len(masks) * self.options.ways < 2:
+            raise InputError(
+                "sdaanet: one episode cannot train, BatchNorm over a 1 x 1 grid needs two. "
+                "Set training.batch and training.micro_batch to 2 or more."
+            )
+        guide = self._guide(supports, masks)
+        logits, levels = self._decode(query, supports, guide)
+        auxiliary = torch.stack([segmentation_loss(level, target) for level in levels])
+        found = {"segmentation": segmentation_loss(logits, target), "auxiliary": auxiliary.mean()}
+        if self.weigh is not None:
+            found["distillation"] = self._distillation(query["feature"], guide, target)
+        if self.attention is not None:
+            found["support"] = self._support_loss(supports["feature"], guide, masks)
+        return found
+
+    def _guide(self, supports: Encoded, masks: Tensor) -> "Guide":
+        """Prototypes of Eq. 2 and the channel weights that they give."""
+        if masks.shape[1] != self.options.ways:
+            raise InputError(
+                f"sdaanet was built for {self.options.ways} classes per episode and got "
+                f"{masks.shape[1]}. Set the method's option `ways` to grid.way."
+            )
+        lead = masks.shape[:3]
+        feature = supports["feature"].flatten(0, 2)
+        mask = grid_mask(masks.flatten(0, 2), (feature.shape[-2], feature.shape[-1]))
+        prototypes = masked_mean(feature, mask)
+        weights = torch.ones_like(prototypes)
+        if self.weigh is not None:
+            # Eq. 3: the mean of the scaled and the unscaled feature
+            weights = (self.weigh(prototypes[:, :, None, None]).flatten(1) + 1) / 2
+        return Guide(prototypes.view(*lead, -1), weights.view(*lead, -1))
+
+    def _decode(
+        self, query: Encoded, supports: Encoded, guide: "Guide"
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits [b, p, h, w] on the feature grid, and per pyramid level."""
+        feature = query["feature"]
+        grid = (feature.shape[-2], feature.shape[-1])
+        maps = []
+        if self.options.prior:
+            maps.append(resize(priors(query["high"], supports["high"]), grid))
+        if self.attention is not None:
+            maps.append(self.attention.query_map(feature, guide.prototypes.mean(dim=2)))
+        scaled = guide.scaled.mean(dim=2)  # [b, n, c]
+        vector = scaled[:, 0] if self.shorten is None else self.shorten(scaled.flatten(1))
+        feature = feature * self._query_weights(guide.weights)[:, :, None, None]
+        inputs = []
+        for side in level_sizes(self.options.bins, grid):
+            pooled = F.adaptive_avg_pool2d(feature, side)
+            parts = [vector[:, :, None, None].expand(-1, -1, *side), pooled]
+            inputs.append(torch.cat([*parts, *(resize(item, side) for item in maps)], dim=1))
+        logits, levels = self.decoder(inputs, grid)
+        if self.options.ways == 1:
+            return logits, levels
+        return with_background(logits), [with_background(level) for level in levels]
+
+    def _query_weights(self, weights: Tensor) -> Tensor:
+        """Factor of each query channel from every support's: [b, n, k, c] -> [b, c].
+
+        `once` is their mean, to which both teacher strategies come. `repeated`: one factor after
+        the other, then half of their mean and half of the feature as it was.
+        """
+        if self.weigh is None:
+            return weights[:, 0, 0]
+        flat = weights.flatten(1, 2)
+        mean = flat.mean(dim=1)
+        once = self.options.query_weighting == "once"
+        return mean if once else flat.prod(dim=1) * (mean + 1) / 2
+
+    # -------------------------------------------------------------- the paper's losses
+
+    def _distillation(self, feature: Tensor, guide: "Guide", target: Tensor) -> Tensor:
+        """Eqs. 4 to 9: mean over shots, and over the ways that the query [b, c, h, w] shows."""
+        small = F.interpolate(target[:, None].float(), size=feature.shape[-2:], mode="nearest")
+        wanted = torch.arange(1, self.options.ways + 1, device=target.device)[:, None, None]
+        inside = (small == wanted).float()  # [b, n, h, w]
+        repeated = feature.repeat_interleave(self.options.ways, dim=0)
+        of_query = masked_mean(repeated, inside.flatten(0, 1)).view(*inside.shape[:2], 1, -1)
+        if self.options.query_prototype == "weighted":
+            shared = guide.weights.mean(dim=2, keepdim=True)
+            of_query = of_query * (shared if self.options.teacher == "integral" else guide.weights)
+        loss = distillation(guide.scaled, of_query.expand_as(guide.scaled), self.options)
+        shown = (target[:, None] == wanted).flatten(2).any(dim=2)
+        return (loss.mean(dim=2) * shown).sum() / shown.sum().clamp(min=1)
+
+    def _support_loss(self, features: Tensor, guide: "Guide", masks: Tensor) -> Tensor:
+        """Eqs. 10 and 11: each support segments itself; the shots' losses are averaged."""
+        assert self.attention is not None
+        losses = []
+        for shot in range(masks.shape[2]):
+            feature = features[:, :, shot].flatten(0, 1)
+            prototype = guide.prototypes[:, :, shot].flatten(0, 1)
+            logits = self.attention.support_logits(feature, prototype)
+            losses.append(segmentation_loss(logits, masks[:, :, shot].flatten(0, 1)))
+        return torch.stack(losses).mean()
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What the supports tell the query: [b, n, k, c] each."""
+
+    prototypes: Tensor  # p_s of Eq. 2
+    weights: Tensor  # (v_s + 1) / 2 of Eq. 3, which scales a feature's channels
+
+    @property
+    def scaled(self) -> Tensor:
+        """p'_s: the prototype of the scaled feature, which is the scaled prototype."""
+        return self.prototypes * self.weights
+
+
+# ------------------------------------------------------------------ prototypes (SDPM)
+
+
+def channel_weights(channels: int) -> nn.Sequential:
+    """v_s: [i, c, 1, 1] -> the same shape, between 0 and 1, through a quarter of the channels."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 4, 1),
+        nn.ReLU(),
+        nn.Conv2d(channels // 4, channels, 1),
+        nn.Sigmoid(),
+    )
+
+
+def distillation(support: Tensor, query: Tensor, options: SDAANet.Options) -> Tensor:
+    """KL of the teacher from each support's prototype, Eqs. 5, 7, 9: two [b, n, k, c] -> [b, n, k].
+
+    The teacher is half query, half support; with an integral teacher, half the mean support. The
+    gradient flows into both.
+    """
+    heat = options.temperature
+    half = support
+    if options.teacher_average == "softmax":
+        half, query = (support / heat).softmax(dim=-1), (query / heat).softmax(dim=-1)
+    if options.teacher == "integral":
+        half = half.mean(dim=2, keepdim=True).expand_as(half)
+    teacher = (half + query) / 2
+    if options.teacher_average == "prototype":
+        teacher = (teacher / heat).softmax(dim=-1)
+    student = (support / heat).log_softmax(dim=-1)
+    terms = teacher * (teacher.clamp(min=1e-12).log() - student)
+    total = terms.sum(dim=-1) if options.kd_mean == "episodes" else terms.mean(dim=-1)
+    return options.kd_factor * heat**2 * total
+
+
+# ------------------------------------------------------------------ attention (SAAM)
+
+
+class AffinityAttention(nn.Module):
+    """Pyramid pooling over a feature beside its prototype; one head for each side."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.widen = nn.Sequential(nn.Conv2d(2 * channels, 1024, 3, padding=1), nn.ReLU())
+        self.pyramid = PyramidPooling(1024, channels)
+        self.of_support = nn.Conv2d(channels, 2, 1)
+        self.of_query = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, feature: Tensor, prototype: Tensor) -> Tensor:
+        """[i, c, h, w], [i, c] -> [i, c, h, w]."""
+        spread = prototype[:, :, None, None].expand_as(feature)
+        found: Tensor = self.pyramid(self.widen(torch.cat([feature, spread], dim=1)))
+        return found
+
+    def query_map(self, feature: Tensor, prototypes: Tensor) -> Tensor:
+        """[b, c, h, w], [b, n, c] -> attention [b, n, h, w], unbounded."""
+        ways = prototypes.shape[1]
+        shared = self(feature.repeat_interleave(ways, dim=0), prototypes.flatten(0, 1))
+        found: Tensor = self.of_query(shared)
+        return found.view(len(feature), ways, *feature.shape[-2:])
+
+    def support_logits(self, feature: Tensor, prototype: Tensor) -> Tensor:
+        """[i, c, h, w], [i, c] -> background and object [i, 2, h, w]."""
+        found: Tensor = self.of_support(self(feature, prototype))
+        return found
+
+
+class PyramidPooling(nn.Module):
+    """PSPNet's: means over 1, 4, 9 and 36 regions beside the feature itself."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            [pooled_stage(side, channels_in, channels) for side in (1, 2, 3, 6)]
+        )
+        width = channels_in + len(self.stages) * channels
+        self.merge = nn.Sequential(
+            nn.Conv2d(width, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Dropout2d(0.1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[i, channels_in, h, w] -> [i, channels, h, w]."""
+        size = (x.shape[-2], x.shape[-1])
+        found: Tensor = self.merge(
+            torch.cat([x, *(resize(s(x), size) for s in self.stages)], dim=1)
+        )
+        return found
+
+
+def pooled_stage(side: int, channels_in: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(side),
+        nn.Conv2d(channels_in, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
+
+
+# ------------------------------------------------------------------ decoder input and output
+
+
+def priors(query: Tensor, supports: Tensor) -> Tensor:
+    """PFENet's prior, mean over shots: [b, c, h, w], [b, n, k, c, h, w] -> [b, n, h, w]."""
+    n, k = supports.shape[1:3]
+    repeated = query.repeat_interleave(n * k, dim=0)
+    found = best_match(repeated, supports.flatten(0, 2))
+    return found.view(len(query), n, k, *found.shape[-2:]).mean(dim=2)
+
+
+def shortener(ways: int) -> nn.Sequential:
+    """Algorithm 1's MLP: all ways' prototypes side by side to one vector [b, c]."""
+    return nn.Sequential(
+        nn.Linear(ways * CHANNELS, CHANNELS), nn.ReLU(), nn.Linear(CHANNELS, CHANNELS)
+    )
+
+
+def with_background(logits: Tensor) -> Tensor:
+    """[b, n, h, w] -> [b, n + 1, h, w] with background first, its logit 0."""
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
