@@ -1,4 +1,7 @@
-"""What the network sees: episodes as tensors. Shapes use b episodes, n ways, k shots, H x W pixels."""
+"""What the network sees: episodes as tensors.
+
+Shapes use b episodes, n ways, k shots, H x W pixels.
+"""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -6,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-IGNORE = 255  # label value that counts for nobody, in masks and targets alike
+from fssplat.data.labels import IGNORE as IGNORE  # masks and targets use the label's value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fssplat.data.batch import IGNORE
 from fssplat.data.index import (
     FORMAT_VERSION,
     INDEX_FILE,
@@ -40,7 +39,7 @@ from fssplat.data.index import (
     default_root,
     fingerprint_of,
 )
-from fssplat.data.labels import Label, class_pixels, encode_label, image_size
+from fssplat.data.labels import IGNORE, Label, class_pixels, encode_label, image_size
 from fssplat.data.shards import (
     NO_ROOM,
     Member,
@@ -50,7 +49,7 @@ from fssplat.data.shards import (
     no_room,
     write_shard,
 )
-from fssplat.data.sources import read_source
+from fssplat.data.sources import default_source, read_source
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
 from fssplat.errors import InputError
 
@@ -101,6 +100,7 @@ class BuildReport:
     root: Path
     info: DatasetInfo
     bad: tuple[Bad, ...]
+    notes: tuple[str, ...]  # what the source leaves out on purpose
     shards_kept: int  # finished by an earlier run
     seconds: float
 
@@ -111,7 +111,7 @@ class _ShardHasBadImagesError(Exception):
 
 def build(
     name: str,
-    source: Path,
+    source: Path | None = None,
     out: Path | None = None,
     *,
     options: SourceOptions = SourceOptions(),
@@ -132,19 +132,21 @@ def build(
     if "://" in str(folder):
         raise InputError(f"{folder}: build into a local folder, then copy it to the bucket.")
     with _building(folder):
-        content = read_source(name, source, options)
+        place = default_source(name, folder) if source is None else source
+        content = read_source(name, place, options)
         jobs = plan_shards(content, folder, shard_samples, skip_bad)
         built = None if overwrite else _built_before(folder, jobs)
         if built is not None:
-            return BuildReport(folder, *built, len(jobs), time.monotonic() - started)
+            return BuildReport(folder, *built, content.notes, len(jobs), time.monotonic() - started)
         done = _finished(folder, jobs)
         results = _convert_all(folder, jobs, done, workers, on_progress)
         bad = tuple(item for result in results for item in result.bad)
-        _write_report(folder, source, jobs, results)
+        _write_report(folder, place, content.notes, jobs, results)
         if bad and not skip_bad:
             raise _bad_images(folder, content, bad)
         info = _write_index(folder, content, results)
-    return BuildReport(folder, info, bad, len(done), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return BuildReport(folder, info, bad, content.notes, len(done), seconds)
 
 
 # ---------------------------------------------------------------- which image goes where
@@ -456,12 +458,17 @@ def _write_index(folder: Path, content: Source, results: list[ShardResult]) -> D
 
 
 def _write_report(
-    folder: Path, source: Path, jobs: tuple[ShardJob, ...], results: list[ShardResult]
+    folder: Path,
+    source: Path,
+    notes: tuple[str, ...],
+    jobs: tuple[ShardJob, ...],
+    results: list[ShardResult],
 ) -> None:
     report = {
         "source": str(source),
         "plan": _plan_digest(jobs),
         "images": sum(len(job.records) for job in jobs),
+        "notes": notes,
         "bad": [asdict(item) for result in results for item in result.bad],
     }
     write_whole(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
@@ -472,8 +479,8 @@ def _bad_images(folder: Path, content: Source, bad: tuple[Bad, ...]) -> InputErr
     more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
     return InputError(
         f"{content.name}: {len(bad)} of {len(content.records)} images cannot be used: {shown}"
-        f"{more}. {folder / REPORT_FILE} lists them. Replace the files and run the same command again, or "
-        f"leave these images out with --skip-bad."
+        f"{more}. {folder / REPORT_FILE} lists them. Replace the files and run the same "
+        f"command again, or leave these images out with --skip-bad."
     )
 
 

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fssplat.data.batch import IGNORE
-from fssplat.data.labels import decode_image, decode_label
-from fssplat.data.shards import Shard, ShardFolder, digest_of
+from fssplat.data.labels import IGNORE, decode_image, decode_label
+from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
 from fssplat.errors import InputError
 from fssplat.spec import DATASETS
 
@@ -138,7 +137,7 @@ class Dataset:
         self.splits: npt.NDArray[np.str_] = np.array(table["split"].to_pylist(), dtype="U5")
         self.sizes = np.stack([_column(table, "height"), _column(table, "width")], axis=1)
         self._shard = _column(table, "shard")
-        self._object_class = _column(table, "object_class")
+        self.object_classes = _column(table, "object_class")
         self._places = {
             kind: np.stack([_column(table, f"{kind}_at"), _column(table, f"{kind}_size")], axis=1)
             for kind in ("jpg", "png", "json")
@@ -204,9 +203,13 @@ class Dataset:
         """The original file's bytes."""
         return self._member(row, "jpg")
 
+    def png(self, row: int) -> bytes:
+        """The stored label: class ids, or 0 / 1 where labels are binary; 255 ignored."""
+        return self._member(row, "png")
+
     def image(self, row: int) -> npt.NDArray[np.uint8]:
         """RGB [H, W, 3]."""
-        return decode_image(self._member(row, "jpg"))
+        return decode_image(self.jpeg(row))
 
     def label(self, row: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Class ids [H, W], 255 ignored; uint16 where labels are binary.
@@ -214,11 +217,11 @@ class Dataset:
         Class 255 of a data set with more than 254 classes looks like ignored pixels here: ask
         for `mask` or `target`, which keep them apart.
         """
-        stored = decode_label(self._member(row, "png"))
+        stored = decode_label(self.png(row))
         if self.info.labels == "class-index":
             return stored
         named = stored.astype(np.uint16)
-        named[stored == 1] = self._object_class[row]
+        named[stored == 1] = self.object_classes[row]
         return named
 
     def mask(self, row: int, class_id: int) -> npt.NDArray[np.uint8]:
@@ -227,13 +230,13 @@ class Dataset:
 
     def target(self, row: int, classes: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored."""
-        stored = decode_label(self._member(row, "png"))
+        stored = decode_label(self.png(row))
         values = np.zeros(256, dtype=np.uint8)
         values[IGNORE] = IGNORE
         for way, class_id in enumerate(classes, start=1):
             if self.info.labels == "class-index":
                 values[class_id] = way
-            elif class_id == self._object_class[row]:
+            elif class_id == self.object_classes[row]:
                 values[1] = way
         return values[stored]
 
@@ -246,6 +249,14 @@ class Dataset:
         at, size = self._places[kind][row]
         name = f"{self.keys[row]}.{kind}"
         return self.shards.member(int(self._shard[row]), name, int(at), int(size))
+
+    def members(self, shard: int) -> dict[str, Member]:
+        """Member name -> place of everything that the index puts into one shard."""
+        return {
+            f"{self.keys[row]}.{kind}": Member(*map(int, places[row]))
+            for row in np.flatnonzero(self._shard == shard)
+            for kind, places in self._places.items()
+        }
 
     def shard_paths(self, split: str) -> Iterator[Path]:
         """The split's shards as local files, in order, for a sequential pass with webdataset."""

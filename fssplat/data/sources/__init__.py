@@ -1,14 +1,29 @@
 """The data sets that fssplat can build, by name. A new one is one file and one line."""
 
+import os
 from pathlib import Path
 
-from fssplat.data.sources import voc
+from fssplat.data.sources import coco, fss1000, synthetic, voc
 from fssplat.data.sources.record import ReadSource, Source, SourceOptions
 from fssplat.errors import InputError
 
 SOURCES: dict[str, ReadSource] = {
     "pascal-5i": voc.read,
+    "coco-20i": coco.read,
+    "fss-1000": fss1000.read,
+    "synthetic": synthetic.read,
 }
+
+
+def default_source(name: str, out: Path | None = None) -> Path:
+    """Where a data set's official layout is looked for; `fssplat data download` puts it there.
+
+    Synthetic pictures have no archive: they lie beside the shards made from them.
+    """
+    if name == "synthetic" and out is not None:
+        return out / "source"
+    short = {"pascal-5i": "pascal", "coco-20i": "coco"}.get(name, name)
+    return Path(os.environ.get("FSSPLAT_DATA", "data")) / "raw" / short
 
 
 def read_source(name: str, folder: Path, options: SourceOptions) -> Source:

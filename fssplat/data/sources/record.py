@@ -48,6 +48,7 @@ class Source:
     source: str  # in words, for dataset.json
     year: str
     labels: Literal["class-index", "binary"] = "class-index"
+    notes: tuple[str, ...] = ()  # what was left out on purpose, for the report
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,16 @@ def read(folder: Path, options: SourceOptions) -> Source:
     val, train = voc_list(voc, "val"), voc_list(voc, "train")
     records = [voc_record(voc, name, "val") for name in val]
     records += [voc_record(voc, name, "train") for name in train if name not in set(val)]
-    extra = set(sbd_list(sbd)) - set(val) - set(train)
-    records += [sbd_record(sbd, voc, name) for name in sorted(extra)]
-    return Source("pascal-5i", CLASSES, tuple(records), "VOC2012 train and val, SBD", "2012")
+    of_sbd = set(sbd_list(sbd))
+    records += [sbd_record(sbd, voc, name) for name in sorted(of_sbd - set(val) - set(train))]
+    return Source(
+        "pascal-5i",
+        CLASSES,
+        tuple(records),
+        "VOC2012 train and val, SBD",
+        "2012",
+        notes=(f"{len(of_sbd & set(val))} SBD images are in VOC val and stay out of training",),
+    )
 
 
 def find(folder: Path, places: tuple[str, ...], inside: str, what: str) -> Path:
