@@ -15,16 +15,33 @@ from fssplat.methods.base import resize
 def correlations(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
     """Products of unit features, negatives cut: one map per block of `widths` channels.
 
-    [b, sum of widths, h, w], [b, sum of widths, h', w'] -> [b, m, h, w, h', w'].
+    [b, sum of widths, h, w], [b, sum of widths, h', w'] -> [b, m, h, w, h', w'], laid out with m
+    behind h and w, so that the convolution over the support axes reads it as it lies.
     """
-    pairs = zip(
-        torch.split(query, list(widths), dim=1),
-        torch.split(support, list(widths), dim=1),
-        strict=True,
-    )
-    maps = [einsum("bcq,bcs->bqs", q.flatten(2), s.flatten(2)) for q, s in pairs]
-    stacked = torch.stack(maps, dim=1).clamp(min=0)
-    return stacked.view(*stacked.shape[:2], *query.shape[-2:], *support.shape[-2:])
+    (b, _, *grid), (*_, rows, columns) = query.shape, support.shape
+    q, s = query.flatten(2), support.flatten(2)
+    found = q.new_zeros(b, q.shape[2], len(widths), s.shape[2])
+    if support.device.type == "cpu":  # elsewhere the host would wait for the number of cells
+        for episode in range(b):
+            _fill_nonzero(found[episode], q[episode], s[episode], widths)
+    else:
+        for number, pair in enumerate(zip(_blocks(q, widths), _blocks(s, widths), strict=True)):
+            found[:, :, number] = einsum("bcq,bcs->bqs", *pair).clamp_(min=0)
+    return found.view(b, *grid, len(widths), rows, columns).permute(0, 3, 1, 2, 4, 5)
+
+
+def _fill_nonzero(found: Tensor, query: Tensor, support: Tensor, widths: Sequence[int]) -> None:
+    """[q, m, s] of zeros, [c, q], [c, s]; support cells outside the object are left 0."""
+    inside = (support.abs().amax(dim=0) > 0).nonzero().squeeze(1)
+    pairs = zip(_blocks(query, widths), _blocks(support[:, inside], widths), strict=True)
+    for number, pair in enumerate(pairs):
+        products = einsum("cq,cs->qs", *pair).clamp_(min=0)
+        found[:, number].index_copy_(1, inside, products.to(found.dtype))
+
+
+def _blocks(features: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """The blocks that lie side by side along the channels, the axis before the last."""
+    return torch.split(features, list(widths), dim=-2)
 
 
 class CentrePivot(nn.Module):
@@ -95,16 +112,22 @@ class Squeeze(nn.Module):
             squeezed = encoder(level)
             mixed = mixer(squeezed + resized_4d(mixed, squeezed.shape[2:]))
         x = self.decoder(mixed.mean(dim=(4, 5)))
-        return self.classifier(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
+        logits: Tensor = self.classifier(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
+        return logits
 
 
 def resized_4d(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Along the query axes; along the support axes only where the squeezed grids differ."""
-    b, _, h, w, p, r = x.shape
-    planes = x.permute(0, 4, 5, 1, 2, 3).flatten(0, 2)
-    x = resize(planes, (sizes[0], sizes[1])).unflatten(0, (b, p, r)).permute(0, 3, 4, 5, 1, 2)
-    if (p, r) == tuple(sizes[2:]):
+    x = _resized_query(x, sizes)
+    if x.shape[-2:] == tuple(sizes[2:]):
         return x
-    planes = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-    planes = resize(planes, (sizes[2], sizes[3]))
-    return planes.unflatten(0, (b, sizes[0], sizes[1])).permute(0, 3, 1, 2, 4, 5)
+    swapped = x.permute(0, 1, 4, 5, 2, 3)
+    return _resized_query(swapped, sizes[2:]).permute(0, 1, 4, 5, 2, 3)
+
+
+def _resized_query(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """[b, c, h, w, h', w'] -> the same with h and w changed to the first two sizes."""
+    b, c, h, w, p, r = x.shape
+    planes = x.permute(0, 4, 5, 1, 2, 3).reshape(b * p * r, c, h, w)
+    resized = resize(planes, (sizes[0], sizes[1]))
+    return resized.view(b, p, r, c, sizes[0], sizes[1]).permute(0, 3, 4, 5, 1, 2)
