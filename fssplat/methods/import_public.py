@@ -62,7 +62,9 @@ HSNET = {
 PIVOTS = {"conv1": "query", "conv2": "support"}
 
 PUBLIC: dict[str, PublicNames] = {
+    "hmfs": PublicNames(NESTED, HSNET),
     "hsnet": PublicNames(NESTED, HSNET),
+    "mining": PublicNames(NESTED),
     "pfenet": PublicNames(FLAT, PFENET),
     "sdaanet": PublicNames(FLAT, SDAANET),
 }
@@ -131,8 +133,9 @@ def _head_name(names: PublicNames, name: str) -> str:
 
 
 def _made_here(network: FewShotSegmenter) -> set[str]:
-    """Buffers that no public file holds, because we keep them for ourselves."""
-    return {name for name, _ in network.named_buffers() if name.startswith("objects.")}
+    """Buffers that no public file holds, as they are ours; the public ones are BatchNorm's."""
+    names = [name for name, _ in network.named_buffers()]
+    return {name for name in names if not name.endswith(("_mean", "_var", "_tracked"))}
 
 
 def _listed(what: str, names: list[str]) -> str:
