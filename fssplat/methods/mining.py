@@ -111,9 +111,10 @@ class MiningFSS(FewShotSegmenter):
         self.register_buffer("background_count", torch.zeros(()))
         self.register_buffer("seed", torch.randint(2**31, ()))
         self.register_buffer("pairs", torch.zeros((), dtype=torch.long))
-        self.prepared: tuple[Pool, PseudoMasks, str, Artefacts] | None = None
+        self.prepared: tuple[Pool, PseudoMasks] | None = None
         self.batches: PseudoBatches | None = None
-        self.neighbourhood: Regions | None = None  # of the present weights; built when needed
+        self.neighbourhood: tuple[str, Regions] | None = None  # of the weights so named
+        self.checked = False  # whether those are the present weights
 
     @classmethod
     def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
@@ -244,7 +245,7 @@ class MiningFSS(FewShotSegmenter):
             return pseudo_masks(features, pool, centres)
 
         masks = PseudoMasks(**artefacts.get(f"mining-masks-{key}", compute))
-        self.prepared = (pool, masks, key, artefacts)
+        self.prepared, self.neighbourhood = (pool, masks), None
         self.batches = None
         if options.mine:
             self.batches = PseudoBatches(pool, masks, int(self.seed))
@@ -259,16 +260,20 @@ class MiningFSS(FewShotSegmenter):
         return [known[name]() for name in self.options.unlabelled]
 
     def neighbours(self) -> Regions:
-        """Images and regions that may rectify a prototype, as the weights in use see them."""
+        """Images and regions that may rectify a prototype, as the weights in use see them.
+
+        One pass over the pool per set of weights; nothing of it is kept with them.
+        """
         assert self.prepared is not None, "call prepare() before evaluation"
-        device = self.background.device
-        if self.neighbourhood is None:
-            pool, masks, key, artefacts = self.prepared
-            key = f"mining-regions-{key}-{weights_digest(self.encoder)}"
-            features = self.features_of(self.encoder)
-            found = artefacts.get(key, lambda: regions(features, pool, masks))
-            self.neighbourhood = Regions(**found).to(device)
-        return self.neighbourhood
+        known = self.neighbourhood
+        if known is not None and self.checked:
+            return known[1]
+        weights, self.checked = weights_digest(self.encoder), True
+        if known is None or known[0] != weights:
+            found = regions(self.features_of(self.encoder), *self.prepared)
+            known = (weights, Regions(**found).to(self.background.device))
+            self.neighbourhood = known
+        return known[1]
 
     def features_of(self, encoder: Backbone) -> Callable[[Tensor], Tensor]:
         """uint8 [3, H, W] -> [c, h, w]."""
@@ -286,9 +291,9 @@ class MiningFSS(FewShotSegmenter):
     # -------------------------------------------------------------- modes and devices
 
     def train(self, mode: bool = True) -> Self:
-        """The average never trains; what was computed with earlier weights is forgotten."""
+        """The average never trains; weights may change between two modes."""
         super().train(mode)
-        self.neighbourhood = None
+        self.checked = False
         if self.average is not None:
             self.average.eval()
         return self

@@ -39,12 +39,44 @@ PROTOCOLS = {
 # Papers that call their deep-stem network plainly "ResNet".
 DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
 METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou"}
+
+
+def _mining(parts: str) -> dict[str, Any]:
+    """MiningFSS's switches from the parts that a row ticks."""
+    names = {"FG": "foreground", "BG": "background", "Mine": "mine", "EMA": "ema"}
+    return {option: name in parts.split() for name, option in names.items()}
+
+
 # What a variant's words in the tables mean in switches: paper -> variant -> changes of the entry.
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "HMFS": {
         "HM (hybrid masking)": {"name": "hmfs"},
         "IM (input masking)": {"name": "hmfs", "options": {"masking": "im"}},
         "FM (feature masking)": {"name": "hsnet"},
+    },
+    "MiningFSS": {
+        "+ unlabeled": {"options": {"unlabelled": ["train", "remain"]}},
+        "baseline (PANet-style matching)": {"options": _mining("")},
+        "FG": {"options": _mining("FG")},
+        "BG": {"options": _mining("BG")},
+        "Mine": {"options": _mining("Mine EMA")},
+        "FG+BG": {"options": _mining("FG BG")},
+        "FG+BG+Mine (full)": {"options": _mining("FG BG Mine EMA")},
+        "Mine only; unlabeled source: training set": {"options": _mining("Mine EMA")},
+        "Mine only; unlabeled source: training set + remaining": {
+            "options": {**_mining("Mine EMA"), "unlabelled": ["train", "remain"]}
+        },
+        "unlabeled: none (BG only)": {"options": _mining("BG")},
+        "unlabeled: ImageNet (10 per class)": {"options": {"unlabelled": ["imagenet"]}},
+        "unlabeled: trainset": {},
+        "unlabeled: trainset + ImageNet": {"options": {"unlabelled": ["train", "imagenet"]}},
+        "unlabeled: trainset + remaining": {"options": {"unlabelled": ["train", "remain"]}},
+        "baseline": {"options": _mining("")},
+        "baseline w/ EMA": {"options": _mining("EMA")},
+        "FG+BG w/ EMA": {"options": _mining("FG BG EMA")},
+        "full w/o EMA": {"options": _mining("FG BG Mine")},
+        "full w/ EMA": {},
+        **{f"K-Means K={k}": {"options": {"clusters": k}} for k in (1, 3, 5, 7, 9)},
     },
     "SD-AANet": {"Baseline (PFENet)": {"name": "pfenet"}},
 }

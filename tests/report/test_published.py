@@ -39,6 +39,18 @@ def test_the_main_rows_of_our_methods_become_experiments() -> None:
     assert made["grid"]["backbone"] == ["resnet50_v2"]  # the paper's network has the deep stem
 
 
+def test_every_row_of_our_miningfss_tables_has_its_switches() -> None:
+    from fssplat.grid import expand
+    from fssplat.methods import METHODS
+    from fssplat.spec import ExperimentSpec
+
+    rows = [row for row in published.rows() if row.paper == row.method == "MiningFSS"]
+    made = [published.experiment(row) for row in rows if row.metric == "mIoU"]
+    assert len(made) == 42
+    for experiment in made:
+        assert expand(ExperimentSpec.model_validate(experiment), METHODS)
+
+
 def test_a_domain_shift_row_trains_on_one_data_set_and_scores_on_the_other() -> None:
     row = next(row for row in published.rows() if "->" in row.dataset and row.method == "HMFS")
     made = published.experiment(row)
