@@ -448,6 +448,7 @@ def _write_index(folder: Path, content: Source, results: list[ShardResult]) -> D
         counts={split: splits.count(split) for split in SPLITS if split in splits},
         shards=tuple(Shard(item.file, item.bytes, len(item.rows)) for item in written),
         labels=content.labels,
+        class_counts=_class_counts(content),
     )
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -455,6 +456,15 @@ def _write_index(folder: Path, content: Source, results: list[ShardResult]) -> D
     write_whole(folder / INFO_FILE, info.to_json().encode())
     shutil.rmtree(folder / STATE_FOLDER)
     return info
+
+
+def _class_counts(content: Source) -> dict[str, int]:
+    """Classes per split where a class has one split (binary labels); ids run in this order."""
+    if content.labels != "binary":
+        return {}
+    pairs = {(record.object_class, record.split) for record in content.records}
+    splits = [split for _, split in pairs]
+    return {split: splits.count(split) for split in SPLITS if split in splits}
 
 
 def _write_report(

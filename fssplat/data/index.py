@@ -58,6 +58,8 @@ class DatasetInfo:
     shards: tuple[Shard, ...]
     labels: Literal["class-index", "binary"] = "class-index"
     format_version: int = FORMAT_VERSION
+    class_counts: Mapping[str, int] = field(default_factory=dict)  # where classes are split, per
+    # split in the order of their ids; empty where every split shows the same classes
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
