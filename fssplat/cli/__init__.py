@@ -5,22 +5,12 @@ Heavy imports wait inside the commands, so that `fssplat --help` answers at once
 
 import os
 import sys
+from collections.abc import Callable
 
 import typer
 
 from fssplat import __version__
-from fssplat.cli import (
-    data,
-    gc,
-    import_checkpoint,
-    launch,
-    plan,
-    retry,
-    status,
-    stop,
-    sync,
-    ui,
-)
+from fssplat.cli import data
 from fssplat.errors import InputError
 
 app = typer.Typer(
@@ -31,17 +21,8 @@ app = typer.Typer(
     epilog="Start with: fssplat launch experiments/quickstart.yaml",
 )
 app.add_typer(data.app, name="data")
-for command in (
-    launch.launch,
-    plan.plan,
-    status.status,
-    retry.retry,
-    stop.stop,
-    sync.sync,
-    gc.gc,
-    ui.ui,
-    import_checkpoint.import_checkpoint,
-):
+COMMANDS: tuple[Callable[..., None], ...] = ()
+for command in COMMANDS:
     app.command()(command)
 
 
