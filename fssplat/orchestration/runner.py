@@ -1,0 +1,273 @@
+"""Ray Tune runs the jobs of a plan: longest first, workers reused, every end accounted for.
+
+Tune schedules and restarts; it keeps nothing. Each launch is a fresh Tuner over what the store
+says is left, so that a resume, a larger grid and a retry are one and the same.
+"""
+
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fssplat.grid import Job
+from fssplat.orchestration.board import Board, JobEnded, Note, RayChannel, TrialEnded
+from fssplat.orchestration.cluster import Cluster
+from fssplat.orchestration.plan import PlannedJob
+from fssplat.orchestration.store import SETTLED, Store
+from fssplat.orchestration.work import Outcome, Task, Work, perform
+from fssplat.spec import DatasetSpec
+
+RETRIES = 3  # of a job whose worker died; it goes on from its checkpoint each time
+GRACE_S = 60.0  # for running jobs to write a checkpoint once a stop is asked for
+LISTEN_S = 0.5  # between two visits to the board
+BUSY_S = 5.0  # between two looks at jobs that another launch holds
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+Hear = Callable[[Note], None]
+
+
+@dataclass
+class Session:
+    """One launch while it runs."""
+
+    store: Store
+    launch: str
+    hear: Hear
+    about: dict[str, Any] = field(default_factory=dict)  # kept beside each result
+    images: dict[str, int] = field(default_factory=dict)
+    max_concurrent: int | None = None
+    retries: int = RETRIES
+    grace_s: float = GRACE_S
+    work: Work | None = None  # None: the engine
+
+
+@dataclass
+class Stop:
+    """Whether and why the launch is to end early."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    signal: int = 0  # 0: `fssplat stop`
+    since: float = 0.0
+    count: int = 0
+
+    def ask(self, number: int = 0) -> None:
+        self.count += 1
+        if not self.asked.is_set():
+            self.signal, self.since = number, time.monotonic()
+            self.asked.set()
+
+
+def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> Stop:
+    """Run the jobs to their ends. Returns whether, and by which signal, it was stopped early.
+
+    Raises InputError for resources that the cluster lacks. A job that fails is written down in
+    the store with its reason; the others go on.
+    """
+    import ray
+
+    cluster.check(pending)
+    board: Any = ray.remote(Board).options(num_cpus=0).remote()
+    stop = Stop()
+    with _signals(stop), _listening(board, session, stop):
+        left = pending
+        while left and not stop.asked.is_set():
+            outcomes = _fit(left, session, cluster, board, stop)
+            busy = {key for key, end in outcomes.items() if end.state == "busy"}
+            left = tuple(item for item in left if item.job.key in busy)
+            if left:
+                _await_others(left, session, stop)
+    ray.kill(board)
+    return stop
+
+
+def _fit(
+    pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster, board: Any, stop: Stop
+) -> dict[str, Outcome]:
+    """One Tuner over these jobs; how each of them ended."""
+    from ray import tune
+
+    from fssplat.orchestration.tuning import Halt, Watch
+
+    watch = Watch({item.job.key: item.job for item in pending}, session, stop)
+    common = {
+        "store": session.store.address,
+        "launch": session.launch,
+        "images": session.images,
+        "about": session.about,
+    }
+    trainable = tune.with_parameters(_trainable, board=board, work=session.work, common=common)
+    folder = Path(tempfile.mkdtemp(prefix="fssplat-tune-"))
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _resources),
+        param_space={"task": tune.grid_search([_packed(item) for item in pending])},
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            max_concurrent_trials=session.max_concurrent,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            stop=Halt(watch, stop, session.grace_s),
+            callbacks=[watch],
+            failure_config=tune.FailureConfig(max_failures=session.retries),
+            verbose=0,
+        ),
+    )
+    try:
+        with _quiet():
+            tuner.fit()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return watch.outcomes
+
+
+def _trainable(
+    config: dict[str, Any], board: Any, work: Work | None, common: dict[str, Any]
+) -> dict[str, str]:
+    """What Tune calls in a worker; the dict it returns is the trial's only report."""
+    asked = config["task"]
+    job = Job.model_validate_json(asked["job"])
+    task = Task(job=job, cpu=asked["cpu"], gpu=asked["gpu"], **common)
+    outcome = perform(task, RayChannel(board), work)
+    return {"state": outcome.state, "reason": outcome.reason}
+
+
+def _packed(item: PlannedJob) -> dict[str, Any]:
+    """Plain values only: Tune puts a placeholder where it finds an object."""
+    job = rooted(item.job)
+    return {"key": job.key, "job": job.model_dump_json(), "cpu": item.cpu, "gpu": item.gpu}
+
+
+def _resources(config: dict[str, Any]) -> Any:
+    from ray import tune
+
+    bundle = {"CPU": config["task"]["cpu"]}
+    if config["task"]["gpu"]:
+        bundle["GPU"] = config["task"]["gpu"]
+    return tune.PlacementGroupFactory([bundle])
+
+
+def _name(trial: Any) -> str:
+    return str(trial.config["task"]["key"])
+
+
+def rooted(job: Job) -> Job:
+    """The job with absolute data folders, for workers that may have another working folder."""
+    trials = tuple(
+        trial.model_copy(
+            update={"dataset": _absolute(trial.dataset), "train_on": _absolute(trial.train_on)}
+        )
+        for trial in job.trials
+    )
+    return job.model_copy(update={"trials": trials})
+
+
+def _absolute(dataset: DatasetSpec) -> DatasetSpec:
+    from fssplat.data.index import default_root
+
+    root = dataset.root or default_root(dataset.name)
+    if "://" not in root:
+        root = str(Path(root).expanduser().absolute())
+    return dataset.model_copy(update={"root": root})
+
+
+# ------------------------------------------------------------------ beside the jobs
+
+
+@contextlib.contextmanager
+def _signals(stop: Stop) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for checkpoints."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _frame: Any) -> None:
+        if not stop.asked.is_set():
+            print("\nStopping: running jobs write a checkpoint first.", file=sys.stderr)
+        stop.ask(number)
+
+    before = {number: signal.signal(number, handle) for number in HANDLED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _listening(board: Any, session: Session, stop: Stop) -> Iterator[None]:
+    """A thread that carries notes from the board to whoever hears them, and the stop back."""
+    over = threading.Event()
+    thread = threading.Thread(target=_listen, args=(board, session, stop, over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=30)
+
+
+def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> None:
+    import ray
+
+    told, looked = False, time.monotonic()
+    while True:
+        last = over.is_set()
+        if time.monotonic() - looked > 2.0:
+            looked = time.monotonic()
+            with contextlib.suppress(Exception):
+                if session.store.stop_asked(session.launch):
+                    stop.ask()
+        try:
+            if stop.asked.is_set() and not told:
+                ray.get(board.stop.remote(), timeout=30)
+                told = True
+            for note in ray.get(board.fetch.remote(), timeout=30):
+                session.hear(note)
+        except ray.exceptions.RayError:
+            if last:
+                return
+        if last:
+            return
+        over.wait(LISTEN_S if not stop.asked.is_set() else 0.05)
+
+
+def _await_others(left: tuple[PlannedJob, ...], session: Session, stop: Stop) -> None:
+    """Until some job that another launch held is free, or all of them are done."""
+    while not stop.asked.wait(BUSY_S):
+        if any(not session.store.job_held(item.job.key) for item in left):
+            return
+
+
+def mark_lost(job: Job, reason: str, session: Session) -> None:
+    """Write down what a worker could not: that it died once too often."""
+    states = session.store.states(job.trial_ids)
+    lost = [i for i in job.trial_ids if states[i].state not in (*SETTLED, "failed")]
+    session.store.mark(lost, "failed", reason, job.key, session.launch)
+    for trial_id in lost:
+        session.hear(TrialEnded(job.key, trial_id, "failed", reason))
+    session.hear(JobEnded(job.key, "failed", reason))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Tune's own lines would tear the display; what matters is in the store."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.data")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

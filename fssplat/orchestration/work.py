@@ -1,0 +1,295 @@
+"""What happens in a worker process: claim a job, run it, put every result in the store.
+
+Nothing here imports Ray. The engine does the work and tells of it in events; this module passes
+them on and turns every way a job can end into a state with a reason.
+"""
+
+import errno
+import gc
+import shutil
+import socket
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fssplat.engine.events import (
+    EpisodesScored,
+    Event,
+    StepDone,
+    TrainingDone,
+    TrainingStarted,
+    TrialScored,
+    TrialSkipped,
+)
+from fssplat.engine.settings import Diverged, Interrupted, RunSettings
+from fssplat.errors import InputError
+from fssplat.grid import Job
+from fssplat.orchestration.board import (
+    Channel,
+    JobEnded,
+    JobProgress,
+    JobStarted,
+    Point,
+    Pulse,
+    TrialDone,
+    TrialEnded,
+)
+from fssplat.orchestration.cost import record_of
+from fssplat.orchestration.store import SETTLED, Mirror, State, Store
+
+CURVE_POINTS = 200  # of a training's losses that are shown; the Parquet file has every step
+MIRROR_S = 30.0  # seconds between two copies of a job's folder to a store behind an address
+TRANSIENT = (OSError, EOFError, MemoryError)  # worth another try in a fresh process
+
+# (job, folder to work in, emit, stop, settings)
+Work = Callable[[Job, Path, Callable[[Event], None], Callable[[], bool], RunSettings], Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker is told about a job."""
+
+    job: Job
+    store: str
+    launch: str
+    cpu: float = 1.0
+    gpu: float = 0.0
+    images: Mapping[str, int] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)  # kept beside each result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: finished, failed, diverged, skipped, interrupted or busy."""
+
+    key: str
+    state: str
+    reason: str = ""
+
+
+def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
+    """Run a job to one of its ends. Raises only what another try in a new process may cure."""
+    store, key = Store(task.store), task.job.key
+    claim = store.claim_job(key, task.launch)
+    if claim is None:
+        return Outcome(key, "busy", "another launch runs it")
+    with claim:
+        job = unsettled(task.job, store)
+        if not job.trials:
+            return Outcome(key, "finished", "another launch finished it")
+        mirror = Mirror(store, key)
+        pulse = Pulse(channel, _now_and_then(mirror.push))
+        if pulse.start(JobStarted(key, job.trial_ids)):
+            return Outcome(key, "interrupted", "the launch is stopping")
+        outcome = Outcome(key, "failed", "its worker died")
+        try:
+            outcome = _run(job, task, store, mirror, pulse, work or engine_work)
+        finally:
+            pulse.end(JobEnded(key, outcome.state, outcome.reason))
+            reset_process()
+        return outcome
+
+
+def engine_work(
+    job: Job,
+    folder: Path,
+    emit: Callable[[Event], None],
+    stop: Callable[[], bool],
+    settings: RunSettings,
+) -> None:
+    """The real work. Data sets stay open between the jobs of a process."""
+    from fssplat.engine.run import JobData, run_job
+
+    run_job(job, JobData.open(job), folder, emit, stop, settings)
+
+
+def unsettled(job: Job, store: Store) -> Job:
+    """The job with those of its trials that still need a result."""
+    states = store.states(job.trial_ids)
+    left = [
+        (trial_id, trial)
+        for trial_id, trial in zip(job.trial_ids, job.trials, strict=True)
+        if states[trial_id].state not in SETTLED
+    ]
+    return job.model_copy(
+        update={"trials": tuple(t for _, t in left), "trial_ids": tuple(i for i, _ in left)}
+    )
+
+
+def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work: Work) -> Outcome:
+    store.mark(job.trial_ids, "running", job=job.key, launch=task.launch)
+    scribe = Scribe(job, task, store, pulse)
+    try:
+        mirror.pull()
+        set_threads(task.cpu)
+        work(job, mirror.folder, scribe.hear, pulse.stopping, settings_of(job, store))
+        mirror.push()
+    except Interrupted as end:
+        mirror.push()
+        return scribe.close("pending", f"stopped at step {end.step}", "interrupted")
+    except Diverged as end:
+        mirror.push()
+        return scribe.close("diverged", str(end))
+    except InputError as error:
+        return scribe.close("failed", str(error))
+    except Exception as error:
+        reason = describe(error)
+        store.files.write(f"jobs/{job.key}/error.txt", traceback.format_exc().encode())
+        outcome = scribe.close("failed", reason)
+        if is_transient(error):
+            raise
+        return outcome
+    scribe.record()
+    return scribe.close("failed", "the engine returned without a result for it", "finished")
+
+
+class Scribe:
+    """Hears the engine's events: finishes trials in the store, tells the board."""
+
+    def __init__(self, job: Job, task: Task, store: Store, pulse: Pulse) -> None:
+        self._job, self._task, self._store, self._pulse = job, task, store, pulse
+        self._trials = dict(zip(job.trial_ids, job.trials, strict=True))
+        self._left = dict.fromkeys(job.trial_ids)
+        self._started = time.monotonic()
+        self._steps, self._stride = 0, 1
+        self._training_s, self._peak, self._resumed = 0.0, 0, False
+
+    def hear(self, event: Event) -> None:
+        """An `Emit`."""
+        if isinstance(event, StepDone):
+            self._step(event)
+        elif isinstance(event, TrainingStarted):
+            self._steps = event.steps
+            self._stride = curve_stride(event.steps)
+            self._resumed = event.first_step > 0
+        elif isinstance(event, TrainingDone):
+            self._training_s, self._peak = event.seconds, event.peak_memory
+        elif isinstance(event, EpisodesScored):
+            self._scored(event)
+        elif isinstance(event, TrialScored):
+            self._trial(event)
+        elif isinstance(event, TrialSkipped):
+            self._end(event.trial_id, "skipped", event.reason)
+
+    def close(self, state: State, reason: str, outcome: str = "") -> Outcome:
+        """Give every trial that has no result this state; say how the job ended."""
+        if not self._left:
+            return Outcome(self._job.key, "finished")
+        for trial_id in list(self._left):
+            self._end(trial_id, state, reason)
+        ended = outcome if outcome not in ("", "finished") else state
+        return Outcome(self._job.key, ended, reason)
+
+    def record(self) -> None:
+        """Keep what the job cost, unless only a part of it ran."""
+        if self._resumed or len(self._job.trials) < len(self._task.job.trials):
+            return
+        seconds = time.monotonic() - self._started
+        device, memory = device_of(self._task.gpu)
+        record = record_of(self._job, seconds, self._peak, device, memory, self._task.images)
+        self._store.record_job(self._job.key, record)
+
+    def _step(self, event: StepDone) -> None:
+        shown = event.step % self._stride == 0 or event.step in (1, self._steps)
+        points = (Point(event.step, dict(event.losses), event.lr),) if shown else ()
+        done = event.step / max(1, self._steps)
+        self._pulse.add(JobProgress(self._job.key, "training", done, points))
+
+    def _scored(self, event: EpisodesScored) -> None:
+        before = len(self._trials) - len(self._left)
+        done = (before + event.done / max(1, event.total)) / len(self._trials)
+        self._pulse.add(JobProgress(self._job.key, "scoring", done))
+
+    def _end(self, trial_id: str, state: State, reason: str) -> None:
+        self._store.mark([trial_id], state, reason, self._job.key, self._task.launch)
+        self._left.pop(trial_id, None)
+        self._pulse.add(TrialEnded(self._job.key, trial_id, state, reason))
+
+    def _trial(self, event: TrialScored) -> None:
+        about = {
+            **self._task.about,
+            "launch": self._task.launch,
+            "job": self._job.key,
+            "host": socket.gethostname(),
+            "training_seconds": self._training_s,
+        }
+        trial = self._trials[event.trial_id]
+        self._store.finish(trial, event.trial_id, event.folder, event.metrics, event.notes, about)
+        shutil.rmtree(event.folder, ignore_errors=True)  # its files are in the store now
+        del self._left[event.trial_id]
+        self._pulse.add(TrialDone(self._job.key, event.trial_id, dict(event.metrics), event.notes))
+
+
+# ------------------------------------------------------------------ the process
+
+
+def settings_of(job: Job, store: Store) -> RunSettings:
+    """How the engine runs here; artefacts are shared through the store where it is a folder."""
+    artefacts = store.folder / "artefacts" if store.folder is not None else None
+    return RunSettings(workers=job.first.evaluation.workers, artefacts=artefacts)
+
+
+def set_threads(cpu: float) -> None:
+    """As many threads as cores were reserved, or jobs beside each other would fight for them."""
+    import torch
+
+    torch.set_num_threads(max(1, int(cpu)))
+
+
+def reset_process() -> None:
+    """Leave a reused process as the next job expects it: no memory held, no switch left on."""
+    import torch
+
+    gc.collect()
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def device_of(gpu: float) -> tuple[str, int]:
+    """What the job ran on: `cpu`, or the GPU's name and its bytes."""
+    import torch
+
+    if gpu == 0 or not torch.cuda.is_available():
+        return "cpu", 0
+    facts = torch.cuda.get_device_properties(0)
+    return facts.name, int(facts.total_memory)
+
+
+def curve_stride(steps: int) -> int:
+    """Every how many steps a point of the loss curve is shown."""
+    return max(1, -(-steps // CURVE_POINTS))
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same job may well succeed in a fresh process."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    lost_device = "CUDA error" in str(error) or "NCCL" in str(error)
+    missing = isinstance(error, FileNotFoundError | PermissionError)
+    return (isinstance(error, TRANSIENT) and not full and not missing) or lost_device
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one line for a person."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
+
+
+def _now_and_then(push: Callable[[], None]) -> Callable[[], None]:
+    """`push`, at most every MIRROR_S; a store that is away for a moment costs nothing."""
+    last = [time.monotonic()]
+
+    def due() -> None:
+        if time.monotonic() - last[0] >= MIRROR_S:
+            last[0] = time.monotonic()
+            try:
+                push()
+            except Exception as error:
+                print(f"fssplat: the store did not take a checkpoint: {describe(error)}")
+
+    return due
