@@ -195,12 +195,12 @@ class MiningFSS(FewShotSegmenter):
         """Eq. 4 for the pairs; the auxiliary loss for as many pseudo-labelled images per pair."""
         query, supports = self.encode_episodes(batch.query, batch.supports, batch.masks)
         losses = self.losses(query, supports, batch.masks, batch.target)
-        if self.decoder is not None:
-            losses["mining"] = self.mining_loss(self.decoder, batch)
-        if self.training:
+        if self.options.background and self.training:
             current = supports["background"].detach()
             self.background_sum += current.sum(dim=(0, 1, 2))
             self.background_count += current[..., 0].numel()
+        if self.decoder is not None:
+            losses["mining"] = self.mining_loss(self.decoder, batch)
             self.pairs += len(batch)
         return losses
 
