@@ -44,7 +44,15 @@ class TrialScored:
     notes: tuple[str, ...] = field(default=())  # e.g. classes left out, by name
 
 
-Event = TrainingStarted | StepDone | TrainingDone | EpisodesScored | TrialScored
+@dataclass(frozen=True)
+class TrialSkipped:
+    """No class of the fold has enough images; there is nothing to score."""
+
+    trial_id: str
+    reason: str
+
+
+Event = TrainingStarted | StepDone | TrainingDone | EpisodesScored | TrialScored | TrialSkipped
 Emit = Callable[[Event], None]
 
 

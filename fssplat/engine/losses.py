@@ -11,15 +11,15 @@ Row = dict[str, float]  # step, lr, total, and each unweighted loss by name
 
 
 class LossLog:
-    """`losses/<first>-<last>.parquet` parts in a folder, then `losses.parquet`.
+    """`steps/<first>-<last>.parquet` parts in a folder, then `steps.parquet`.
 
     A part is written just before the checkpoint that covers its steps, so no part straddles a
     checkpoint and a resumed run writes the same rows again.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.parts = folder / "losses"
-        self.whole = folder / "losses.parquet"
+        self.parts = folder / "steps"
+        self.whole = folder / "steps.parquet"
         self.pending: list[Row] = []
 
     def add(self, rows: list[Row]) -> None:

@@ -53,9 +53,17 @@ class Scores:
     def add(self, ways: Iterable[int], counts: np.ndarray) -> None:
         """One episode: the class id of each way, and its `overlap` as int64 [classes + 1, 2]."""
         for row, class_id in enumerate(ways, start=1):
-            assert class_id in self.classes, f"class {class_id} is not scored here"
-            self.sums[class_id] = self.sums.get(class_id, 0) + counts[row].astype(np.int64)
-        self.grounds = self.grounds + counts[[0, -1]].astype(np.int64)
+            self.add_class(class_id, counts[row])
+        self.add_grounds(counts[[0, -1]])
+
+    def add_class(self, class_id: int, counts: np.ndarray) -> None:
+        """One way of an episode: [intersection, union]."""
+        assert class_id in self.classes, f"class {class_id} is not scored here"
+        self.sums[class_id] = self.sums.get(class_id, 0) + counts.astype(np.int64)
+
+    def add_grounds(self, counts: np.ndarray) -> None:
+        """[background, foreground] x [intersection, union] of one episode."""
+        self.grounds = self.grounds + counts.astype(np.int64)
 
     def iou(self) -> dict[int, float]:
         """IoU of every class that had episodes; a class nowhere seen nor predicted has 0."""

@@ -30,10 +30,10 @@ class RunSettings:
 
 
 class Interrupted(Exception):  # noqa: N818 - an end, not an error
-    """Asked to stop; a checkpoint holds every finished step."""
+    """Asked to stop; every finished step and every scored trial is kept."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped after step {step}; run again to go on from there")
+    def __init__(self, step: int, what: str = "step") -> None:
+        super().__init__(f"stopped after {what} {step}; run again to go on from there")
         self.step = step
 
 

@@ -61,9 +61,9 @@ def train(
     """Train to the end and leave the weights to be scored in the network and in the folder.
 
     Goes on from the newest whole checkpoint, step for step as if never interrupted; a finished
-    training is only read back. Returns the header of `weights.safetensors`, whose state has
-    `seconds` and `peak_memory`. Raises Interrupted, Diverged, or InputError where one episode
-    does not fit the device.
+    training is only read back. Returns the header of `weights.safetensors`; its state has the
+    `cost` of the training and, where weights are selected, the `best` step and its score.
+    Raises Interrupted, Diverged, or InputError where one episode does not fit the device.
     """
     settings = settings or RunSettings()
     network.to(settings.device)
@@ -175,19 +175,20 @@ class Training:
         checkpoint.check_owner(found.header, self.header, str(final))
         checkpoint.load_weights(self.network, found, str(final))
         self.network.eval()
-        state = found.header.state
-        self.emit(TrainingDone(state["seconds"], state["peak_memory"], final))
+        cost = found.header.state["cost"]
+        peak = int(cost["train_peak_memory_bytes"])
+        self.emit(TrainingDone(cost["train_seconds"], peak, final))
         return found.header
 
     def _write_final(self, final: Path) -> None:
         self.log.finish()
         best = self.folder / "best.safetensors"
         chosen = checkpoint.load(best).group("weights") if self.best else self._weights()
-        state = {
-            "seconds": self.seconds,
-            "peak_memory": determinism.peak_memory(self.settings.device),
-            "best": self.best,
+        cost = {
+            "train_seconds": self.seconds,
+            "train_peak_memory_bytes": float(determinism.peak_memory(self.settings.device)),
         }
+        state = {"cost": cost, "best": self.best}
         header = replace(self.header, step=self.header.steps, state=state)
         checkpoint.save(final, header, {f"weights/{name}": v for name, v in chosen.items()})
         best.unlink(missing_ok=True)

@@ -49,17 +49,17 @@ def assert_same_training(one: Path, other: Path) -> None:
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name
-    assert pq.read_table(one / "losses.parquet").equals(pq.read_table(other / "losses.parquet"))
+    assert pq.read_table(one / "steps.parquet").equals(pq.read_table(other / "steps.parquet"))
 
 
 def test_training_lowers_the_loss_and_logs_every_step(whole: Path) -> None:
-    log = pq.read_table(whole / "losses.parquet").to_pydict()
+    log = pq.read_table(whole / "steps.parquet").to_pydict()
     assert log["step"] == list(range(1, 15))
     assert log["lr"][0] == 0.1
     assert log["total"][0] == pytest.approx(log["segmentation"][0] + 0.5 * log["half"][0])
     assert sum(log["total"][-4:]) < sum(log["total"][:4])
     assert sorted(path.name for path in whole.iterdir()) == [
-        "losses.parquet",
+        "steps.parquet",
         "weights.safetensors",
     ]
 
@@ -281,9 +281,7 @@ def test_the_best_weights_are_kept_and_looking_changes_nothing(whole: Path, tmp_
     at_four = checkpoint.load_latest(short / "checkpoints")
     assert at_four is not None
     assert torch.equal(final(tmp_path)["head.0.weight"], at_four.group("weights")["head.0.weight"])
-    assert pq.read_table(tmp_path / "losses.parquet").equals(
-        pq.read_table(whole / "losses.parquet")
-    )
+    assert pq.read_table(tmp_path / "steps.parquet").equals(pq.read_table(whole / "steps.parquet"))
 
 
 def test_nothing_is_trained_in_no_steps(tmp_path: Path) -> None:
