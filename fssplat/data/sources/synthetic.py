@@ -8,6 +8,7 @@ single colour does. Every picture is a pure function of (seed, split, number).
 
 import colorsys
 import json
+import math
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -128,7 +129,7 @@ def _draw_part(part: tuple[Path, int, list[tuple[str, int]]]) -> None:
         picture, label = draw(seed, split, number)
         name = _name(split, number)
         Image.fromarray(picture).save(folder / "JPEGImages" / f"{name}.jpg", quality=92)
-        indexed = Image.fromarray(label, mode=None).convert("P")
+        indexed = Image.fromarray(label).convert("P")
         indexed.putpalette(voc_palette())
         indexed.save(folder / "SegmentationClass" / f"{name}.png")
 
@@ -241,15 +242,15 @@ def background(rng: np.random.Generator, height: int, width: int) -> Picture:
     picture[:] = colour(rng, rng.random(), (0.05, 0.45), (0.3, 0.85))
     for _ in range(rng.integers(2, 4)):
         angle, period = rng.uniform(0, np.pi), rng.uniform(8, 28)
-        u = (np.cos(angle) * x + np.sin(angle) * y) / period
-        v = (np.cos(angle) * y - np.sin(angle) * x) / period
+        u = (math.cos(angle) * x + math.sin(angle) * y) / period
+        v = (math.cos(angle) * y - math.sin(angle) * x) / period
         tone = TEXTURES[str(rng.choice(list(TEXTURES)))](u, v)[..., None]
         tint = np.array(colour(rng, rng.random(), (0.05, 0.5), (0.2, 0.9)), dtype=np.float32)
         patch = (smooth_noise(rng, height, width, 3) > 0)[..., None]
         picture = np.where(patch, tint * (0.8 + rng.uniform(0.1, 0.5) * (tone - 0.5)), picture)
     for _ in range(rng.integers(2, 7)):
         angle, place = rng.uniform(0, np.pi), rng.uniform(-0.3, 1.0) * width
-        distance = np.abs(np.cos(angle) * x + np.sin(angle) * y - place)
+        distance = np.abs(math.cos(angle) * x + math.sin(angle) * y - place)
         line = colour(rng, rng.random(), (0.0, 0.6), (0.1, 1.0))
         picture[distance < rng.uniform(0.5, 2.0)] = line
     return np.clip(picture + 0.06 * smooth_noise(rng, height, width, 8)[..., None], 0, 1)
@@ -275,13 +276,11 @@ def _paint(picture: Picture, piece: Piece) -> npt.NDArray[np.bool_]:
     if left >= right or top >= bottom:
         return covered
     y, x = np.mgrid[top:bottom:0.5, left:right:0.5].astype(np.float32) + np.float32(0.25)
-    dx, dy = x - np.float32(piece.centre[0]), y - np.float32(piece.centre[1])
-    cos, sin = np.float32(np.cos(piece.angle)), np.float32(np.sin(piece.angle))
-    px = (cos * dx + sin * dy) / np.float32(piece.radii[0])
-    py = (cos * dy - sin * dx) / np.float32(piece.radii[1])
+    dx, dy = x - piece.centre[0], y - piece.centre[1]
+    px = (math.cos(piece.angle) * dx + math.sin(piece.angle) * dy) / piece.radii[0]
+    py = (math.cos(piece.angle) * dy - math.sin(piece.angle) * dx) / piece.radii[1]
     tone = TEXTURES[piece.texture](
-        px / np.float32(piece.period) + np.float32(piece.phase[0]),
-        py / np.float32(piece.period) + np.float32(piece.phase[1]),
+        px / piece.period + piece.phase[0], py / piece.period + piece.phase[1]
     )[..., None]
     first, second = (np.array(c, dtype=np.float32) for c in piece.colours)
     light = (1 + piece.light[0] * px + piece.light[1] * py)[..., None]
@@ -301,9 +300,8 @@ def _span(centre: float, reach: float, limit: int) -> tuple[int, int]:
 
 def _halved(fine: Picture) -> Picture:
     """Means over 2 x 2 fine pixels."""
-    height, width, channels = fine.shape
-    blocks = fine.reshape(height // 2, 2, width // 2, 2, channels)
-    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
+    rows = fine[0::2] + fine[1::2]
+    return np.asarray((rows[:, 0::2] + rows[:, 1::2]) / 4, dtype=np.float32)
 
 
 def _stamp(label: Label, class_id: int, covered: npt.NDArray[np.bool_]) -> None:
