@@ -178,6 +178,9 @@ class Dataset:
 
     # ------------------------------------------------------------- what the index knows
 
+    def has(self, key: str) -> bool:
+        return key in self._rows
+
     def row_of(self, key: str) -> int:
         """Raises KeyError for a key that the data set does not hold."""
         return self._rows[key]
