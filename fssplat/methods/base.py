@@ -139,7 +139,8 @@ class FewShotSegmenter(nn.Module):
         b, lead = len(query), supports.shape[:3]
         flat = supports.flatten(0, 2)
         flat_masks = masks.flatten(0, 2)
-        if query.shape[1:] == flat.shape[1:] and not self.backbone.batch_statistics:
+        by_batch = self.backbone.training and self.backbone.batch_statistics
+        if query.shape[1:] == flat.shape[1:] and not by_batch:
             both = self.encode(torch.cat([query, flat]))
             of_query = {name: value[:b] for name, value in both.items()}
             of_supports = {name: value[b:] for name, value in both.items()}

@@ -5,6 +5,8 @@ Weights and episodes come from `recipe.py` beside the cases; nothing of it is co
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,11 +17,32 @@ from torch import Tensor, nn
 
 from fssplat.data.batch import EpisodeBatch
 from fssplat.methods import METHODS, FewShotSegmenter, build_method
-from fssplat.methods.import_public import PUBLIC, load_public
+from fssplat.methods.import_public import PUBLIC, load_public, renamed
 from fssplat.spec import BackboneSpec, MethodSpec
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "parity" / "cases"
 DEEP_STEM = ("pfenet", "mining")
+LOSSES = {
+    "main": "segmentation",
+    "aux": "auxiliary",
+    "kd": "distillation",
+    "support": "support",
+}
+# Probed modules of the public code -> ours; what they give is compared call by call.
+MODULES = {
+    "down_query": "reduce_query",
+    "down_supp": "reduce_support",
+    "beta_conv.0": "decoder.refine.0",
+    "beta_conv.3": "decoder.refine.3",
+    "res1": "decoder.gather",
+    "res2": "decoder.polish",
+    "hpn_learner.encoder_layer4": "squeeze.encoders.0",
+    "hpn_learner.encoder_layer3": "squeeze.encoders.1",
+    "hpn_learner.encoder_layer2": "squeeze.encoders.2",
+    "hpn_learner.encoder_layer4to3": "squeeze.mixers.0",
+    "hpn_learner.encoder_layer3to2": "squeeze.mixers.1",
+    "hpn_learner.decoder1": "squeeze.decoder",
+}
 
 
 def case_names(*kinds: str) -> list[str]:
@@ -47,12 +70,13 @@ class Case:
     def __init__(self, shared: Path, name: str) -> None:
         self.recipe = load_recipe(shared)
         path = shared / "parity" / "cases" / f"{name}.json"
-        self.record, self.arrays, shapes, self.episode = self.recipe.load_case(str(path))
+        self.record, self.arrays, self.shapes, self.episode = self.recipe.load_case(str(path))
+        self.expected: dict[str, Any] = self.record["expected"]
         self.method = self.record["model"]
         self.backbone = backbone_name(self.method, self.record["constructor"])
-        self.network = self.build(shapes)
+        self.network = self._build()
 
-    def build(self, shapes: dict[str, list[int]]) -> FewShotSegmenter:
+    def _build(self) -> FewShotSegmenter:
         preset = METHODS[self.method].PRESETS.get("public-code", {})
         options = dict(preset.get("options", {}))
         if "ppm_scales" in self.record["constructor"]:
@@ -61,7 +85,7 @@ class Case:
             options["batch_norm"] = "fixed"
         spec = MethodSpec(name=self.method, options=options)
         network = build_method(spec, BackboneSpec(name=self.backbone, weights="random"))
-        state = self.recipe.fill_state_dict(shapes)
+        state = self.recipe.fill_state_dict(self.shapes)
         load_public(network, self.method, self.backbone, state, self.record["case"])
         for module in network.modules():  # dropout is off in the training cases
             if isinstance(module, nn.Dropout | nn.Dropout2d):
@@ -80,17 +104,51 @@ class Case:
             classes=torch.ones(len(episode["query_img"]), 1, dtype=torch.long),
         )
 
-    def near(self, name: str, ours: Tensor, record: dict[str, Any]) -> float:
+    def public_names(self) -> dict[str, str]:
+        """Our name of every entry -> the public one."""
+        marks = {name: torch.tensor(number) for number, name in enumerate(self.shapes)}
+        ours, strange = renamed(self.method, self.backbone, marks)
+        assert not strange
+        names = list(self.shapes)
+        return {name: names[int(mark)] for name, mark in ours.items()}
+
+    def distance(self, ours: Tensor, record: dict[str, Any]) -> float:
         """Largest difference to a recorded tensor: its kept pixels, else its sampled values."""
-        if "shape" in record:
-            assert list(ours.shape) == record["shape"], name
+        assert list(ours.shape) == record["shape"]
         if "npz" in record:
             stride = record.get("stride", 1)
             kept = ours.detach().numpy()[..., ::stride, ::stride]
             return float(np.abs(kept - self.arrays[record["npz"]]).max())
-        own = self.recipe.checksum(ours)
-        pairs = zip(own["samples"], record["samples"], strict=True)
+        pairs = zip(self.recipe.checksum(ours)["samples"], record["samples"], strict=True)
         return max(abs(a - b) for a, b in pairs)
+
+    @contextmanager
+    def probes(self) -> Iterator[dict[str, Tensor]]:
+        """Outputs of probed modules by public name while the block runs: `NAME`, `NAME#1`, ..."""
+        seen: dict[str, Tensor] = {}
+        hooks = [
+            self._module(name).register_forward_hook(self._recorder(name, seen))
+            for name in MODULES
+            if name in self.record["probes"]
+        ]
+        yield seen
+        for hook in hooks:
+            hook.remove()
+
+    def _module(self, public: str) -> nn.Module:
+        return self.network.get_submodule(MODULES[public])
+
+    def _recorder(self, name: str, seen: dict[str, Tensor]) -> Any:
+        batch, shots = self.record["episode"]["batch"], self.record["episode"]["shots"]
+
+        def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+            # The public code runs shot after shot, ours all at once but for drifting statistics.
+            together = name == "down_supp" and len(output) == batch * shots
+            for value in output.unflatten(0, (batch, shots)).unbind(1) if together else (output,):
+                call = sum(key.partition("#")[0] == name for key in seen)
+                seen[f"{name}#{call}" if call else name] = value
+
+        return record
 
 
 def backbone_name(method: str, constructor: dict[str, Any]) -> str:
