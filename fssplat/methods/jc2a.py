@@ -151,7 +151,7 @@ class JC2A(FewShotSegmenter):
         shots = masks.shape[2]
         if shots == 1:
             return enlarged
-        soft = enlarged.log_softmax(dim=1).view(-1, shots, *enlarged.shape[1:])
+        soft = enlarged.log_softmax(dim=1).reshape(-1, shots, *enlarged.shape[1:])
         return soft.logsumexp(dim=1)  # of summed probabilities; the mean has the same argmax
 
     def losses(
@@ -242,7 +242,7 @@ class HybridAlignment(nn.Module):
         """Eqs. 1 and 3: every query cell against every support cell."""
         cells = support.flatten(2)
         keys, values = self.key(cells).unsqueeze(3), self.value(cells).unsqueeze(3)
-        return self.attend_points(self.query(query.flatten(2)), keys, values).view_as(query)
+        return self.attend_points(self.query(query.flatten(2)), keys, values).reshape(query.shape)
 
     def blocks(self, level: int, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
         """Eqs. 4 to 9: every query cell against the blocks that hold most of the object."""
@@ -252,9 +252,9 @@ class HybridAlignment(nn.Module):
         side = self.options.block_sides[level]
         kept = picked(cut(support, side), fullest(mask, side, self.options.top[level]))
         cells = kept.flatten(2)
-        keys = self.block_key(self.key(cells)).view_as(kept)
-        values = self.value(cells).view_as(kept)
-        return self.attend_blocks(self.query(query.flatten(2)), keys, values).view_as(query)
+        keys = self.block_key(self.key(cells)).reshape(kept.shape)
+        values = self.value(cells).reshape(kept.shape)
+        return self.attend_blocks(self.query(query.flatten(2)), keys, values).reshape(query.shape)
 
 
 def cut(features: Tensor, side: int) -> Tensor:

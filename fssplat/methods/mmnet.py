@@ -231,10 +231,10 @@ class MMNet(FewShotSegmenter):
         memory = self._memory(index)
         of_query, of_supports = query[f"f{index}"], supports[f"f{index}"][:, 0]
         mask = grid_mask(masks.flatten(0, 2), (of_query.shape[-2], of_query.shape[-1]))
-        mask = mask.view(-1, masks.shape[2], *mask.shape[-2:])
+        mask = mask.reshape(-1, masks.shape[2], *mask.shape[-2:])
         if self.options.nodes == "memory":
             of_query = memory.activations(of_query)
-            of_supports = memory.activations(of_supports.flatten(0, 1)).view(
+            of_supports = memory.activations(of_supports.flatten(0, 1)).reshape(
                 *of_supports.shape[:2], -1, *of_supports.shape[-2:]
             )
         shots = []
@@ -254,7 +254,7 @@ class MMNet(FewShotSegmenter):
         mask = grid_mask(masks.flatten(0, 1), (supports.shape[-2], supports.shape[-1]))
         inside = supports.flatten(0, 1) * mask.unsqueeze(1)
         found = best_match(query.repeat_interleave(masks.shape[1], dim=0), inside)
-        return found.view(*masks.shape[:2], *found.shape[-2:]).mean(dim=1, keepdim=True)
+        return found.reshape(*masks.shape[:2], *found.shape[-2:]).mean(dim=1, keepdim=True)
 
 
 # ------------------------------------------------------------------ the paper's maths
@@ -300,7 +300,7 @@ def propagated(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Te
     weights = similarity.masked_fill(~inside, lowest).softmax(dim=2) * inside  # Eq. 3
     matched = einsum("bqs,bms->bmq", weights, s)  # Eq. 4
     quality = (similarity.sigmoid() * inside).sum(dim=2)  # Eq. 9
-    return query * matched.view_as(query), quality.view(len(query), *query.shape[-2:])
+    return query * matched.reshape(query.shape), quality.reshape(len(query), *query.shape[-2:])
 
 
 def globally(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

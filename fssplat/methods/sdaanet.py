@@ -205,7 +205,7 @@ class SDAANet(FewShotSegmenter):
         if self.weigh is not None:
             # Eq. 3: the mean of the scaled and the unscaled feature
             weights = (self.weigh(prototypes[:, :, None, None]).flatten(1) + 1) / 2
-        return Guide(prototypes.view(*lead, -1), weights.view(*lead, -1))
+        return Guide(prototypes.reshape(*lead, -1), weights.reshape(*lead, -1))
 
     def _decode(
         self, query: Encoded, supports: Encoded, guide: "Guide"
@@ -252,7 +252,7 @@ class SDAANet(FewShotSegmenter):
         wanted = torch.arange(1, self.options.ways + 1, device=target.device)[:, None, None]
         inside = (small == wanted).float()  # [b, n, h, w]
         repeated = feature.repeat_interleave(self.options.ways, dim=0)
-        of_query = masked_mean(repeated, inside.flatten(0, 1)).view(*inside.shape[:2], 1, -1)
+        of_query = masked_mean(repeated, inside.flatten(0, 1)).reshape(*inside.shape[:2], 1, -1)
         if self.options.query_prototype == "weighted":
             shared = guide.weights.mean(dim=2, keepdim=True)
             of_query = of_query * (shared if self.options.teacher == "integral" else guide.weights)
@@ -343,7 +343,7 @@ class AffinityAttention(nn.Module):
         ways = prototypes.shape[1]
         shared = self(feature.repeat_interleave(ways, dim=0), prototypes.flatten(0, 1))
         found: Tensor = self.of_query(shared)
-        return found.view(len(feature), ways, *feature.shape[-2:])
+        return found.reshape(len(feature), ways, *feature.shape[-2:])
 
     def support_logits(self, feature: Tensor, prototype: Tensor) -> Tensor:
         """[i, c, h, w], [i, c] -> background and object [i, 2, h, w]."""
@@ -393,7 +393,7 @@ def priors(query: Tensor, supports: Tensor) -> Tensor:
     n, k = supports.shape[1:3]
     repeated = query.repeat_interleave(n * k, dim=0)
     found = best_match(repeated, supports.flatten(0, 2))
-    return found.view(len(query), n, k, *found.shape[-2:]).mean(dim=2)
+    return found.reshape(len(query), n, k, *found.shape[-2:]).mean(dim=2)
 
 
 def shortener(ways: int) -> nn.Sequential:

@@ -32,7 +32,7 @@ class ObjectMap(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[i, c, h, w] -> [i, h, w], Eq. 13, between 0 and 1 in each image."""
         found = einsum("c,ichw->ihw", self.prototype, features)
-        return scaled(found.flatten(1)).view_as(found)
+        return scaled(found.flatten(1)).reshape(found.shape)
 
     def prepare(
         self,
@@ -67,7 +67,7 @@ def class_prototypes(
         maps = features(images.to(device)).double()
         of_class = (labels.to(device)[:, None] == classes).long()  # [i, classes, H, W]
         masks = grid_mask(of_class.flatten(0, 1), (maps.shape[-2], maps.shape[-1]))
-        masks = masks.view(*of_class.shape[:2], *maps.shape[-2:]).double()
+        masks = masks.reshape(*of_class.shape[:2], *maps.shape[-2:]).double()
         areas = masks.sum(dim=(2, 3))
         means = einsum("inhw,ichw->inc", masks, maps) / areas.clamp(min=1e-12).unsqueeze(2)
         totals = totals + means.sum(dim=0)  # 0 where the class is absent
