@@ -1,0 +1,120 @@
+"""Which classes a fold holds out, and in which images they are tested.
+
+PASCAL-5i  fold f holds out classes 5f+1 .. 5f+5 (Shaban et al., 2017); synthetic alike.
+COCO-20i   interleaved: f+1, f+5, .. f+77 (PFENet, HSNet); contiguous: 20f+1 .. 20f+20 (PANet).
+FSS-1000   one fold: 520 classes to train on, 240 to choose by, 240 to test on.
+"""
+
+from collections.abc import Mapping
+
+from fssplat.data.index import DatasetInfo
+from fssplat.errors import InputError
+from fssplat.protocol import Protocol
+from fssplat.spec import FOLDS
+
+# PASCAL's name -> the class id that COCO gives to the same thing, under its own name.
+COCO_OF_PASCAL: Mapping[str, int] = {
+    "aeroplane": 5,  # airplane
+    "bicycle": 2,
+    "bird": 15,
+    "boat": 9,
+    "bottle": 40,
+    "bus": 6,
+    "car": 3,
+    "cat": 16,
+    "chair": 57,
+    "cow": 20,
+    "diningtable": 61,  # dining table
+    "dog": 17,
+    "horse": 18,
+    "motorbike": 4,  # motorcycle
+    "person": 1,
+    "pottedplant": 59,  # potted plant
+    "sheep": 19,
+    "sofa": 58,  # couch
+    "train": 7,
+    "tvmonitor": 63,  # tv
+}
+
+
+def novel_classes(
+    info: DatasetInfo, fold: int, protocol: Protocol, train_on: str = ""
+) -> tuple[int, ...]:
+    """Class ids that are tested, ascending.
+
+    `train_on` names another data set whose fold was trained on: then these are the classes that
+    the fold holds out there, by this data set's ids. Raises InputError for a fold out of range or
+    a pair of data sets without a rule.
+    """
+    check_fold(info.name, fold)
+    if info.labels == "binary":
+        return classes_of_split(info, "test")  # no overlap with other data sets is assumed
+    if train_on in ("", info.name):
+        return tuple(
+            c for c in range(1, len(info.classes) + 1) if fold_of(info, c, protocol) == fold
+        )
+    if (train_on, info.name) != ("coco-20i", "pascal-5i"):
+        raise InputError(
+            f"train_on: no rule says which classes of {info.name} are novel after training on "
+            f"{train_on}. Train on {info.name}, or on coco-20i to test on pascal-5i or fss-1000."
+        )
+    return tuple(
+        class_id
+        for class_id, name in enumerate(info.classes, start=1)
+        if _coco_fold(COCO_OF_PASCAL[name], protocol, 80) == fold
+    )
+
+
+def base_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
+    """Class ids that training may name, ascending."""
+    check_fold(info.name, fold)
+    if info.labels == "binary":
+        return classes_of_split(info, "train")
+    return tuple(c for c in range(1, len(info.classes) + 1) if fold_of(info, c, protocol) != fold)
+
+
+def selection_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
+    """Class ids that weights may be chosen by without seeing the novel ones.
+
+    The base classes, in images outside the training split; FSS-1000 has its own val classes.
+    """
+    if info.labels == "binary":
+        return classes_of_split(info, "val")
+    return base_classes(info, fold, protocol)
+
+
+def novel_split(info: DatasetInfo) -> str:
+    """The split whose images test the novel classes."""
+    return "test" if info.labels == "binary" else "val"
+
+
+def fold_of(info: DatasetInfo, class_id: int, protocol: Protocol) -> int:
+    """The fold that holds a class out, of a data set with class-index labels."""
+    if info.name == "coco-20i":
+        return _coco_fold(class_id, protocol, len(info.classes))
+    return (class_id - 1) * FOLDS[info.name] // len(info.classes)
+
+
+def check_fold(name: str, fold: int) -> None:
+    """Raises InputError where the data set has no such fold."""
+    if not 0 <= fold < FOLDS[name]:
+        raise InputError(f"fold {fold}: {name} has folds 0 to {FOLDS[name] - 1}. Choose one.")
+
+
+def _coco_fold(class_id: int, protocol: Protocol, classes: int) -> int:
+    folds = FOLDS["coco-20i"]
+    if protocol.coco_folds == "interleaved":
+        return (class_id - 1) % folds
+    return (class_id - 1) * folds // classes
+
+
+def classes_of_split(info: DatasetInfo, split: str) -> tuple[int, ...]:
+    """Where classes are split, their ids run train, val, test."""
+    first = 1
+    for name, count in info.class_counts.items():
+        if name == split:
+            return tuple(range(first, first + count))
+        first += count
+    raise InputError(
+        f"{info.name}: it has no {split} classes. Build it again from lists that name some."
+    )
