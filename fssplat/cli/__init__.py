@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 
 from fssplat import __version__
-from fssplat.cli import data
+from fssplat.cli import data, gc, launch, plan, retry, status, stop, sync, ui
 from fssplat.errors import InputError
 
 app = typer.Typer(
@@ -21,7 +21,16 @@ app = typer.Typer(
     epilog="Start with: fssplat launch experiments/quickstart.yaml",
 )
 app.add_typer(data.app, name="data")
-COMMANDS: tuple[Callable[..., None], ...] = ()
+COMMANDS: tuple[Callable[..., None], ...] = (
+    launch.launch,
+    plan.plan,
+    status.status,
+    retry.retry,
+    stop.stop,
+    sync.sync,
+    gc.gc,
+    ui.ui,
+)
 for command in COMMANDS:
     app.command()(command)
 

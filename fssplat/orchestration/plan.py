@@ -17,7 +17,7 @@ from fssplat.errors import InputError
 from fssplat.grid import Job, Trial, expand, jobs
 from fssplat.orchestration.cost import CostModel, local_gpus, operations
 from fssplat.orchestration.store import SETTLED, Store, TrialStatus
-from fssplat.spec import ExperimentSpec
+from fssplat.spec import ExperimentSpec, ResourceSpec
 
 SHOWN = 20  # jobs listed in the terminal; the JSON has all
 
@@ -32,6 +32,14 @@ class PlannedJob:
     measured: bool  # the prediction rests on finished jobs of the same kind
     gpu: float  # share of a GPU, or a number of GPUs; 0 on CPU
     cpu: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is to run on, over all nodes."""
+
+    cpus: int
+    gpus: int
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Plan:
     states: Mapping[str, TrialStatus]
     images: Mapping[str, int]  # training images by data set
     fingerprints: Mapping[str, str]
+    machine: Machine
     devices: int  # GPUs, or slots of `resources.cpu` cores where there is none
 
     @cached_property
@@ -98,37 +107,60 @@ class Plan:
 
 
 def make_plan(
-    experiment: ExperimentSpec, store: Store | None = None, devices: int | None = None
+    experiment: ExperimentSpec, store: Store | None = None, machine: Machine | None = None
 ) -> Plan:
     """Expand the grid, look up what is finished, predict the rest.
 
-    `devices` counts GPUs (slots of `resources.cpu` cores without one); None takes this machine's.
     Raises InputError for a bad grid, a missing data set, or resources Ray cannot give.
     """
-    infos = datasets(experiment)  # before torch is imported: the commonest mistake answers at once
+    infos = datasets(experiment)
     from fssplat.methods import METHODS
 
     check_resources(experiment)
+    machine = machine or this_machine()
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
     images = {name: info.counts.get("train", 0) for name, info in infos.items()}
     grid = tuple(jobs(expand(experiment, METHODS), fingerprints))
     store = store or Store(experiment.store)
     states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
-    gpus = local_gpus() if devices is None else devices
-    asked = experiment.resources.gpu
-    use_gpu = asked != 0 and (gpus > 0 and (devices is not None or local_gpus() > 0))
-    cpu = experiment.resources.cpu
-    model = CostModel(store.job_records().values(), gpu=use_gpu, cores=cpu)
-    left = [
-        _planned(job, experiment, model, images, use_gpu) for job in grid if _unsettled(job, states)
-    ]
-    done = {key for key, status in states.items() if status.state in SETTLED}
-    pending = [_planned(_without(item.job, done), experiment, model, images, use_gpu)
-               if done.intersection(item.job.trial_ids) else item for item in left]  # fmt: skip
-    count = devices or (gpus if use_gpu else max(1, int((os.cpu_count() or 1) // cpu)))
+    resources = experiment.resources
+    use_gpu = resources.gpu != 0 and machine.gpus > 0
+    model = CostModel(store.job_records().values(), gpu=use_gpu, cores=resources.cpu)
+    left = (unfinished(job, states) for job in grid)
+    pending = [_planned(job, resources, model, images, use_gpu) for job in left if job.trials]
+    slots = machine.gpus if use_gpu else machine.cpus // resources.cpu
     return Plan(
-        experiment, grid, tuple(ordered(pending)), states, images, fingerprints, max(1, count)
+        experiment=experiment,
+        jobs=grid,
+        pending=tuple(ordered(pending)),
+        states=states,
+        images=images,
+        fingerprints=fingerprints,
+        machine=machine,
+        devices=max(1, int(slots)),
     )
+
+
+def unfinished(job: Job, states: Mapping[str, TrialStatus]) -> Job:
+    """The job with those of its trials that still need a result; maybe with none."""
+    left = [
+        (trial_id, trial)
+        for trial_id, trial in zip(job.trial_ids, job.trials, strict=True)
+        if states[trial_id].state not in SETTLED
+    ]
+    if len(left) == len(job.trials):
+        return job
+    return job.model_copy(
+        update={"trials": tuple(t for _, t in left), "trial_ids": tuple(i for i, _ in left)}
+    )
+
+
+def this_machine() -> Machine:
+    return machine_with(local_gpus())
+
+
+def machine_with(gpus: int) -> Machine:
+    return Machine(os.cpu_count() or 1, gpus)
 
 
 def ordered(pending: Sequence[PlannedJob]) -> list[PlannedJob]:
@@ -221,33 +253,18 @@ def check_resources(experiment: ExperimentSpec) -> None:
         )
 
 
-def _unsettled(job: Job, states: Mapping[str, TrialStatus]) -> bool:
-    return any(states[trial_id].state not in SETTLED for trial_id in job.trial_ids)
-
-
-def _without(job: Job, done: set[str]) -> Job:
-    left = [
-        (trial_id, trial)
-        for trial_id, trial in zip(job.trial_ids, job.trials, strict=True)
-        if trial_id not in done
-    ]
-    return job.model_copy(
-        update={"trials": tuple(t for _, t in left), "trial_ids": tuple(i for i, _ in left)}
-    )
-
-
 def _planned(
     job: Job,
-    experiment: ExperimentSpec,
+    resources: ResourceSpec,
     model: CostModel,
     images: Mapping[str, int],
     use_gpu: bool,
 ) -> PlannedJob:
     flops = operations(job, images)
-    asked = experiment.resources.gpu
+    asked = resources.gpu
     gpu = (model.gpu_share(job) if asked == "auto" else float(asked)) if use_gpu else 0.0
     return PlannedJob(
-        job, flops, model.seconds(job, flops), model.measured(job), gpu, experiment.resources.cpu
+        job, flops, model.seconds(job, flops), model.measured(job), gpu, resources.cpu
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,9 @@ class Session:
     store: Store
     launch: str
     hear: Hear
-    about: dict[str, Any] = field(default_factory=dict)  # kept beside each result
-    images: dict[str, int] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)  # kept beside each result
+    images: Mapping[str, int] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     max_concurrent: int | None = None
     retries: int = RETRIES
     grace_s: float = GRACE_S
@@ -99,6 +100,7 @@ def _fit(
         "store": session.store.address,
         "launch": session.launch,
         "images": session.images,
+        "fingerprints": session.fingerprints,
         "about": session.about,
     }
     trainable = tune.with_parameters(_trainable, board=board, work=session.work, common=common)

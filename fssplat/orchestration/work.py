@@ -38,14 +38,17 @@ from fssplat.orchestration.board import (
     TrialEnded,
 )
 from fssplat.orchestration.cost import record_of
-from fssplat.orchestration.store import SETTLED, Mirror, State, Store
+from fssplat.orchestration.plan import unfinished
+from fssplat.orchestration.store import Mirror, State, Store
 
 CURVE_POINTS = 200  # of a training's losses that are shown; the Parquet file has every step
 MIRROR_S = 30.0  # seconds between two copies of a job's folder to a store behind an address
 TRANSIENT = (OSError, EOFError, MemoryError)  # worth another try in a fresh process
 
-# (job, folder to work in, emit, stop, settings)
-Work = Callable[[Job, Path, Callable[[Event], None], Callable[[], bool], RunSettings], Any]
+# (job, fingerprints of its data, folder to work in, emit, stop, settings)
+Work = Callable[
+    [Job, Mapping[str, str], Path, Callable[[Event], None], Callable[[], bool], RunSettings], Any
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Task:
     cpu: float = 1.0
     gpu: float = 0.0
     images: Mapping[str, int] = field(default_factory=dict)
+    fingerprints: Mapping[str, str] = field(default_factory=dict)  # data the plan was made with
     about: Mapping[str, Any] = field(default_factory=dict)  # kept beside each result
 
 
@@ -77,7 +81,7 @@ def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
     if claim is None:
         return Outcome(key, "busy", "another launch runs it")
     with claim:
-        job = unsettled(task.job, store)
+        job = unfinished(task.job, store.states(task.job.trial_ids))
         if not job.trials:
             return Outcome(key, "finished", "another launch finished it")
         mirror = Mirror(store, key)
@@ -95,6 +99,7 @@ def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
 
 def engine_work(
     job: Job,
+    fingerprints: Mapping[str, str],
     folder: Path,
     emit: Callable[[Event], None],
     stop: Callable[[], bool],
@@ -103,20 +108,7 @@ def engine_work(
     """The real work. Data sets stay open between the jobs of a process."""
     from fssplat.engine.run import JobData, run_job
 
-    run_job(job, JobData.open(job), folder, emit, stop, settings)
-
-
-def unsettled(job: Job, store: Store) -> Job:
-    """The job with those of its trials that still need a result."""
-    states = store.states(job.trial_ids)
-    left = [
-        (trial_id, trial)
-        for trial_id, trial in zip(job.trial_ids, job.trials, strict=True)
-        if states[trial_id].state not in SETTLED
-    ]
-    return job.model_copy(
-        update={"trials": tuple(t for _, t in left), "trial_ids": tuple(i for i, _ in left)}
-    )
+    run_job(job, JobData.open(job, fingerprints), folder, emit, stop, settings)
 
 
 def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work: Work) -> Outcome:
@@ -125,7 +117,8 @@ def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work:
     try:
         mirror.pull()
         set_threads(task.cpu)
-        work(job, mirror.folder, scribe.hear, pulse.stopping, settings_of(job, store))
+        settings = settings_of(job, store)
+        work(job, task.fingerprints, mirror.folder, scribe.hear, pulse.stopping, settings)
         mirror.push()
     except Interrupted as end:
         mirror.push()
@@ -214,9 +207,11 @@ class Scribe:
             "launch": self._task.launch,
             "job": self._job.key,
             "host": socket.gethostname(),
+            "finished_at": time.time(),
             "training_seconds": self._training_s,
         }
         trial = self._trials[event.trial_id]
+        self._peak = max(self._peak, int(event.metrics.get("peak_memory_bytes", 0)))
         self._store.finish(trial, event.trial_id, event.folder, event.metrics, event.notes, about)
         shutil.rmtree(event.folder, ignore_errors=True)  # its files are in the store now
         del self._left[event.trial_id]

@@ -1,0 +1,34 @@
+"""`fssplat launch`: from a YAML grid to a table."""
+
+from pathlib import Path
+
+import typer
+
+from fssplat.cli.options import EXPERIMENT, SET
+
+
+def launch(
+    experiment: Path = EXPERIMENT,
+    changes: list[str] = SET,
+    dry_run: bool = typer.Option(False, help="Check everything, print the plan, start nothing."),
+) -> None:
+    """Run every trial that has no result yet: fssplat launch experiments/quickstart.yaml
+
+    Ctrl-C stops it; the same command goes on.
+    """
+    from fssplat.orchestration import launch as launching
+    from fssplat.orchestration.launch import Request
+
+    request = Request(experiment, tuple(changes))
+    if dry_run:
+        from rich.console import Console
+
+        from fssplat.orchestration.plan import table
+
+        plan, _ = launching.plan_from(request)
+        launching.check_data(plan)
+        Console().print(table(plan))
+        return
+    code = launching.launch(request)
+    if code:
+        raise typer.Exit(code)

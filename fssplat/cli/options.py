@@ -1,0 +1,8 @@
+"""The two things that every command about an experiment takes."""
+
+import typer
+
+EXPERIMENT = typer.Argument(help="An experiment file, e.g. experiments/quickstart.yaml")
+SET = typer.Option(
+    [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set training.steps=100"
+)

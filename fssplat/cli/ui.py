@@ -1,0 +1,28 @@
+"""`fssplat ui`: MLflow's pages over an experiment's results."""
+
+from pathlib import Path
+
+import typer
+
+from fssplat.cli.options import EXPERIMENT, SET
+
+
+def ui(
+    experiment: Path = EXPERIMENT,
+    changes: list[str] = SET,
+    port: int = typer.Option(5000, help="Port on 127.0.0.1."),
+) -> None:
+    """Open MLflow over a launch's store, on this machine only: fssplat ui X.yaml"""
+    from fssplat.orchestration.launch import Request
+    from fssplat.orchestration.store import Store
+    from fssplat.tracking.mlflow import serve, tracking_uri
+
+    spec = Request(experiment, tuple(changes)).load()
+    uri = tracking_uri(spec.tracking, Store(spec.store))
+    if uri.startswith("http"):
+        print(f"This experiment's MLflow runs at {uri}")
+        return
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    code = serve(uri, port)
+    if code:
+        raise typer.Exit(code)

@@ -1,0 +1,297 @@
+"""One launch from the YAML to the table: check, plan, run, mirror, show."""
+
+import json
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+from rich.console import Console
+
+from fssplat.errors import InputError
+from fssplat.grid import Trial
+from fssplat.orchestration import environment
+from fssplat.orchestration.board import Note
+from fssplat.orchestration.claims import claim
+from fssplat.orchestration.cluster import Cluster, cluster
+from fssplat.orchestration.plan import Machine, Plan, make_plan, table
+from fssplat.orchestration.progress import Progress
+from fssplat.orchestration.runner import Session, Stop, run
+from fssplat.orchestration.store import Store
+from fssplat.orchestration.work import Work
+from fssplat.spec import ExperimentSpec, load_experiment
+
+SPARE_BYTES = 200_000_000  # a launch does not start on a disk that is all but full
+NO_TRACKING = "none"  # as `tracking:`; results stay in the store alone
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed."""
+
+    path: Path
+    changes: tuple[str, ...] = ()
+
+    def load(self) -> ExperimentSpec:
+        return load_experiment(self.path, self.changes)
+
+    def command(self, name: str = "launch") -> str:
+        """The command line that asks for the same again."""
+        settings = [part for change in self.changes for part in ("--set", change)]
+        return shlex.join(["fssplat", name, str(self.path), *settings])
+
+
+def launch(request: Request, console: Console | None = None, work: Work | None = None) -> int:
+    """Run every trial that has no result yet, end with the table. Returns the exit code:
+
+    0 all trials have their result, 1 some failed or diverged, 130 or 143 stopped by Ctrl-C or
+    SIGTERM. Raises InputError before anything starts.
+    """
+    console = console or Console()
+    experiment = request.load()
+    plan = make_plan(experiment)
+    console.print(table(plan))
+    check_data(plan)
+    store = Store.open(experiment.store)
+    check_disk(store)
+    stop = Stop()
+    if plan.pending:
+        stop = Launch(request, experiment, plan, store, console, work).run()
+    elif experiment.tracking != NO_TRACKING:
+        deliver(experiment, plan, store, console.print)
+    return conclude(request, plan, store, stop, console)
+
+
+def conclude(request: Request, plan: Plan, store: Store, stop: Stop, console: Console) -> int:
+    """The table, what is missing, how to go on; the exit code."""
+    from fssplat.report.table import table as results_table
+
+    states = store.states(plan.trials)
+    console.print()
+    console.print(results_table(plan.trials, states, store))
+    if stop.asked.is_set():
+        console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
+        return 130 if stop.signal == signal.SIGINT else 143
+    bad = sum(status.state in ("failed", "diverged") for status in states.values())
+    if bad:
+        console.print(f"{bad} trials failed. After mending: {request.command('retry')}")
+    return 1 if bad else 0
+
+
+class Launch:
+    """A launch that has something to run."""
+
+    def __init__(
+        self,
+        request: Request,
+        experiment: ExperimentSpec,
+        plan: Plan,
+        store: Store,
+        console: Console,
+        work: Work | None,
+    ) -> None:
+        self.request, self.experiment, self.plan = request, experiment, plan
+        self.store, self.console, self.work = store, console, work
+        self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:4]}"
+        self.environment = environment.capture()
+
+    def run(self) -> Stop:
+        """Start Ray and MLflow side by side, run the jobs, close both."""
+        with ExitStack() as stack:
+            held = claim(self.store.files, f"launches/{self.id}/claim", self.id)
+            if held is not None:
+                stack.enter_context(held)
+            self._write_down()
+            opening = ThreadPoolExecutor(1).submit(self._open_tracking)
+            machines = stack.enter_context(cluster())
+            plan = self._fitted(machines)
+            progress = Progress(plan.pending, plan.trials, plan.devices, self.console)
+            delivery = opening.result()
+            hear: list[Callable[[Note], None]] = [progress.hear]
+            if delivery is not None:
+                hear.append(delivery.hear)
+            session = Session(
+                store=self.store,
+                launch=self.id,
+                hear=lambda note: _all(hear, note),
+                about={"commit": self.environment["commit"]},
+                images=plan.images,
+                fingerprints=plan.fingerprints,
+                max_concurrent=self.experiment.resources.max_concurrent,
+                work=self.work,
+            )
+            with progress:
+                stop = run(plan.pending, session, machines)
+            if delivery is not None:
+                self._close_tracking(delivery, stop)
+        return stop
+
+    def _fitted(self, machines: Cluster) -> Plan:
+        """The plan for the machines that are there, which may not be the ones first guessed."""
+        found = Machine(machines.cpus, machines.gpus)
+        if found == self.plan.machine:
+            return self.plan
+        return make_plan(self.experiment, self.store, found)
+
+    def _write_down(self) -> None:
+        """What this launch is and what it runs with, before it runs."""
+        files = {
+            "experiment.json": self.experiment.model_dump(mode="json"),
+            "environment.json": self.environment,
+            "command.json": {"command": self.request.command()},
+        }
+        for name, value in files.items():
+            text = json.dumps(value, indent=1, default=str)
+            self.store.files.write(f"launches/{self.id}/{name}", text.encode())
+
+    def _open_tracking(self) -> Any:
+        """MLflow ready and up to date, or None where it is off or away. Raises InputError."""
+        if self.experiment.tracking == NO_TRACKING:
+            return None
+        from fssplat.tracking.delivery import Delivery, sync
+        from fssplat.tracking.mlflow import Away, open_tracking, tracking_uri
+
+        uri = tracking_uri(self.experiment.tracking, self.store)
+        tags = tags_of(self.plan, self.id, self.environment["commit"])
+        try:
+            tracking = open_tracking(uri, self.experiment.name)
+            about = {"mlflow.source.git.commit": self.environment["commit"]}
+            tracking.start_launch(self.id, self.experiment.name, about)
+            sync(tracking, self.store, self.plan.trials, tags)
+        except Away as error:
+            self._warn(
+                f"MLflow is away ({error}); `{self.request.command('sync')}` delivers later."
+            )
+            return None
+        return Delivery(tracking, self.store, self.plan.trials, tags, self._warn)
+
+    def _close_tracking(self, delivery: Any, stop: Stop) -> None:
+        from fssplat.tracking.mlflow import Away
+
+        delivery.close()
+        states = self.store.states(self.plan.trials)
+        counts = [status.state for status in states.values()]
+        metrics = {f"trials/{state}": float(counts.count(state)) for state in set(counts)}
+        status = "KILLED" if stop.asked.is_set() else "FINISHED"
+        with TemporaryDirectory() as folder, suppress(Away):
+            paths = []
+            for name in ("experiment.json", "environment.json"):
+                path = Path(folder) / name
+                self.store.files.get(f"launches/{self.id}/{name}", path)
+                paths.append(path)
+            delivery.tracking.end_launch(status, metrics, paths)
+        if delivery.missed:
+            self._warn(
+                f"MLflow lacks {len(delivery.missed)} results; "
+                f"`{self.request.command('sync')}` delivers them."
+            )
+
+    def _warn(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True)
+
+
+def deliver(
+    experiment: ExperimentSpec, plan: Plan, store: Store, say: Callable[[str], None]
+) -> int | None:
+    """Give MLflow the finished trials it lacks; how many, or None where it is away."""
+    from fssplat.tracking.delivery import sync
+    from fssplat.tracking.mlflow import Away, open_tracking, tracking_uri
+
+    uri = tracking_uri(experiment.tracking, store)
+    try:
+        tracking = open_tracking(uri, experiment.name)
+        return sync(tracking, store, plan.trials, tags_of(plan, "", environment.commit()))
+    except Away as error:
+        say(f"MLflow is away ({error}); results stay in the store until `fssplat sync`.")
+        return None
+
+
+def tags_of(plan: Plan, launch: str, commit: str) -> Callable[[Trial], dict[str, str]]:
+    """The tags of a trial's run that its spec does not hold."""
+
+    def tags(trial: Trial) -> dict[str, str]:
+        fingerprint = plan.fingerprints.get(trial.dataset.name, "")
+        return {
+            "fssplat.dataset_fingerprint": fingerprint,
+            "fssplat.git_commit": commit,
+            "fssplat.launch": launch,
+            "mlflow.source.git.commit": commit,
+        }
+
+    return tags
+
+
+# ------------------------------------------------------------------ before anything starts
+
+
+def check_data(plan: Plan) -> None:
+    """Open every data set and draw one episode per pending cell. Raises InputError.
+
+    A cut shard, an index of another build, or a class with too few images stops the launch
+    here, not an hour later in a worker.
+    """
+    from fssplat.data.manifest import manifest
+    from fssplat.engine.job_data import opened
+
+    checked = set()
+    for item in plan.pending:
+        for trial in item.job.trials:
+            opened(trial.train_on)
+            dataset = opened(trial.dataset)
+            key = (trial.dataset.name, trial.fold, trial.shot, trial.way)
+            if key in checked or trial.protocol.draw == "walk-list":
+                continue
+            checked.add(key)
+            rules = trial.protocol.model_copy(update={"episodes": 1})
+            manifest(dataset, trial.fold, trial.shot, rules, 0, trial.way)
+
+
+def check_disk(store: Store) -> None:
+    """Raises InputError where the store's disk is all but full."""
+    if store.folder is None:
+        return
+    free = shutil.disk_usage(store.folder).free
+    if free < SPARE_BYTES:
+        raise InputError(
+            f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
+            f"{SPARE_BYTES // 1_000_000} MB. Free some, or give another with --set store=<folder>."
+        )
+
+
+def _all(listeners: list[Callable[[Note], None]], note: Note) -> None:
+    for hear in listeners:
+        hear(note)
+
+
+def plan_from(request: Request, machine: Machine | None = None) -> tuple[Plan, Store]:
+    """An experiment's plan and its store, which is not made where missing."""
+    experiment = request.load()
+    store = Store(experiment.store)
+    return make_plan(experiment, store, machine), store
+
+
+def standing(plan: Plan, store: Store) -> Mapping[str, tuple[str, str]]:
+    """State and reason of each trial; one that says `running` but has no holder was cut."""
+    held = {job.key for job in plan.jobs if _says_running(job.trial_ids, plan)}
+    alive = {key for key in held if store.job_held(key)}
+    found = {}
+    for job in plan.jobs:
+        for trial_id in job.trial_ids:
+            status = plan.states[trial_id]
+            if status.state == "running" and job.key not in alive:
+                found[trial_id] = ("pending", "was cut; the next launch goes on")
+            else:
+                found[trial_id] = (status.state, status.reason)
+    return found
+
+
+def _says_running(trial_ids: tuple[str, ...], plan: Plan) -> bool:
+    return any(plan.states[trial_id].state == "running" for trial_id in trial_ids)

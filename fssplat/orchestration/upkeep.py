@@ -1,0 +1,53 @@
+"""Looking after a store: second chances, and files that nothing needs any more."""
+
+import time
+from pathlib import Path
+
+from fssplat.orchestration.plan import Plan
+from fssplat.orchestration.store import SETTLED, Store
+
+KEPT = ("weights.safetensors", "steps.parquet", "record.json", "claim.lock")  # of a finished job
+STALE_S = 3600.0  # an unfinished file this old has lost its writer
+
+
+def forget_failures(plan: Plan, store: Store) -> int:
+    """Let failed and diverged trials run again; how many those are."""
+    chosen = [i for i, status in plan.states.items() if status.state in ("failed", "diverged")]
+    for job in plan.jobs:
+        if any(plan.states[i].state == "diverged" for i in job.trial_ids):
+            for name in store.files.sizes(f"jobs/{job.key}"):
+                if name not in ("claim", "claim.lock"):
+                    store.files.delete(f"jobs/{job.key}/{name}")
+    for trial_id in chosen:
+        store.forget(trial_id)
+    return len(chosen)
+
+
+def waste(plan: Plan, store: Store, weights: bool = False) -> dict[str, int]:
+    """Files that no result and no resume needs, with their bytes."""
+    found = {}
+    for job in plan.jobs:
+        settled = all(plan.states[i].state in SETTLED for i in job.trial_ids)
+        if not settled or store.job_held(job.key):
+            continue
+        for name, size in store.files.sizes(f"jobs/{job.key}").items():
+            kept = name in KEPT and not (weights and name == "weights.safetensors")
+            if not kept:
+                found[f"jobs/{job.key}/{name}"] = size
+    return {**found, **_unfinished_files(store)}
+
+
+def _unfinished_files(store: Store) -> dict[str, int]:
+    """Temporary files whose writer died: hidden, and untouched for an hour."""
+    if store.folder is None:
+        return {}
+    oldest = time.time() - STALE_S
+    return {
+        path.relative_to(store.folder).as_posix(): path.stat().st_size
+        for path in store.folder.rglob(".*")
+        if path.is_file() and _stale(path, oldest)
+    }
+
+
+def _stale(path: Path, oldest: float) -> bool:
+    return path.stat().st_mtime < oldest and (".tmp" in path.name)

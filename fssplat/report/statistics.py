@@ -1,0 +1,132 @@
+"""Is one method better than another on the very same episodes, or was it luck?
+
+A paired bootstrap: episodes are drawn again with replacement, within each fold and episode seed,
+and both methods are scored on each draw as the headline is: pixels summed per class, IoU, mean
+over classes, mean over episode seeds, mean over folds. Source: Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 1000
+LEVEL = 0.95
+SEED = 0  # of the resampling; the same draws for every pair of methods
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """One trial's scored episodes of one episode seed: e episodes, one row per way of each."""
+
+    names: tuple[tuple[object, ...], ...]  # what the episode shows; equal names, equal episode
+    episode: npt.NDArray[np.int64]  # [rows] position of the row's episode, 0 to e - 1
+    class_id: npt.NDArray[np.int64]  # [rows]
+    intersection: Floats  # [rows] pixels
+    union: Floats  # [rows] pixels
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference of mIoU, as shares of 1, with its interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def read_episodes(parquet: bytes, score: str) -> dict[int, Episodes]:
+    """Episode seed -> episodes at one scored size, from a trial's episodes.parquet."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted = ["seed", "episode", "score", "way", "class_id", "query", "supports"]
+    table = pq.read_table(BytesIO(parquet), columns=[*wanted, "intersection", "union"])
+    table = table.filter(pc.equal(table["score"], score))
+    seeds = table["seed"].to_numpy()
+    return {int(seed): _episodes(table.filter(seeds == seed)) for seed in np.unique(seeds)}
+
+
+def paired_interval(
+    ours: Sequence[dict[int, Episodes]],
+    theirs: Sequence[dict[int, Episodes]],
+    absent: Literal["skip", "zero"] = "skip",
+    classes: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval | None:
+    """mIoU of ours minus theirs over folds, with its 95 % interval; None for other episodes.
+
+    Each item is a fold: episode seed -> episodes. `classes` is how many the mean is over where
+    absent ones count as zero.
+    """
+    differences, draws = [], []
+    for number, (our_fold, their_fold) in enumerate(zip(ours, theirs, strict=True)):
+        if _names(our_fold) != _names(their_fold):
+            return None
+        for seed in sorted(our_fold):
+            a, b = our_fold[seed], their_fold[seed]
+            weights = drawn(len(a.names), resamples, number * 1_000_003 + seed)
+            both = [miou(episodes, weights, absent, classes) for episodes in (a, b)]
+            draws.append((both[0] - both[1])[1:] / len(our_fold))
+            differences.append((both[0] - both[1])[0] / len(our_fold))
+    folds = len(ours)
+    total = np.sum(draws, axis=0) / folds
+    low, high = np.quantile(total, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(np.sum(differences) / folds), float(low), float(high))
+
+
+def miou(
+    episodes: Episodes, weights: npt.NDArray[np.float32], absent: str = "skip", classes: int = 0
+) -> Floats:
+    """mIoU of each draw: weights [draws, e] say how often an episode was drawn -> [draws]."""
+    per_class, present = [], []
+    for class_id in np.unique(episodes.class_id):
+        rows = episodes.class_id == class_id
+        counts = weights[:, episodes.episode[rows]].astype(np.float64)
+        intersection = counts @ episodes.intersection[rows]
+        union = counts @ episodes.union[rows]
+        per_class.append(intersection / np.maximum(union, 1.0))
+        present.append(counts.sum(axis=1) > 0)
+    seen = np.sum(present, axis=0)
+    total = np.sum(np.where(present, per_class, 0.0), axis=0)
+    return np.asarray(total / np.maximum(classes if absent == "zero" else seen, 1))
+
+
+@lru_cache(maxsize=32)
+def drawn(episodes: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
+    """[resamples + 1, episodes]: all once, then how often each was drawn with replacement."""
+    generator = np.random.default_rng((SEED, seed))
+    weights = np.ones((resamples + 1, episodes), dtype=np.float32)
+    for row in range(1, resamples + 1):
+        picked = generator.integers(0, episodes, size=episodes)
+        weights[row] = np.bincount(picked, minlength=episodes)
+    return weights
+
+
+def _episodes(table: object) -> Episodes:
+    columns = {name: table[name] for name in table.column_names}  # type: ignore[index, attr-defined]
+    numbers = columns["episode"].to_numpy()
+    order = np.unique(numbers)
+    queries, supports = columns["query"].to_pylist(), columns["supports"].to_pylist()
+    ids = columns["class_id"].to_numpy()
+    names: dict[int, tuple[object, ...]] = {}
+    for number, query, support, class_id in zip(numbers, queries, supports, ids, strict=True):
+        names[number] = (*names.get(number, (query, *support)), int(class_id))
+    return Episodes(
+        tuple(names[number] for number in order),
+        np.searchsorted(order, numbers),
+        ids.astype(np.int64),
+        columns["intersection"].to_numpy().astype(np.float64),
+        columns["union"].to_numpy().astype(np.float64),
+    )
+
+
+def _names(fold: dict[int, Episodes]) -> dict[int, tuple[tuple[object, ...], ...]]:
+    return {seed: episodes.names for seed, episodes in fold.items()}

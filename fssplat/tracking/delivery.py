@@ -1,0 +1,134 @@
+"""Carries a launch's notes to MLflow from a thread of its own, so that no job waits for it."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fssplat.grid import Trial
+from fssplat.orchestration.board import (
+    JobEnded,
+    JobProgress,
+    JobStarted,
+    Note,
+    Point,
+    TrialDone,
+    TrialEnded,
+)
+from fssplat.orchestration.store import Store
+from fssplat.tracking.mlflow import Away, Tracking, away
+
+FLUSH_S = 10.0  # a running job's curve is sent this often
+REST_S = 30.0  # a silent server is left alone this long
+
+
+class Delivery:
+    """Follows a launch. What a silent server missed is delivered at the end, or by `sync`."""
+
+    def __init__(
+        self,
+        tracking: Tracking,
+        store: Store,
+        trials: Mapping[str, Trial],
+        tags: Callable[[Trial], dict[str, str]],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.tracking, self._store, self._trials = tracking, store, trials
+        self._tags, self._warn = tags, warn
+        self._notes: queue.Queue[Note | None] = queue.Queue()
+        self._jobs: dict[str, tuple[str, ...]] = {}  # running job -> its trials
+        self._points: dict[str, list[Point]] = {}
+        self._flushed = time.monotonic()
+        self._silent_until = 0.0
+        self.missed: set[str] = set()  # trials whose delivery failed
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def hear(self, note: Note) -> None:
+        """Take a note and return at once."""
+        self._notes.put(note)
+
+    def close(self) -> None:
+        """Wait until everything heard is said, and try once more what was missed."""
+        self._notes.put(None)
+        self._thread.join()
+        self._silent_until = 0.0
+        for trial_id in sorted(self.missed):
+            if not self._try(self._deliver, trial_id):
+                return
+            self.missed.discard(trial_id)
+
+    def _follow(self) -> None:
+        while True:
+            try:
+                note = self._notes.get(timeout=1.0)
+                if note is None:
+                    return
+                self._take(note)
+            except queue.Empty:
+                pass
+            if time.monotonic() - self._flushed > FLUSH_S:
+                self._flushed = time.monotonic()
+                for key in list(self._points):
+                    self._try(self._flush, key)
+
+    def _take(self, note: Note) -> None:
+        if isinstance(note, JobStarted):
+            self._jobs[note.key] = note.trial_ids
+            for trial_id in note.trial_ids:
+                trial = self._trials[trial_id]
+                self._try(self.tracking.begin, trial, trial_id, self._tags(trial))
+        elif isinstance(note, JobProgress) and note.points:
+            self._points.setdefault(note.key, []).extend(note.points)
+        elif isinstance(note, TrialDone):
+            if not self._try(self._deliver, note.trial_id):
+                self.missed.add(note.trial_id)
+        elif isinstance(note, TrialEnded):
+            self._try(self._flush, note.key)
+            self._try(self.tracking.give_up, note.trial_id, note.state, note.reason)
+        elif isinstance(note, JobEnded):
+            self._jobs.pop(note.key, None)
+            self._points.pop(note.key, None)
+
+    def _deliver(self, trial_id: str) -> None:
+        with away():
+            result = self._store.results([trial_id])[trial_id]
+        trial = self._trials[trial_id]
+        self.tracking.deliver(trial, trial_id, result, self._store, self._tags(trial))
+
+    def _flush(self, key: str) -> None:
+        points = self._points.pop(key, [])
+        for trial_id in self._jobs.get(key, ()):
+            known = self.tracking.runs.get(trial_id)
+            if known is not None and not known.delivered:
+                self.tracking.curve(known.run_id, points)
+
+    def _try(self, call: Callable[..., Any], *arguments: Any) -> bool:
+        """One call; after a failure the server is left alone for a while."""
+        if time.monotonic() < self._silent_until:
+            return False
+        try:
+            call(*arguments)
+        except Away as error:
+            if not self._silent_until:
+                self._warn(f"MLflow is away ({error}); the jobs go on and results are kept.")
+            self._silent_until = time.monotonic() + REST_S
+            return False
+        return True
+
+
+def sync(
+    tracking: Tracking,
+    store: Store,
+    trials: Mapping[str, Trial],
+    tags: Callable[[Trial], dict[str, str]],
+) -> int:
+    """Deliver every finished trial that MLflow lacks; how many those were. Raises Away."""
+    tracking.find()
+    lacking = [i for i in trials if i not in tracking.runs or not tracking.runs[i].delivered]
+    results = store.results(lacking)
+    for trial_id, result in results.items():
+        trial = trials[trial_id]
+        tracking.deliver(trial, trial_id, result, store, tags(trial))
+    return len(results)

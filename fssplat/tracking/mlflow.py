@@ -1,0 +1,413 @@
+"""What MLflow hears: one experiment per YAML, a parent run per launch, a child run per trial.
+
+The store is the truth and MLflow mirrors it, from the driver alone. A run is FINISHED only once
+everything of its trial has arrived, so whatever is not FINISHED is delivered again by `sync`.
+"""
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fssplat.errors import InputError
+from fssplat.grid import Trial
+from fssplat.orchestration.board import Point
+from fssplat.orchestration.store import Result, Store
+from fssplat.orchestration.work import curve_stride
+
+METRICS_PER_BATCH = 1000  # MLflow's own limits
+PARAMS_PER_BATCH = 100
+PARAM_LENGTH = 6000
+TAG_LENGTH = 5000
+SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https", "databricks")
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a server that is away is asked again by `sync`
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class Away(Exception):  # noqa: N818 - a state of the server, not a fault here
+    """The tracking server does not answer; results stay in the store until it does."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trial's run as MLflow has it."""
+
+    run_id: str
+    delivered: bool
+
+
+@dataclass
+class Tracking:
+    """One MLflow experiment, opened; every call may raise Away."""
+
+    uri: str
+    experiment_id: str
+    client: Any
+    parent: str = ""  # run id of the launch
+    runs: dict[str, Known] = field(default_factory=dict)  # trial id -> its run
+    logged: dict[str, int] = field(default_factory=dict)  # run id -> last step of its curve
+
+    # -------------------------------------------------------------- a launch
+
+    def start_launch(self, launch: str, name: str, about: Mapping[str, str]) -> None:
+        """The parent run that this launch's trials hang under."""
+        tags = {"fssplat.kind": "launch", "fssplat.launch": launch, **about}
+        with away():
+            run = self.client.create_run(
+                self.experiment_id, tags=_tags(tags), run_name=f"{name} {launch}"
+            )
+        self.parent = run.info.run_id
+
+    def end_launch(self, status: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
+        """Close the parent run with its totals, the experiment and the environment."""
+        with away():
+            for path in files:
+                self.client.log_artifact(self.parent, str(path))
+            self._batch(self.parent, _metrics(metrics, 0, _now()), {})
+            self.client.set_terminated(self.parent, status)
+
+    # -------------------------------------------------------------- a trial
+
+    def find(self) -> None:
+        """Learn which trials have a run already."""
+        with away():
+            token: str | None = None
+            while True:
+                page = self.client.search_runs(
+                    [self.experiment_id],
+                    filter_string="tags.`fssplat.kind` = 'trial'",
+                    max_results=1000,
+                    page_token=token,
+                )
+                for run in page:
+                    trial_id = run.data.tags.get("fssplat.trial_id", "")
+                    known = Known(run.info.run_id, run.info.status == "FINISHED")
+                    if trial_id not in self.runs or known.delivered:
+                        self.runs[trial_id] = known
+                token = page.token
+                if not token:
+                    return
+
+    def begin(self, trial: Trial, trial_id: str, tags: Mapping[str, str]) -> str:
+        """The trial's run, running: the one it has had, or a new one with its parameters."""
+        known = self.runs.get(trial_id)
+        with away():
+            if known is not None:
+                self.client.update_run(known.run_id, status="RUNNING")
+                if self.parent:
+                    self.client.set_tag(known.run_id, "mlflow.parentRunId", self.parent)
+                self._remember_curve(known.run_id)
+                return known.run_id
+            parent = {"mlflow.parentRunId": self.parent} if self.parent else {}
+            run = self.client.create_run(
+                self.experiment_id,
+                tags=_tags({**trial_tags(trial, trial_id), **parent, **tags}),
+                run_name=trial.title,
+            )
+            run_id: str = run.info.run_id
+            self._params(run_id, parameters(trial))
+        self.runs[trial_id] = Known(run_id, delivered=False)
+        self.logged[run_id] = 0
+        return run_id
+
+    def curve(self, run_id: str, points: Iterable[Point]) -> None:
+        """Losses at their steps, in batches; steps that MLflow has are left out."""
+        fresh = [point for point in points if point.step > self.logged.get(run_id, 0)]
+        if not fresh:
+            return
+        at = _now()
+        metrics = []
+        for point in fresh:
+            values = {f"loss/{name}": value for name, value in point.losses.items()}
+            metrics += _metrics({**values, "lr": point.lr}, point.step, at)
+        with away():
+            self._batch(run_id, metrics, {})
+        self.logged[run_id] = fresh[-1].step
+
+    def deliver(
+        self, trial: Trial, trial_id: str, result: Result, store: Store, tags: Mapping[str, str]
+    ) -> None:
+        """Everything of a finished trial: curve, files, metrics, and last the word FINISHED.
+
+        Time stamps come from the result, so that a delivery cut short and repeated writes the
+        same rows, which MLflow keeps once.
+        """
+        run_id = self.begin(trial, trial_id, tags)
+        job = str(result.about.get("job", ""))
+        with tempfile.TemporaryDirectory() as scratch, away():
+            steps = _fetch(store, f"jobs/{job}", ["steps.parquet"], Path(scratch) / "training")
+            if steps is not None:
+                self.curve(run_id, curve_of(steps / "steps.parquet"))
+                self.client.log_artifact(run_id, str(steps / "steps.parquet"), "training")
+            files = _fetch(store, trial_id, result.files, Path(scratch) / "trial")
+            if files is not None:
+                for path in sorted(files.iterdir()):
+                    if path.name in {Path(name).parts[0] for name in result.files}:
+                        self._artifact(run_id, path)
+            at = int(1000 * float(result.about.get("finished_at", 0.0))) or _now()
+            notes = {"fssplat.state": "finished", "fssplat.notes": "; ".join(result.notes)}
+            last_step = trial.training.steps or self.logged.get(run_id, 0)
+            self._batch(run_id, _metrics(result.metrics, last_step, at), notes)
+            self.client.set_terminated(run_id, "FINISHED")
+        self.runs[trial_id] = Known(run_id, delivered=True)
+
+    def give_up(self, trial_id: str, state: str, reason: str) -> None:
+        """A trial that ended without numbers: its state and why."""
+        known = self.runs.get(trial_id)
+        if known is None or known.delivered:
+            return
+        with away():
+            tags = {"fssplat.state": state, "fssplat.reason": reason}
+            self._batch(known.run_id, [], tags)
+            status = "KILLED" if state == "pending" else "FAILED"
+            self.client.set_terminated(known.run_id, status)
+
+    # -------------------------------------------------------------- calls
+
+    def _batch(self, run_id: str, metrics: list[Any], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        marks = [RunTag(key, value) for key, value in _tags(tags).items()]
+        for first in range(0, max(1, len(metrics)), METRICS_PER_BATCH):
+            part = metrics[first : first + METRICS_PER_BATCH]
+            if part or marks:
+                self.client.log_batch(run_id, metrics=part, tags=marks, synchronous=True)
+            marks = []
+
+    def _params(self, run_id: str, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        rows = [Param(key, value) for key, value in params.items()]
+        for first in range(0, len(rows), PARAMS_PER_BATCH):
+            self.client.log_batch(run_id, params=rows[first : first + PARAMS_PER_BATCH])
+
+    def _artifact(self, run_id: str, path: Path) -> None:
+        if path.is_dir():
+            self.client.log_artifacts(run_id, str(path), path.name)
+        else:
+            self.client.log_artifact(run_id, str(path))
+
+    def _remember_curve(self, run_id: str) -> None:
+        """The last step that a run's curve has, so that a resume adds to it and repeats nothing."""
+        if run_id not in self.logged:
+            history = self.client.get_metric_history(run_id, "loss/total")
+            self.logged[run_id] = max((item.step for item in history), default=0)
+
+
+# ------------------------------------------------------------------ opening
+
+
+def tracking_uri(setting: str, store: Store) -> str:
+    """The MLflow address: the experiment's, MLFLOW_TRACKING_URI, or SQLite in the store.
+
+    Always absolute, since a relative one would mean another database in another folder.
+    Raises InputError for an address that MLflow cannot use here.
+    """
+    uri = setting or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri:
+        folder = store.folder or Path("results").absolute()
+        return f"sqlite:///{folder / 'mlflow.db'}"
+    if uri.split(":", 1)[0].split("+", 1)[0] not in SCHEMES or ":" not in uri:
+        raise InputError(
+            f"tracking {uri}: not an address for MLflow. Give sqlite:///<file>.db, "
+            "postgresql://..., or http://<server>; its plain-file store is retired."
+        )
+    path = sqlite_path(uri)
+    return f"sqlite:///{path}" if path is not None else uri
+
+
+def open_tracking(uri: str, experiment: str) -> Tracking:
+    """Connect, with database and experiment made where missing.
+
+    Raises InputError for a database that cannot be written, Away for a server that is silent.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import logging
+
+    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    path = sqlite_path(uri)
+    if path is None:
+        return _connect(uri, experiment, artifacts=None)
+    with _locked(path):  # MLflow's schema cannot be made by two processes at once
+        try:
+            tracking = _connect(uri, experiment, artifacts=path.parent / "mlartifacts")
+            _use_wal(path)
+        except Away as error:
+            raise InputError(
+                f"tracking {uri}: cannot be used ({error}). Check the file and its folder, or "
+                "give another with --set tracking=sqlite:///<file>.db."
+            ) from error
+    return tracking
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a sqlite address, absolute; None for any other address."""
+    if not uri.startswith("sqlite:"):
+        return None
+    return Path(uri.removeprefix("sqlite:").removeprefix("///")).expanduser().absolute()
+
+
+def _connect(uri: str, experiment: str, artifacts: Path | None) -> Tracking:
+    with away():
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            place = artifacts.as_uri() if artifacts is not None else None
+            with contextlib.suppress(MlflowException):  # another launch made it meanwhile
+                client.create_experiment(experiment, artifact_location=place)
+            found = client.get_experiment_by_name(experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+    if found is None:
+        raise Away(f"experiment {experiment} could not be made")
+    return Tracking(uri, found.experiment_id, client)
+
+
+@contextlib.contextmanager
+def away() -> Iterator[None]:
+    """Whatever goes wrong with MLflow is Away: a result is never lost or late because of it."""
+    try:
+        yield
+    except Away:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise Away(f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f"{path.name}.lock").open("ab") as lock, path.open("ab"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise InputError(
+            f"tracking sqlite:///{path}: cannot be written ({error.strerror or error}). "
+            "Give another with --set tracking=sqlite:///<file>.db."
+        ) from error
+
+
+def _use_wal(path: Path) -> None:
+    """Readers (the UI) and the writer no longer wait for each other; the file remembers it."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+
+
+# ------------------------------------------------------------------ what is said
+
+
+def trial_tags(trial: Trial, trial_id: str) -> dict[str, str]:
+    """What a run is found by."""
+    return {
+        "fssplat.kind": "trial",
+        "fssplat.trial_id": trial_id,
+        "dataset": trial.dataset.name,
+        "fold": str(trial.fold),
+        "shot": str(trial.shot),
+        "method": trial.method.label,
+        "backbone": trial.backbone.name,
+        "seed": str(trial.training.seed),
+        "protocol": f"{trial.protocol.name} {trial.protocol.hash}",
+    }
+
+
+def parameters(trial: Trial) -> dict[str, str]:
+    """The resolved spec, flat: `training.lr` -> `0.0025`, written the same way every time."""
+    return {key: value[:PARAM_LENGTH] for key, value in flattened(trial.canonical())}
+
+
+def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and canonical strings of all leaves; a list is one leaf."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flattened(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        yield _name(prefix), text
+
+
+def curve_of(path: Path) -> list[Point]:
+    """The thinned losses of a training's Parquet file, at the same steps as shown live."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).to_pylist()
+    if not rows:
+        return []
+    last = int(rows[-1]["step"])
+    stride = curve_stride(last)
+    shown = [row for row in rows if row["step"] % stride == 0 or row["step"] in (1, last)]
+    names = [name for name in rows[0] if name not in ("step", "lr")]
+    return [
+        Point(int(row["step"]), {name: row[name] for name in names}, row["lr"]) for row in shown
+    ]
+
+
+def _metrics(values: Mapping[str, float], step: int, at: int) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [
+        Metric(_name(name), value if math.isfinite(value) else math.nan, at, step)
+        for name, value in sorted(values.items())
+    ]
+
+
+def _name(text: str) -> str:
+    """Letters that MLflow takes in a key."""
+    return re.sub(r"[^\w\-. /:]", "_", text)
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value[:TAG_LENGTH] for key, value in tags.items() if value}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _fetch(store: Store, folder: str, names: Sequence[str], scratch: Path) -> Path | None:
+    """A folder on this disk with these files of the store; None where none of them is there."""
+    if store.folder is not None:
+        place = store.folder / folder
+        return place if any((place / name).is_file() for name in names) else None
+    got = [store.files.get(f"{folder}/{name}", scratch / name) for name in names]
+    return scratch if any(got) else None
+
+
+# ------------------------------------------------------------------ looking
+
+
+def serve(uri: str, port: int) -> int:
+    """MLflow's own pages over a database, on loopback, until Ctrl-C. Returns its exit code."""
+    path = sqlite_path(uri)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    if path is not None:
+        command += ["--default-artifact-root", (path.parent / "mlartifacts").as_uri()]
+    environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
