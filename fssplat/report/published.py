@@ -47,6 +47,14 @@ def _mining(parts: str) -> dict[str, Any]:
     return {option: name in parts.split() for name, option in names.items()}
 
 
+def _jc2a(parts: str) -> dict[str, Any]:
+    """JC2A's switches from the parts that a row ticks."""
+    return {option.lower(): option in parts.split("+") for option in ("P2P", "P2B", "CKMM")}
+
+
+_SDAANET_BASELINE = {"sdpm": False, "saam": False}
+
+
 # What a variant's words in the tables mean in switches: paper -> variant -> changes of the entry.
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "HMFS": {
@@ -78,7 +86,54 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "full w/ EMA": {},
         **{f"K-Means K={k}": {"options": {"clusters": k}} for k in (1, 3, 5, 7, 9)},
     },
-    "SD-AANet": {"Baseline (PFENet)": {"name": "pfenet"}},
+    "JC2A": {
+        "baseline (no HPAM, no CKMM)": {"options": _jc2a("")},
+        "P2P": {"options": _jc2a("P2P")},
+        "P2B": {"options": _jc2a("P2B")},
+        "P2P+P2B": {"options": _jc2a("P2P+P2B")},
+        "CKMM": {"options": _jc2a("CKMM")},
+        "P2P+P2B+CKMM (full)": {},
+        "HPAM: full": {},
+        "HPAM: normal attention (NA)": {"options": {"attention": "normal"}},
+        "HPAM: normal linear attention (NLA)": {"options": {"attention": "normal-linear"}},
+        "HPAM: cosine interaction": {"options": {"attention": "cosine"}},
+        "HPAM: without position embedding": {"options": {"position": False}},
+        **{f"HPAM: {how}": {"options": {"hybrid": how}} for how in ("add", "multiply", "concat")},
+        **{
+            f"MIA: {how}": {"options": {"aggregation": how}}
+            for how in ("add", "multiply", "concat")
+        },
+    },
+    "MM-Net": {
+        **{f"{n} meta-class embeddings": {"options": {"embeddings": n}} for n in (20, 50, 100)},
+        "FCM": {"options": {"nodes": "none"}},
+        "FCM + Feat": {"options": {"nodes": "features"}},
+        "FCM + MMM": {},
+        "MMM(3) + APM": {"options": {"levels": "3"}},
+        "MMM(2,3) + APM": {"options": {"levels": "2,3"}},
+        "MMM(2+3) + Global": {"options": {"propagation": "global"}},
+        "MMM(2+3) + APM": {},
+        "reconstruction loss: none": {"options": {"reconstruct": "none"}},
+        "reconstruction loss: query (inferred)": {"options": {"reconstruct": "query"}},
+        "reconstruction loss: support+query (inferred)": {"options": {"reconstruct": "both"}},
+        "reconstruction loss: support (inferred, full)": {},
+        "w/o QMM": {"options": {"quality": False}},
+        "w/ QMM": {},
+    },
+    "SD-AANet": {
+        "Baseline (PFENet)": {"options": _SDAANET_BASELINE},
+        "Baseline (PFENet); dagger: scored at 473x473": {"options": _SDAANET_BASELINE},
+        "dagger: scored at 473x473": {},
+        "Baseline + SAAM": {"options": {"sdpm": False}},
+        "Baseline + SDPM": {"options": {"saam": False}},
+        "SDPM + SAAM (full)": {},
+        "single-scale inference": {},
+        "multi-scale inference (321+473)": {"options": {"scales": [321, 473]}},
+        "SDPM integral teacher prototype": {"options": {"teacher": "integral"}},
+        "SDPM separate teacher prototypes": {},
+        "multi-class; Baseline (PFENet)": {"options": {**_SDAANET_BASELINE, "ways": 5}},
+        "multi-class; full": {"options": {"ways": 5}},
+    },
 }
 
 
@@ -155,6 +210,7 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
         raise InputError(f"{row.name}: {row.metric} is not an IoU of a stated data set and shot.")
     source, _, target = row.dataset.partition("->")
     name = "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]
+    entry = _variant(row)
     return {
         "name": f"verify-{row.paper}-{_number(row.table)}-{row.name.rsplit(':', 1)[1]}".lower(),
         "dataset": (target or source).lower(),
@@ -163,7 +219,8 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
         "grid": {
             "fold": [0] if source == "FSS-1000" else [0, 1, 2, 3],
             "shot": [row.shot],
-            "method": [{**_variant(row), "variant": row.variant}],
+            "way": [entry.get("options", {}).get("ways", 1)],
+            "method": [{**entry, "variant": row.variant}],
             "backbone": [_backbone(row)],
         },
     }

@@ -39,14 +39,17 @@ def test_the_main_rows_of_our_methods_become_experiments() -> None:
     assert made["grid"]["backbone"] == ["resnet50_v2"]  # the paper's network has the deep stem
 
 
-def test_every_row_of_our_miningfss_tables_has_its_switches() -> None:
+@pytest.mark.parametrize(
+    ("paper", "count"), [("MiningFSS", 42), ("JC2A", 42), ("MM-Net", 26), ("SD-AANet", 22)]
+)
+def test_every_row_of_a_paper_on_its_own_method_has_its_switches(paper: str, count: int) -> None:
     from fssplat.grid import expand
     from fssplat.methods import METHODS
     from fssplat.spec import ExperimentSpec
 
-    rows = [row for row in published.rows() if row.paper == row.method == "MiningFSS"]
+    rows = [row for row in published.rows() if row.paper == row.method == paper]
     made = [published.experiment(row) for row in rows if row.metric == "mIoU"]
-    assert len(made) == 42
+    assert len(made) == count
     for experiment in made:
         assert expand(ExperimentSpec.model_validate(experiment), METHODS)
 
