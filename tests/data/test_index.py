@@ -1,0 +1,317 @@
+"""Rows, members, errors at open, and data sets in a bucket."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from fssplat.data import cache
+from fssplat.data.convert import build
+from fssplat.data.index import Dataset
+from fssplat.errors import InputError
+from tests.data.layouts import (
+    SIZE,
+    fss_layout,
+    jpeg,
+    picture,
+    save_pair,
+    square,
+    tiny_voc,
+    voc_layout,
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return tiny_voc(tmp_path_factory.mktemp("tiny"))
+
+
+def test_rows_are_sorted_by_split_then_key(tiny: Dataset) -> None:
+    assert tiny.keys == ["t0", "t1", "t2", "t3", "t4", "x0", "v0", "v1", "v2"]
+    assert list(tiny.splits) == ["train"] * 6 + ["val"] * 3
+    assert len(tiny) == 9
+    assert tiny.row_of("v1") == 7
+    assert tiny.has("v1")
+    assert not tiny.has("v9")
+
+
+def test_a_rows_area_counts_its_labels_pixels(tiny: Dataset) -> None:
+    for row in range(len(tiny)):
+        label = tiny.label(row)
+        for class_id in range(1, 21):
+            assert tiny.area(row, class_id) == (label == class_id).sum()
+        assert list(tiny.classes_of(row)) == [c for c in range(1, 21) if (label == c).any()]
+
+
+def test_rows_of_keeps_to_the_split_and_the_least_area(tiny: Dataset) -> None:
+    assert list(tiny.rows_of(1, "train")) == [0]
+    assert list(tiny.rows_of(1, "val")) == [6]
+    assert list(tiny.rows_of(7, "train", min_area=16)) == [5]  # x0: 4 x 4 pixels
+    assert list(tiny.rows_of(7, "train", min_area=17)) == []
+    assert list(tiny.rows_of(19, "train")) == []
+
+
+def test_a_mask_is_one_zero_or_ignored(tiny: Dataset) -> None:
+    row = tiny.row_of("t2")
+    expected = square(3)
+    expected[expected == 3] = 1
+    assert (tiny.mask(row, 3) == expected).all()
+    assert set(np.unique(tiny.mask(row, 4))) == {0, 255}
+    assert (tiny.target(row, (9, 3)) == np.where(expected == 1, 2, expected)).all()
+
+
+def test_a_member_is_the_original_file(tiny: Dataset) -> None:
+    row = tiny.row_of("t4")
+    assert tiny.jpeg(row) == jpeg(4)
+    assert tuple(tiny.sizes[row]) == SIZE
+    assert tiny.details(row)["origin"] == "voc"
+    assert tiny.details(row)["pixels"] == {"5": 64}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_an_image_is_rgb_whatever_the_jpeg_is(tmp_path: Path, mode: str) -> None:
+    source = voc_layout(tmp_path / "official")
+    (source / "VOC2012/JPEGImages/t0.jpg").write_bytes(jpeg(0, mode=mode))
+    build("pascal-5i", source, tmp_path / "built")
+    image = Dataset.open(tmp_path / "built").image(0)
+    assert image.shape == (*SIZE, 3)
+    grey = picture(0).mean(axis=2)
+    assert abs(image.mean() - grey.mean()) < 8  # CMYK is not read as its negative
+    if mode == "L":
+        assert (image[..., 0] == image[..., 1]).all()
+
+
+def test_an_image_is_not_turned_by_its_exif_block(tmp_path: Path) -> None:
+    from PIL import Image
+
+    source = voc_layout(tmp_path / "official")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a viewer would turn it by 90 degrees; its label was drawn unturned
+    path = source / "VOC2012/JPEGImages/t0.jpg"
+    Image.fromarray(picture(0)).save(path, exif=exif)
+    build("pascal-5i", source, tmp_path / "built")
+    assert Dataset.open(tmp_path / "built").image(0).shape == (*SIZE, 3)
+
+
+def test_binary_labels_tell_class_255_from_ignored_pixels(tmp_path: Path) -> None:
+    names = [f"class_{number}" for number in range(1, 257)]
+    source = fss_layout(
+        tmp_path / "fss", {"trn": names[:250], "val": names[250:255], "test": names[255:]}, images=1
+    )
+    build("fss-1000", source, tmp_path / "built")
+    dataset = Dataset.open(tmp_path / "built")
+    row = dataset.row_of("class_255_1")
+    assert dataset.info.labels == "binary"
+    assert list(dataset.classes_of(row)) == [255]
+    assert dataset.area(row, 255) == 36
+    assert (dataset.mask(row, 255) == 1).sum() == 36
+    assert (dataset.mask(row, 255) == 255).sum() == 0
+    assert dataset.mask(row, 1).max() == 0
+    last = dataset.row_of("class_256_1")
+    assert dataset.label(last).max() == 256
+    assert dataset.splits[last] == "test"
+
+
+def test_a_pickled_data_set_reads_the_same(tiny: Dataset) -> None:
+    tiny.jpeg(0)  # a map is open, which cannot be pickled itself
+    again = pickle.loads(pickle.dumps(tiny))
+    assert again.keys == tiny.keys
+    assert (again.image(3) == tiny.image(3)).all()
+
+
+def test_the_fingerprint_follows_the_content(tmp_path: Path, tiny: Dataset) -> None:
+    same = tiny_voc(tmp_path / "same")
+    assert same.info.fingerprint == tiny.info.fingerprint
+    source = voc_layout(tmp_path / "official")
+    save_pair(source / "VOC2012", "t0", 0, square(1, side=9))
+    build("pascal-5i", source, tmp_path / "built")
+    assert Dataset.open(tmp_path / "built").info.fingerprint != tiny.info.fingerprint
+
+
+# ---------------------------------------------------------------- what cannot be opened
+
+
+def copied(dataset: Dataset, folder: Path) -> Path:
+    shutil.copytree(dataset.root, folder)
+    return folder
+
+
+def test_a_missing_data_set_names_the_command_that_builds_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"fssplat data build pascal-5i --out .*pascal-5i`"):
+        Dataset.open(tmp_path / "pascal-5i")
+
+
+def test_a_shard_cut_short_is_refused_at_open(tmp_path: Path, tiny: Dataset) -> None:
+    root = copied(tiny, tmp_path / "cut")
+    shard = root / "train-000000.tar"
+    os.truncate(shard, shard.stat().st_size - 512)
+    with pytest.raises(InputError, match=r"train-000000.tar: the shard has [\d,]+ bytes, .*cut"):
+        Dataset.open(root)
+
+
+def test_a_missing_shard_is_refused_at_open(tmp_path: Path, tiny: Dataset) -> None:
+    root = copied(tiny, tmp_path / "gone")
+    (root / "val-000000.tar").unlink()
+    with pytest.raises(InputError, match=r"val-000000.tar: this shard is missing"):
+        Dataset.open(root)
+
+
+def test_an_index_of_another_build_is_refused_at_open(tmp_path: Path, tiny: Dataset) -> None:
+    source = voc_layout(tmp_path / "official", train=6)
+    build("pascal-5i", source, tmp_path / "other")
+    root = copied(tiny, tmp_path / "mixed")
+    shutil.copy(tmp_path / "other" / "index.parquet", root)
+    with pytest.raises(InputError, match="come from different builds"):
+        Dataset.open(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"not parquet", b"PAR1"])
+def test_a_broken_index_is_refused_at_open(tmp_path: Path, tiny: Dataset, content: bytes) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    (root / "index.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"index.parquet: cut short or not Parquet"):
+        Dataset.open(root)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format_version": 1}', "\udcff"])
+def test_a_broken_dataset_json_is_refused(tmp_path: Path, tiny: Dataset, content: str) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    (root / "dataset.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=r"not a dataset.json of fssplat"):
+        Dataset.open(root)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path, tiny: Dataset) -> None:
+    root = copied(tiny, tmp_path / "newer")
+    values = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**values, "format_version": 99}))
+    with pytest.raises(InputError, match="format version 99, this fssplat reads 1"):
+        Dataset.open(root)
+
+
+def test_members_that_moved_inside_a_shard_are_noticed_when_read(
+    tmp_path: Path, tiny: Dataset
+) -> None:
+    root = copied(tiny, tmp_path / "moved")
+    shard = root / "train-000000.tar"
+    content = shard.read_bytes()
+    shard.write_bytes(content[512:] + content[:512])  # as long as before
+    with pytest.raises(InputError, match=r"t0\.jpg is not at byte .*index does not match"):
+        Dataset.open(root).jpeg(0)
+
+
+# ---------------------------------------------------------------- in a bucket
+
+
+@pytest.fixture
+def bucket(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The data set in fsspec's memory file system, an empty cache for this node."""
+    memory = fsspec.filesystem("memory")
+    for path in Path(tiny.root).glob("*.*"):
+        memory.pipe_file(f"/bucket/tiny/{path.name}", path.read_bytes())
+    monkeypatch.setenv("FSSPLAT_CACHE", str(tmp_path / "cache"))
+    return "memory://bucket/tiny"
+
+
+def test_a_remote_data_set_reads_as_the_local_one(bucket: str, tiny: Dataset) -> None:
+    remote = Dataset.open(bucket)
+    assert remote.info == tiny.info
+    for row in range(len(tiny)):
+        assert remote.jpeg(row) == tiny.jpeg(row)
+        assert (remote.label(row) == tiny.label(row)).all()
+    assert len(list(remote.shard_paths("train"))) == 1
+
+
+def test_a_shard_is_fetched_once_per_node(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    fetch = cache._fetch
+    monkeypatch.setattr(
+        cache,
+        "_fetch",
+        lambda fs, remote, *rest: (fetched.append(remote), fetch(fs, remote, *rest)),
+    )
+    for _ in range(2):
+        dataset = Dataset.open(bucket)
+        for row in range(len(dataset)):
+            dataset.jpeg(row)
+    shards = [name for name in fetched if name.endswith(".tar")]
+    assert sorted(shards) == ["/bucket/tiny/train-000000.tar", "/bucket/tiny/val-000000.tar"]
+
+
+def test_the_cache_keeps_to_its_limit(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset.open(bucket)
+    largest = max(shard.bytes for shard in dataset.info.shards)
+    monkeypatch.setenv("FSSPLAT_CACHE_GB", str(1.2 * largest / 2**30))
+    expected = dataset.jpeg(0)
+    dataset.jpeg(len(dataset) - 1)  # the other shard: the first one has to go
+    kept = [path.name for path in cache.cache_folder().glob("*/*.tar")]
+    assert kept == ["val-000000.tar"]
+    assert dataset.jpeg(0) == expected  # and comes again
+
+
+def test_a_remote_shard_of_another_length_is_refused(bucket: str) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/bucket/tiny/train-000000.tar", b"too short")
+    dataset = Dataset.open(bucket)
+    with pytest.raises(InputError, match=r"train-000000.tar: the shard has 9 bytes"):
+        dataset.jpeg(0)
+
+
+def test_a_remote_shard_that_is_missing_is_named(bucket: str) -> None:
+    fsspec.filesystem("memory").rm("/bucket/tiny/train-000000.tar")
+    with pytest.raises(InputError, match=r"train-000000.tar: this file is missing in the bucket"):
+        Dataset.open(bucket).jpeg(0)
+
+
+def test_a_missing_bucket_or_protocol_is_an_input_error() -> None:
+    with pytest.raises(InputError, match="no data set there"):
+        Dataset.open("memory://nowhere/pascal-5i")
+    with pytest.raises(InputError, match="nosuch"):
+        Dataset.open("nosuch://bucket/pascal-5i")
+
+
+def test_a_wrong_cache_limit_is_an_input_error(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSSPLAT_CACHE_GB", "much")
+    with pytest.raises(InputError, match="FSSPLAT_CACHE_GB=much"):
+        Dataset.open(bucket).jpeg(0)
+
+
+def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
+    with cache._locked(path):
+        held.set()
+        signal.pause()
+
+
+def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path / "shard.tar", held))
+    holder.start()
+    assert held.wait(30)
+    holder.kill()
+    holder.join()
+    with cache._locked(tmp_path / "shard.tar"):
+        pass  # would wait for ever
+
+
+def _read_row(root: str, row: int) -> bytes:
+    return Dataset.open(root).jpeg(row)
+
+
+def test_many_processes_may_read_a_remote_data_set_at_once(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSSPLAT_CACHE", str(tmp_path / "cache"))
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        found = pool.starmap(_read_row, [(f"file://{tiny.root}", row) for row in range(6)])
+    assert found == [tiny.jpeg(row) for row in range(6)]
+    assert not list((tmp_path / "cache").glob("*/.*.partial"))
