@@ -1,49 +1,50 @@
 """What `fssplat data info` shows: images of each class, by fold and split."""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from fssplat.data.folds import classes_of_split, fold_of
 from fssplat.data.index import SPLITS, Dataset
-from fssplat.spec import FOLDS
+from fssplat.protocol import PROTOCOLS
 
-MIN_AREA = 2048  # pixels from which the default protocol counts an image for a class
+DEFAULT = PROTOCOLS["fssplat"]
 
 
 @dataclass(frozen=True)
 class ClassLine:
-    """One class: which fold holds it out, and its images per split, all and large enough."""
+    """One class: which fold or split it belongs to, and its images by split."""
 
     class_id: int
     name: str
     fold: str
-    images: dict[str, tuple[int, int]]
+    images: dict[str, tuple[int, int]]  # all, and those large enough for the default protocol
 
 
-def class_lines(dataset: Dataset, contiguous: bool = False) -> list[ClassLine]:
+def class_lines(
+    dataset: Dataset, coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
+) -> list[ClassLine]:
     """One line per class, sorted by fold, then class id."""
-    splits = [split for split in SPLITS if split in dataset.info.counts]
+    info = dataset.info
+    if info.labels == "binary":
+        fold = {c: split for split in info.class_counts for c in classes_of_split(info, split)}
+    else:
+        rules = DEFAULT.model_copy(update={"coco_folds": coco_folds})
+        fold = {c: str(fold_of(info, c, rules)) for c in range(1, len(info.classes) + 1)}
     lines = [
-        ClassLine(
-            class_id,
-            name,
-            fold_of(dataset, class_id, contiguous),
-            {
-                split: (
-                    len(dataset.rows_of(class_id, split)),
-                    len(dataset.rows_of(class_id, split, MIN_AREA)),
-                )
-                for split in splits
-            },
-        )
-        for class_id, name in enumerate(dataset.info.classes, start=1)
+        ClassLine(class_id, name, fold[class_id], _images(dataset, class_id))
+        for class_id, name in enumerate(info.classes, start=1)
     ]
+    if info.labels == "binary":
+        return lines  # ids run from split to split
     return sorted(lines, key=lambda line: (line.fold, line.class_id))
 
 
-def fold_of(dataset: Dataset, class_id: int, contiguous: bool) -> str:
-    """The fold that holds the class out; for FSS-1000 the split that it belongs to."""
-    if dataset.info.labels == "binary":
-        return next((s for s in SPLITS if len(dataset.rows_of(class_id, s))), "none")
-    folds = FOLDS[dataset.info.name]
-    if dataset.info.name == "coco-20i" and not contiguous:
-        return str((class_id - 1) % folds)
-    return str((class_id - 1) * folds // len(dataset.info.classes))
+def _images(dataset: Dataset, class_id: int) -> dict[str, tuple[int, int]]:
+    return {
+        split: (
+            len(dataset.rows_of(class_id, split)),
+            len(dataset.rows_of(class_id, split, DEFAULT.min_area)),
+        )
+        for split in SPLITS
+        if split in dataset.info.counts
+    }
