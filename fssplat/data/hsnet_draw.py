@@ -1,0 +1,60 @@
+"""HSNet's test episodes, draw for draw.
+
+Its code draws with numpy's legacy generator from one seed, without loader workers, so the list
+files fix the sequence. Every draw is one item of a permutation; a support that is the query is
+drawn again, one that repeats another support is kept. Images are any integers that tell them apart.
+
+PASCAL    walks through the (image, class) list and wraps around; only supports are drawn.
+COCO      draws class, query, supports.
+FSS-1000  walks through all images of all test classes, supports as for PASCAL.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fssplat.data.draw import Rows
+
+PublicEpisode = tuple[int, int, tuple[int, ...]]  # class, query, supports in draw order
+
+
+def walk(images: Rows, classes: Rows, shot: int, count: int, seed: int) -> list[PublicEpisode]:
+    """`count` episodes over the lines [l], [l] in their order."""
+    rng = np.random.RandomState(seed)  # noqa: NPY002 - the public code's generator
+    of_class = {c: images[classes == c] for c in np.unique(classes).tolist()}
+    episodes = []
+    for index in range(count):
+        line = index % len(images)
+        query, class_id = int(images[line]), int(classes[line])
+        episodes.append((class_id, query, _supports(rng, of_class[class_id], query, shot)))
+    return episodes
+
+
+def class_first(
+    images: Rows, classes: Rows, shot: int, count: int, seed: int
+) -> list[PublicEpisode]:
+    """`count` episodes; a class's images are drawn from in the order of its lines."""
+    rng = np.random.RandomState(seed)  # noqa: NPY002 - the public code's generator
+    of_class = {c: images[classes == c] for c in np.unique(classes).tolist()}
+    ids = sorted(of_class)
+    episodes = []
+    for _ in range(count):
+        class_id = ids[_one(rng, ids)]
+        pool = of_class[class_id]
+        query = int(pool[_one(rng, pool)])
+        episodes.append((class_id, query, _supports(rng, pool, query, shot)))
+    return episodes
+
+
+def _supports(rng: np.random.RandomState, pool: Rows, query: int, shot: int) -> tuple[int, ...]:
+    chosen: list[int] = []
+    while len(chosen) < shot:
+        image = int(pool[_one(rng, pool)])
+        if image != query:
+            chosen.append(image)
+    return tuple(chosen)
+
+
+def _one(rng: np.random.RandomState, items: Sequence[int] | Rows) -> int:
+    """What `choice(items, 1, replace=False)` consumes: the head of a whole permutation."""
+    return int(rng.permutation(len(items))[0])
