@@ -9,6 +9,7 @@ folder without it is not a data set yet.
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +130,7 @@ def build(
     """
     started = time.monotonic()
     folder = Path(default_root(name)) if out is None else out
-    if "://" in str(folder):
+    if re.match(r"\w+:/", str(folder)):  # a path keeps one of the slashes of s3://
         raise InputError(f"{folder}: build into a local folder, then copy it to the bucket.")
     with _building(folder):
         place = default_source(name, folder) if source is None else source
