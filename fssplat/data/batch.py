@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from fssplat.data.labels import IGNORE as IGNORE  # masks and targets use the label's value
+from fssplat.data.transforms import normalise
+
+IMAGES, LABELS = ("query", "supports"), ("target", "masks")
 
 
 @dataclass(frozen=True)
 class EpisodeBatch:
-    """Training episodes of one size, images normalised by the ImageNet mean and deviation."""
+    """Training episodes of one size, images normalised by the ImageNet mean and deviation.
+
+    The loader's batches hold bytes, images and labels alike; `to` gives the types below.
+    """
 
     query: Tensor  # float32 [b, 3, H, W]
     target: Tensor  # int64 [b, H, W]: 0 background, 1..n way, 255 ignored
@@ -23,9 +29,20 @@ class EpisodeBatch:
     classes: Tensor  # int64 [b, n]: class ids of the data set, 1-based
 
     def to(self, device: torch.device | str) -> Self:
-        """The same episodes on a device; copies overlap with compute from pinned memory."""
+        """The same episodes on a device; copies overlap with compute from pinned memory.
+
+        Bytes travel as bytes and become normalised floats and int64 there.
+        """
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        for name in IMAGES:
+            if moved[name].dtype == torch.uint8:
+                moved[name] = normalise(moved[name])
+        moved.update({name: moved[name].long() for name in LABELS})
         return type(self)(**moved)
+
+    def pin_memory(self) -> Self:
+        """In memory that a GPU reads without a copy; the data loader calls it."""
+        return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
     def split(self, size: int) -> list[Self]:
         """Micro-batches of at most `size` episodes, in order."""

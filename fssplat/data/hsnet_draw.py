@@ -20,7 +20,7 @@ PublicEpisode = tuple[int, int, tuple[int, ...]]  # class, query, supports in dr
 
 def walk(images: Rows, classes: Rows, shot: int, count: int, seed: int) -> list[PublicEpisode]:
     """`count` episodes over the lines [l], [l] in their order."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002 - the public code's generator
+    rng = np.random.RandomState(seed)  # as the public code
     of_class = {c: images[classes == c] for c in np.unique(classes).tolist()}
     episodes = []
     for index in range(count):
@@ -34,7 +34,7 @@ def class_first(
     images: Rows, classes: Rows, shot: int, count: int, seed: int
 ) -> list[PublicEpisode]:
     """`count` episodes; a class's images are drawn from in the order of its lines."""
-    rng = np.random.RandomState(seed)  # noqa: NPY002 - the public code's generator
+    rng = np.random.RandomState(seed)  # as the public code
     of_class = {c: images[classes == c] for c in np.unique(classes).tolist()}
     ids = sorted(of_class)
     episodes = []

@@ -5,7 +5,7 @@ episode seed and the protocol. How queries and their classes are drawn:
 
 even         every class equally often; query and supports among its images
 class-first  the class drawn anew each time (PANet)
-image-first  passes over the listed images, each in a drawn order; then a class of the image (PFENet)
+image-first  passes over the listed images, each in a drawn order; then one of an image's classes
 all-queries  every (image, class) line once per pass, in order (HSNet's code on FSS-1000)
 walk-list    HSNet's code, draw for draw; on COCO that draws the class first
 """
@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import count as naturals
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -140,7 +139,7 @@ def _class_first(rng: np.random.Generator, lines: Lines) -> Iterator[Query]:
 
 def _image_first(rng: np.random.Generator, lines: Lines) -> Iterator[Query]:
     images = list(lines.classes_of)
-    for _ in naturals():
+    while True:
         for place in shuffled(rng, len(images)):
             yield images[place], pick(rng, lines.classes_of[images[place]])
 

@@ -1,0 +1,101 @@
+"""Training batches: the same sequence for any number of workers, from any step on.
+
+A step's batch depends on the trial and the step's number alone. A worker makes whole batches and
+sends bytes (uint8 images and labels); `EpisodeBatch.to` turns them into normalised floats on the
+device.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from fssplat.data.batch import EpisodeBatch
+from fssplat.data.draw import stream
+from fssplat.data.episodes import TrainingEpisodes
+from fssplat.data.folds import novel_classes
+from fssplat.data.index import Dataset
+from fssplat.data.labels import IGNORE
+from fssplat.data.transforms import Label, augment
+from fssplat.grid import Trial
+
+PREFETCH = 2  # batches that each worker keeps ready
+
+
+def training_episodes(dataset: Dataset, trial: Trial) -> TrainingEpisodes:
+    """The episodes that a trial is trained on, from the data set that it is trained on."""
+    assert dataset.info.name == trial.train_on.name, "the data set is not the trial's train_on"
+    training = trial.training
+    return TrainingEpisodes(
+        dataset, trial.fold, trial.protocol, trial.way, training.shot, training.seed
+    )
+
+
+def training_loader(
+    dataset: Dataset, trial: Trial, first_step: int, steps: int, workers: int = 0
+) -> Iterator[EpisodeBatch]:
+    """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes."""
+    loader = DataLoader(
+        TrainingBatches(dataset, trial),
+        batch_size=None,  # an item is a batch already
+        sampler=range(first_step, steps),
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # leaves the global random state alone
+    )
+    return iter(loader)
+
+
+class TrainingBatches(TorchDataset[EpisodeBatch]):
+    """Step -> batch; pickles to wherever a worker starts."""
+
+    def __init__(self, dataset: Dataset, trial: Trial) -> None:
+        self.dataset, self.trial = dataset, trial
+        self.episodes = training_episodes(dataset, trial)
+        hidden = trial.protocol.novel == "ignore" and dataset.info.labels == "class-index"
+        self.ignored = novel_classes(dataset.info, trial.fold, trial.protocol) if hidden else ()
+
+    def __getitem__(self, step: int) -> EpisodeBatch:
+        batch = self.trial.training.batch
+        numbers = range(step * batch, (step + 1) * batch)
+        parts = [self.episode(*self.episodes.at(number)) for number in numbers]
+        return EpisodeBatch(*(torch.stack(column) for column in zip(*parts, strict=True)))
+
+    def episode(self, epoch: int, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The parts of an EpisodeBatch for one episode, without the leading axis."""
+        episode = self.episodes(epoch, i)
+        rng = stream("augment", self.trial.training.seed, epoch, i)
+        query, target = self._image(episode.query, episode.classes, rng)
+        ways = np.repeat(episode.classes, self.episodes.shot).tolist()
+        shown = [
+            self._image(row, (class_id,), rng)
+            for row, class_id in zip(episode.supports, ways, strict=True)
+        ]
+        lead = (len(episode.classes), self.episodes.shot)
+        supports = torch.stack([image for image, _ in shown])
+        masks = torch.stack([mask for _, mask in shown])
+        supports = supports.view(*lead, *supports.shape[1:])
+        masks = masks.view(*lead, *masks.shape[1:])
+        return query, target, supports, masks, torch.tensor(episode.classes)
+
+    def _image(
+        self, row: int, classes: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """uint8 [3, S, S] and [S, S]: 1..n for the classes, 0 everything else, 255 ignored."""
+        training = self.trial.training
+        label = self.target(row, classes)
+        image, label = augment(self.dataset.image(row), label, training.size, training.augment, rng)
+        planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        return planes.contiguous(), torch.from_numpy(np.ascontiguousarray(label))
+
+    def target(self, row: int, classes: tuple[int, ...]) -> Label:
+        """Only the episode's classes are named; novel ones are background, or ignored if so set."""
+        label = self.dataset.target(row, classes)
+        hidden = [c for c in self.ignored if self.dataset.area(row, c)]
+        if hidden:
+            label[self.dataset.target(row, tuple(hidden)) > 0] = IGNORE
+        return label
