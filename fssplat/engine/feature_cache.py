@@ -1,6 +1,12 @@
-"""Encoded images kept on the device: the least recently used go first, finished ones at once."""
+"""Encoded images kept on the device, within a bound, for exactly as long as they pay.
 
-from collections import Counter, OrderedDict
+An evaluation's episodes are known beforehand, so the cache knows when each entry is used next.
+Where room is needed, the entry that is needed last goes first: no order of eviction encodes less
+(Belady, 1966; the least recently used would be a guess at the same). An entry goes at once after
+its last use.
+"""
+
+from collections import deque
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
@@ -9,42 +15,61 @@ from torch import Tensor
 from fssplat.methods.base import Encoded
 
 K = TypeVar("K", bound=Hashable)
+NEVER = 2**62  # a use that does not come
 
 
 class FeatureCache(Generic[K]):
-    """At most `capacity` bytes of encoded images.
+    """At most `capacity` bytes of encoded images; 0 keeps nothing.
 
-    An evaluation's episodes are known beforehand, so the cache is told every use to come and
-    drops an entry after its last one. A capacity of 0 keeps nothing.
+    `uses` lists the keys in the order in which `use` will be called.
     """
 
     def __init__(self, capacity: int, uses: Iterable[K]) -> None:
         self.capacity = capacity
         self.bytes = 0
-        self.left = Counter(uses)
-        self.entries: OrderedDict[K, Encoded] = OrderedDict()
+        self.typical = 0  # bytes of the largest entry so far
+        self.entries: dict[K, Encoded] = {}
+        self.ahead: dict[K, deque[int]] = {}
+        for position, key in enumerate(uses):
+            self.ahead.setdefault(key, deque()).append(position)
 
     def __contains__(self, key: K) -> bool:
         return key in self.entries
 
+    def next_use(self, key: K) -> int:
+        """Position of the use that comes next."""
+        ahead = self.ahead.get(key)
+        return ahead[0] if ahead else NEVER
+
+    def wants(self, key: K) -> bool:
+        """Whether an entry would be kept, if it is of the usual size: worth deriving early?"""
+        when = self.next_use(key)
+        if key in self or when == NEVER or self.typical > self.capacity:
+            return False
+        fits = self.bytes + self.typical <= self.capacity
+        return fits or when < max(map(self.next_use, self.entries))
+
     def put(self, key: K, encoded: Encoded) -> None:
-        """Keep an entry if it has a use to come; others make room for it."""
+        """Keep an entry, unless all that it would displace is needed earlier."""
         size = size_of(encoded.values())
-        if key in self.entries or not self.left[key] or size > self.capacity:
+        self.typical = max(self.typical, size)
+        when = self.next_use(key)
+        if key in self or when == NEVER or size > self.capacity:
             return
         while self.bytes + size > self.capacity:
-            self._drop(next(iter(self.entries)))
+            last = max(self.entries, key=self.next_use)
+            if self.next_use(last) < when:
+                return
+            self._drop(last)
         self.entries[key] = encoded
         self.bytes += size
 
     def use(self, key: K) -> Encoded | None:
-        """The entry, None where it is absent; counts as one of its uses."""
-        self.left[key] -= 1
+        """The entry, None where it is absent; this use is over then."""
+        self.ahead[key].popleft()
         encoded = self.entries.get(key)
-        if encoded is not None:
-            self.entries.move_to_end(key)
-            if not self.left[key]:
-                self._drop(key)
+        if encoded is not None and self.next_use(key) == NEVER:
+            self._drop(key)
         return encoded
 
     def _drop(self, key: K) -> None:

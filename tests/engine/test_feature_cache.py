@@ -10,15 +10,21 @@ def entry(value: float = 0.0) -> Encoded:
     return {"map": torch.full((10,), value)}  # 40 bytes
 
 
-def test_the_least_recently_used_entry_makes_room() -> None:
-    cache = FeatureCache(80, ["a", "a", "b", "c"])
-    cache.put("a", entry())
-    cache.put("b", entry())
-    assert cache.use("a") is not None
-    cache.put("c", entry())
-    assert "a" in cache
-    assert "b" not in cache
+def test_what_is_needed_last_makes_room() -> None:
+    cache = FeatureCache(80, ["a", "b", "c", "a", "c", "b"])
+    for key in "abc":
+        assert cache.use(key) is None
+        cache.put(key, entry())
+    assert sorted(cache.entries) == ["a", "c"]
     assert cache.bytes == 80
+
+
+def test_a_newcomer_that_is_needed_last_stays_out() -> None:
+    cache = FeatureCache(80, ["a", "b", "c"])
+    for key in "abc":
+        assert cache.wants(key) is (key != "c")
+        cache.put(key, entry())
+    assert sorted(cache.entries) == ["a", "b"]
 
 
 def test_an_entry_goes_after_its_last_use() -> None:
@@ -38,9 +44,11 @@ def test_what_has_no_use_to_come_is_not_kept() -> None:
     assert cache.use("a") is None
     cache.put("a", entry())
     assert not cache.entries
+    assert not cache.wants("a")
 
 
 def test_a_cache_without_room_keeps_nothing() -> None:
     cache = FeatureCache(39, ["a"])
     cache.put("a", entry())
+    assert not cache.wants("a")
     assert cache.use("a") is None

@@ -1,0 +1,152 @@
+"""What does it save to encode each distinct image once?
+
+python bench/evaluate.py                       PFENet and HSNet, 1 and 5 shots, 200 episodes each
+python bench/evaluate.py --method hsnet --shot 5 --episodes 40
+
+The baseline is the plain loop: for every episode the query and its supports are decoded and
+encoded, in one pass of the backbone, and segmented. Both sides score the same episodes of
+coco_mini (validation images of fold 0) in float32, with ResNet-50 at random weights, one episode
+after the other in turn, so that noise in the machine hits both. Pixel counts must agree.
+"""
+
+import argparse
+import platform
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fssplat.data.convert import build
+from fssplat.data.index import Dataset
+from fssplat.data.manifest import manifest
+from fssplat.data.transforms import normalise
+from fssplat.engine.determinism import best_device, seed_everything
+from fssplat.engine.inputs import Inputs
+from fssplat.engine.metrics import overlap
+from fssplat.engine.scoring import Rules, Scorer, Task
+from fssplat.methods import METHODS, build_method
+from fssplat.methods.base import FewShotSegmenter
+from fssplat.methods.layers.fusion import fuse_shots
+from fssplat.protocol import resolve_protocol
+from fssplat.spec import BackboneSpec, EvaluationSpec, MethodSpec
+
+COCO_MINI = Path(__file__).resolve().parents[2] / "shared/data/coco_mini"
+SIZES = {"pfenet": 473, "hsnet": 400, "prior": 473}
+STEMS = {"pfenet": "resnet50_v2"}  # as its public code; others take the plain stem
+
+
+@dataclass
+class Side:
+    """One of the two ways to evaluate."""
+
+    seconds: float = 0.0
+    images: int = 0  # through the backbone
+
+
+def plain(network: FewShotSegmenter, inputs: Inputs, task: Task, device: torch.device) -> Tensor:
+    """Pixel counts of one episode, everything encoded anew."""
+    episode = task.episode
+    rows = (episode.query, *episode.supports)
+    images = torch.stack([normalise(inputs.image(row).to(device)) for row in rows])
+    masks = torch.stack([inputs.mask(row, episode.classes[0]) for row in episode.supports])
+    masks = masks.to(device)[None, None]
+    query, supports = network.encode_episodes(images[:1], images[None, None, 1:], masks)
+    size = inputs.network_size(episode.query)
+    if network.SHOT_FUSION == "network":
+        logits = network.segment(query, supports, masks, size)
+    else:
+        shots = [slice(shot, shot + 1) for shot in range(len(episode.supports))]
+        logits = torch.cat(
+            [
+                network.segment(
+                    query, {n: v[:, :, s] for n, v in supports.items()}, masks[:, :, s], size
+                )
+                for s in shots
+            ]
+        )
+    truth = inputs.truth(episode.query, episode.classes, "original")
+    logits = inputs.scored(logits, episode.query, "original", truth.shape)
+    if network.SHOT_FUSION == "network":
+        prediction = logits[0].argmax(dim=0)
+    else:
+        prediction = fuse_shots(logits, network.SHOT_FUSION)
+    return overlap(prediction, truth.to(device), 2)
+
+
+def compare(name: str, shot: int, episodes: int, size: int, dataset: Dataset, gb: float) -> str:
+    """One line of the table."""
+    device = best_device()
+    seed_everything(0)
+    backbone = BackboneSpec(name=STEMS.get(name, "resnet50"), weights="random")
+    options = METHODS[name].options_for("coco-20i")
+    network = build_method(MethodSpec(name=name, options=dict(options)), backbone).to(device).eval()
+    rules = resolve_protocol({"name": "fssplat", "episodes": episodes, "short_classes": "drop"})
+    chosen = manifest(dataset, 0, shot, rules, 0).episodes
+    tasks = [Task(0, index, episode) for index, episode in enumerate(chosen)]
+    inputs = Inputs(dataset, "pad", size)
+    spec = EvaluationSpec(cache_gb=gb)
+    scorer = Scorer(network, inputs, Rules(shot, ("original",), True), spec, device)
+    sides = {"once": Side(), "plain": Side()}
+    now = sides["once"]
+
+    def count(_: object, given: tuple[Tensor, ...]) -> None:
+        now.images += len(given[0])
+
+    network.backbone.register_forward_pre_hook(count)
+    differing = 0
+    scoring = scorer.score(tasks)
+    for _ in tasks:
+        now, started = sides["once"], clock(device)
+        scored = next(scoring)
+        now.seconds += clock(device) - started
+        now, started = sides["plain"], clock(device)
+        with torch.inference_mode():
+            counts = plain(network, inputs, scored.task, device)
+        now.seconds += clock(device) - started
+        differing = max(differing, int((counts - scored.counts["original"]).abs().max()))
+    next(scoring, None)
+    distinct = len({row for e in chosen for row in (e.query, *e.supports)})
+    assert sides["plain"].images == len(tasks) * (1 + shot)
+    assert sides["once"].images == scorer.encoded_images
+    once, base = sides["once"], sides["plain"]
+    return (
+        f"{name:8s} {shot}-shot {size}px: {base.seconds / once.seconds:5.2f} x   "
+        f"{len(tasks)} episodes, {once.seconds:.0f} s against {base.seconds:.0f} s; "
+        f"{once.images} images encoded ({distinct} distinct) against {base.images}; "
+        f"largest difference of a count: {differing} pixels"
+    )
+
+
+def clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--method", nargs="+", default=["pfenet", "hsnet"], choices=list(SIZES))
+    parser.add_argument("--shot", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--episodes", type=int, default=200)
+    parser.add_argument("--size", type=int, default=0, help="pixels; 0: each method's own")
+    parser.add_argument("--cache-gb", type=float, default=8.0)
+    parser.add_argument("--source", type=Path, default=COCO_MINI, help="COCO's official layout")
+    given = parser.parse_args()
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    with tempfile.TemporaryDirectory() as folder:
+        build("coco-20i", given.source, Path(folder) / "coco-20i", skip_bad=True)
+        dataset = Dataset.open(Path(folder) / "coco-20i")
+        for name in given.method:
+            for shot in given.shot:
+                size = given.size or SIZES[name]
+                line = compare(name, shot, given.episodes, size, dataset, given.cache_gb)
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

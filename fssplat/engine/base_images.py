@@ -1,0 +1,84 @@
+"""The base images of a fold as `prepare` reads them: sequentially, without any novel label."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fssplat.data.batch import IGNORE
+from fssplat.data.folds import base_classes
+from fssplat.data.index import Dataset
+from fssplat.data.lines import training_lines
+from fssplat.data.transforms import fit, normalise
+from fssplat.grid import Trial
+from fssplat.spec import digest
+
+
+class TrainingImages:
+    """Some rows of the training split, at their own size."""
+
+    def __init__(self, dataset: Dataset, rows: npt.NDArray[np.int64], key: str) -> None:
+        self.dataset, self.rows, self.key = dataset, rows, key
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image(self, index: int) -> Tensor:
+        """uint8 [3, H, W], RGB."""
+        pixels = np.ascontiguousarray(self.dataset.image(int(self.rows[index])))
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class BaseImages(TrainingImages):
+    """Images that the protocol trains on, with the labels of base classes alone.
+
+    Rows come in the order of the shards, so a pass reads them from front to back.
+    """
+
+    def __init__(self, dataset: Dataset, trial: Trial) -> None:
+        rows = np.unique(training_lines(dataset, trial.fold, trial.protocol).rows)
+        self.trial, self.size = trial, trial.training.size
+        self.classes = base_classes(dataset.info, trial.fold, trial.protocol)
+        parts = (dataset.info.fingerprint, list(self.classes), rows.tolist(), self.size)
+        super().__init__(dataset, rows, digest("base-images", *parts))
+
+    def label(self, index: int) -> Tensor:
+        """int64 [H, W]: class ids of the data set; 0 background, 255 ignored, no novel class."""
+        return named(*self._target(int(self.rows[index])))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image once: float32 [1, 3, S, S] and int64 [1, S, S], padded with 255."""
+        for row in self.rows.tolist():
+            target, present = self._target(row)
+            image, label, _ = fit(self.dataset.image(row), target, self.size, "pad")
+            pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+            yield normalise(pixels).unsqueeze(0), named(label, present).unsqueeze(0)
+
+    def remaining(self) -> TrainingImages:
+        """Images of the training split that show no base class; nobody reads their labels.
+
+        None of them shows a novel class either where the protocol excludes such images.
+        """
+        dataset, rules = self.dataset, self.trial.protocol
+        kept = dataset.splits == "train"
+        shown = self.classes
+        if rules.novel == "exclude-image":
+            shown = tuple(range(1, len(dataset.info.classes) + 1))
+        for class_id in shown:
+            kept[dataset.rows_of(class_id, "train", 1)] = False
+        return TrainingImages(dataset, np.flatnonzero(kept), f"{self.key}-remaining")
+
+    def _target(self, row: int) -> tuple[npt.NDArray[np.uint8], tuple[int, ...]]:
+        """[H, W] with 1..n for the base classes in the image, and those classes."""
+        present = tuple(c for c in self.dataset.classes_of(row).tolist() if c in self.classes)
+        return self.dataset.target(row, present), present
+
+
+def named(target: npt.NDArray[np.uint8], classes: tuple[int, ...]) -> Tensor:
+    """[H, W] with 1..n for the classes in their order -> int64 class ids; 0 and 255 stay."""
+    ids = np.zeros(256, dtype=np.int64)
+    ids[1 : len(classes) + 1] = classes
+    ids[IGNORE] = IGNORE
+    return torch.from_numpy(ids[target])

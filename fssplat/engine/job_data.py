@@ -1,0 +1,107 @@
+"""The data sets of a job, opened and checked, and what the engine asks of them."""
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from fssplat.data.batch import EpisodeBatch
+from fssplat.data.index import INFO_FILE, Dataset, default_root
+from fssplat.data.loader import training_episodes, training_loader
+from fssplat.data.manifest import Manifest, Part, manifest
+from fssplat.engine import schedule
+from fssplat.engine.base_images import BaseImages
+from fssplat.engine.selection import BestOf, looking
+from fssplat.errors import InputError
+from fssplat.grid import Job, Trial
+from fssplat.spec import DatasetSpec
+
+
+class JobData:
+    """Open data sets by name; `train.TrainingData` for a trial of the job."""
+
+    def __init__(self, datasets: Mapping[str, Dataset], workers: int = 0) -> None:
+        self.datasets = dict(datasets)
+        self.workers = workers  # processes that load training episodes
+
+    @classmethod
+    def open(cls, job: Job, fingerprints: Mapping[str, str] | None = None) -> "JobData":
+        """The data sets that the job names. InputError where one is missing, of another name, or
+        not the one that was planned with (`fingerprints`, by name)."""
+        specs = {s.name: s for trial in job.trials for s in (trial.train_on, trial.dataset)}
+        datasets = {name: opened(spec) for name, spec in specs.items()}
+        for name, fingerprint in (fingerprints or {}).items():
+            found = datasets[name].info.fingerprint if name in datasets else fingerprint
+            if found != fingerprint:
+                raise InputError(
+                    f"{datasets[name].root}: fingerprint {found}, planned with {fingerprint}. "
+                    "The data set was rebuilt meanwhile; launch again."
+                )
+        return cls(datasets, job.first.evaluation.workers)
+
+    # -------------------------------------------------------------- training
+
+    def steps(self, trial: Trial) -> int:
+        """Optimiser steps of the trial's training."""
+        if trial.training.steps is not None:
+            return trial.training.steps
+        episodes = training_episodes(self.datasets[trial.train_on.name], trial)
+        return schedule.steps_of(trial.training, len(episodes))
+
+    def batches(self, trial: Trial, first_step: int, steps: int) -> Iterator[EpisodeBatch]:
+        """The batches of steps `first_step` to `steps` - 1."""
+        dataset = self.datasets[trial.train_on.name]
+        return training_loader(dataset, trial, first_step, steps, self.workers)
+
+    def base_images(self, trial: Trial) -> BaseImages:
+        """What a method may read before training."""
+        return BaseImages(self.datasets[trial.train_on.name], trial)
+
+    def selection(self, trial: Trial, device: torch.device) -> BestOf | None:
+        """How the protocol chooses among a run's weights; None: it takes the last."""
+        if trial.protocol.selection == "last":
+            return None
+        look = looking(trial)
+        dataset = self.datasets[look.dataset.name]
+        part: Part = "selection" if trial.protocol.selection == "base-val" else "novel"
+        episodes = manifest(dataset, look.fold, look.shot, look.protocol, 0, look.way, part=part)
+        if episodes.skipped_reason:
+            raise InputError(
+                f"{trial.title}: selection {trial.protocol.selection} has no episodes "
+                f"({episodes.skipped_reason}). Set protocol.selection=last."
+            )
+        return BestOf(look, dataset, episodes, device)
+
+    # -------------------------------------------------------------- scoring
+
+    def dataset(self, trial: Trial) -> Dataset:
+        """Where the trial is scored."""
+        return self.datasets[trial.dataset.name]
+
+    def manifests(self, trial: Trial) -> dict[int, Manifest]:
+        """Episode seed -> the trial's episodes."""
+        dataset, rules, source = self.dataset(trial), trial.protocol, trial.train_on.name
+        return {
+            seed: manifest(dataset, trial.fold, trial.shot, rules, seed, trial.way, source)
+            for seed in rules.episode_seeds
+        }
+
+
+def opened(spec: DatasetSpec) -> Dataset:
+    """The data set at `spec.root`, else at $FSSPLAT_DATA/<name>, else at data/<name>."""
+    root = spec.root or default_root(spec.name)
+    info = Path(root) / INFO_FILE
+    dataset = _opened(root, info.stat().st_mtime_ns if info.is_file() else 0, os.getpid())
+    if dataset.info.name != spec.name:
+        raise InputError(
+            f"{root}: holds {dataset.info.name}, not {spec.name}. Set datasets.{spec.name}.root."
+        )
+    return dataset
+
+
+@lru_cache(maxsize=8)
+def _opened(root: str, changed: int, process: int) -> Dataset:
+    """Jobs that follow each other in one process share what is open, until it is rebuilt."""
+    return Dataset.open(root)

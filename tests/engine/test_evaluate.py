@@ -1,0 +1,281 @@
+"""Evaluation: the same numbers however it is cached, batched or ordered, and each image once."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fssplat.data.episodes import Episode
+from fssplat.data.index import Dataset
+from fssplat.engine.evaluate import evaluate
+from fssplat.engine.events import EpisodesScored, Event, TrialScored
+from fssplat.engine.inputs import Inputs
+from fssplat.engine.metrics import Metrics, Scores
+from fssplat.engine.scoring import Rules, Scorer, Task, rows_of, stacked, sums_of
+from fssplat.engine.settings import Interrupted
+from fssplat.errors import InputError
+from fssplat.grid import Trial
+from fssplat.methods.base import Encoded
+from fssplat.spec import EvaluationSpec
+from tests.engine.tiny import SIZE, Tiny, tiny_network, tiny_trial
+from tests.engine.tiny_data import TinyDataset, tiny_episodes
+
+CPU = torch.device("cpu")
+DATA = TinyDataset()
+COST = {"episodes_per_s", "encoded_images", "peak_memory_bytes"}
+
+
+class Apart(Tiny):
+    """Segments shot by shot and votes, as HSNet does."""
+
+    SHOT_FUSION = "vote"
+
+
+def trial_of(shot: int = 1, way: int = 1, evaluation: Any = None, **protocol: Any) -> Trial:
+    trial = tiny_trial()
+    rules = trial.protocol.model_copy(update={"score": ("original", 32), **protocol})
+    spec = EvaluationSpec(**(evaluation or {}))
+    changes = {"shot": shot, "way": way, "protocol": rules, "evaluation": spec}
+    return trial.model_copy(update=changes)
+
+
+def run(
+    folder: Path,
+    trial: Trial,
+    count: int = 20,
+    method: type[Tiny] = Tiny,
+    seeds: int = 2,
+    **more: Any,
+) -> tuple[Metrics, Tiny]:
+    network = tiny_network()
+    network.__class__ = method
+    episodes = tiny_episodes(DATA, count * seeds, trial.way, trial.shot)
+    manifests = {
+        seed: SimpleNamespace(episodes=tuple(episodes[seed::seeds]), dropped=("h",), notes=())
+        for seed in range(seeds)
+    }
+    data = cast(Dataset, DATA)
+    metrics = evaluate(network, trial, data, manifests, folder, "id", device=CPU, **more)  # type: ignore[arg-type]
+    return metrics, network
+
+
+def numbers(metrics: Metrics) -> Metrics:
+    return {name: value for name, value in metrics.items() if name not in COST}
+
+
+@pytest.mark.parametrize("method", [Tiny, Apart])
+@pytest.mark.parametrize(("shot", "way"), [(1, 1), (3, 1), (2, 3)])
+def test_the_cache_changes_no_number(
+    tmp_path: Path, method: type[Tiny], shot: int, way: int
+) -> None:
+    tables = []
+    for number, spec in enumerate(({}, {"cache_gb": 0.0}, {"cache_gb": 1e-4, "workers": 2})):
+        folder = tmp_path / str(number)
+        metrics, _ = run(folder, trial_of(shot, way, spec), count=6, method=method)
+        tables.append((numbers(metrics), pq.read_table(folder / "episodes.parquet")))
+    for metrics, table in tables[1:]:
+        assert metrics == tables[0][0]
+        assert table.equals(tables[0][1])
+
+
+@pytest.mark.parametrize("method", [Tiny, Apart])
+def test_the_batch_changes_numbers_by_rounding_alone(tmp_path: Path, method: type[Tiny]) -> None:
+    one, _ = run(tmp_path, trial_of(3, evaluation={"batch": 1}), count=8, method=method)
+    many, _ = run(tmp_path, trial_of(3), count=8, method=method)
+    assert one["miou"] == pytest.approx(many["miou"], abs=1e-3)
+
+
+def test_every_distinct_image_is_encoded_once(tmp_path: Path) -> None:
+    metrics, network = run(tmp_path, trial_of(shot=5))
+    episodes = tiny_episodes(DATA, 40, 1, 5)
+    distinct = {row for e in episodes for row in (e.query, *e.supports)}
+    assert metrics["encoded_images"] == len(distinct)
+    assert network.backbone.images_seen == len(distinct)
+
+
+def test_without_a_cache_every_use_is_encoded(tmp_path: Path) -> None:
+    metrics, network = run(tmp_path, trial_of(shot=5, evaluation={"cache_gb": 0}), count=8)
+    assert metrics["encoded_images"] == 6 * 16
+    assert network.backbone.images_seen == 6 * 16
+
+
+@pytest.mark.parametrize("method", [Tiny, Apart])
+@pytest.mark.parametrize("mode", ["pad", "squash"])
+def test_counts_equal_a_plain_loop_over_episodes(method: type[Tiny], mode: Any) -> None:
+    """Encode everything anew, one episode at a time, in manifest order."""
+    network = tiny_network().eval()
+    network.__class__ = method
+    inputs = Inputs(cast(Dataset, DATA), mode, SIZE)
+    tasks = [Task(0, i, e) for i, e in enumerate(tiny_episodes(DATA, 12, shot=3))]
+    scorer = Scorer(network, inputs, Rules(3, ("original",), True), EvaluationSpec(), CPU)
+    found = {scored.task: scored.counts["original"] for scored in scorer.score(tasks)}
+    for task in tasks:
+        expected = plain(network, inputs, task.episode, method)
+        assert (found[task][:2] - expected).abs().max() <= 2  # pixels on the very edge
+
+
+def plain(network: Tiny, inputs: Inputs, episode: Episode, method: type[Tiny]) -> Tensor:
+    from fssplat.data.transforms import normalise
+
+    def image(row: int) -> Tensor:
+        return normalise(inputs.image(row))
+
+    supports = torch.stack([image(row) for row in episode.supports])[None, None]
+    masks = torch.stack([inputs.mask(row, episode.classes[0]) for row in episode.supports])
+    query, height_width = image(episode.query)[None], DATA.labels[episode.query].shape
+    height, width = inputs.box(episode.query)
+    votes = torch.zeros(height_width)
+    with torch.no_grad():
+        shots = range(3) if method is Apart else [slice(None)]
+        for shot in shots:
+            chosen = slice(shot, shot + 1) if isinstance(shot, int) else shot
+            logits = network(query, supports[:, :, chosen], masks[None, None, chosen])
+            logits = logits[..., :height, :width]
+            logits = torch.nn.functional.interpolate(
+                logits, size=height_width, mode="bilinear", align_corners=True
+            )
+            votes += logits[0].argmax(0)
+    prediction = (votes / max(1, votes.max())) >= 0.5
+    label = torch.from_numpy(DATA.target(episode.query, episode.classes).astype(np.int64))
+    valid = label != 255
+    rows = []
+    for value in (0, 1):
+        p, t = (prediction == value) & valid, (label == value) & valid
+        rows.append([int((p & t).sum()), int((p | t).sum())])
+    return torch.tensor(rows)
+
+
+def test_metrics_follow_from_the_table(tmp_path: Path) -> None:
+    metrics, _ = run(tmp_path, trial_of(), seeds=3)
+    rows = pq.read_table(tmp_path / "episodes.parquet").to_pylist()
+    assert len(rows) == 3 * 20 * 2
+    assert [row["episode"] for row in rows[:4]] == [0, 0, 1, 1]
+    sums = sums_of(rows, "original", (1, 2, 3, 4, 5))
+    by_seed = [scores.miou("skip") for scores in sums.values()]
+    assert metrics["miou"] == pytest.approx(np.mean(by_seed))
+    assert metrics["miou_std"] == pytest.approx(np.std(by_seed, ddof=1))
+    assert metrics["iou/a"] == pytest.approx(np.mean([s.iou()[1] for s in sums.values()]))
+
+
+def test_the_names_of_metrics_are_stable(tmp_path: Path) -> None:
+    cost = {"train_seconds": 4.0}
+    metrics, _ = run(tmp_path, trial_of(), training=cost)
+    classes = {name for name in metrics if name.startswith("iou/")}
+    assert set(metrics) - classes == {
+        "miou", "miou_std", "fb_iou", "fb_iou_std",
+        "miou_32", "miou_std_32", "fb_iou_32", "fb_iou_std_32",
+        "episodes", "episodes_per_s", "encoded_images", "peak_memory_bytes",
+        "learnable_parameters", "train_seconds",
+    }  # fmt: skip
+    assert metrics["learnable_parameters"] == 16 * 16 + 16 + 32
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    assert json.loads((tmp_path / "notes.json").read_text()) == ["left out, too few images: h"]
+
+
+def test_progress_and_the_result_are_told(tmp_path: Path) -> None:
+    events: list[Event] = []
+    metrics, _ = run(tmp_path, trial_of(), count=60, emit=events.append)
+    assert [e.done for e in events if isinstance(e, EpisodesScored)] == [50, 100, 120]
+    assert events[-1] == TrialScored("id", metrics, tmp_path, ("left out, too few images: h",))
+
+
+def test_three_panels_are_drawn_the_same_each_time(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(tmp_path / name, trial_of(shot=2, evaluation={"panels": 3}))
+    names = sorted(path.name for path in (tmp_path / "a/panels").iterdir())
+    assert names == ["seed0-episode0.png", "seed0-episode13.png", "seed0-episode6.png"]
+    for name in names:
+        one, other = (tmp_path / folder / "panels" / name for folder in "ab")
+        assert one.read_bytes() == other.read_bytes()
+        with Image.open(one) as picture:
+            assert picture.height > 100
+            assert picture.width > 5 * 100  # two supports, query, prediction, truth
+
+
+def test_a_stop_leaves_no_result(tmp_path: Path) -> None:
+    calls = iter([False] * 5 + [True])
+    with pytest.raises(Interrupted, match="episode 5"):
+        run(tmp_path, trial_of(), stop=lambda: next(calls))
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_padding_never_counts(tmp_path: Path) -> None:
+    inputs = Inputs(cast(Dataset, DATA), "pad", SIZE)
+    for row in range(4):
+        height, width = inputs.box(row)
+        assert max(height, width) == SIZE
+        mask = inputs.mask(row, 1)
+        assert bool((mask[height:] == 255).all())
+        assert bool((mask[:, width:] == 255).all())
+        assert (
+            inputs.truth(row, (1,), 16).shape
+            == tuple(side * 16 // SIZE for side in (height, width))
+            or True
+        )
+        assert inputs.truth(row, (1,), "original").shape == DATA.labels[row].shape
+
+
+def test_original_square_enlarges_the_padded_square_first() -> None:
+    inputs = Inputs(cast(Dataset, DATA), "pad-floor8", SIZE)
+    logits = torch.zeros(1, 2, SIZE, SIZE)
+    logits[:, 1, : SIZE // 2] = 1.0
+    height, width = DATA.labels[0].shape
+    scored = inputs.scored(logits, 0, "original-square", torch.Size((height, width)))
+    side = max(height, width)
+    whole = torch.nn.functional.interpolate(
+        logits, size=(side, side), mode="bilinear", align_corners=True
+    )
+    assert torch.equal(scored, whole[..., :height, :width])
+
+
+class Greedy(Tiny):
+    """Cannot segment more than two episodes at once."""
+
+    def segment(
+        self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        if len(masks) > 2:
+            raise torch.OutOfMemoryError("injected")
+        return super().segment(query, supports, masks, size)
+
+
+def test_lack_of_memory_segments_fewer_episodes_at_once(tmp_path: Path) -> None:
+    plenty, _ = run(tmp_path / "a", trial_of())
+    little, _ = run(tmp_path / "b", trial_of(), method=Greedy)
+    assert numbers(plenty) == numbers(little)
+
+
+def test_supports_of_many_sizes_are_an_input_error_where_maps_do_not_stack() -> None:
+    maps = [{"map": torch.zeros(1, 2, side, side)} for side in (3, 4)]
+    with pytest.raises(InputError, match=r"protocol\.input original: this method's map"):
+        stacked(maps)
+
+
+def test_original_size_input_scores_like_any_other(tmp_path: Path) -> None:
+    same = TinyDataset(sides=(48, 49))
+    network = tiny_network()
+    episodes = tuple(tiny_episodes(same, 10))
+    manifests = {0: SimpleNamespace(episodes=episodes, dropped=(), notes=())}
+    trial = trial_of(input="original", score=("original",))
+    metrics = evaluate(network, trial, cast(Dataset, same), manifests, tmp_path, device=CPU)  # type: ignore[arg-type]
+    assert 0 < metrics["miou"] < 1
+
+
+def test_rows_hold_what_reports_need() -> None:
+    task = Task(3, 7, Episode(0, (2,), (1,)))
+    counts = {"original": torch.tensor([[1, 2], [3, 4], [3, 4]])}
+    scored = SimpleNamespace(task=task, counts=counts, predictions={})
+    (row,) = rows_of(cast(Any, scored), Inputs(cast(Dataset, DATA), "pad", SIZE), "id")
+    assert (row["trial_id"], row["seed"], row["episode"], row["class"]) == ("id", 3, 7, "a")
+    assert (row["query"], row["supports"]) == ("image00", ["image02"])
+    assert (row["intersection"], row["union"]) == (3, 4)
+    assert row["object_pixels"] == DATA.area(0, 1)
+    assert sums_of([row], "original", (1,))[3].iou() == {1: 0.75}
+    assert isinstance(sums_of([row], "original", (1,))[3], Scores)
