@@ -19,12 +19,12 @@ def encode_label(label: Label) -> bytes:
 
 
 def decode_label(png: bytes) -> Label:
-    """The label that `encode_label` wrote."""
-    import torch
-    from torchvision.io import decode_png
+    """The label that `encode_label` wrote.
 
-    label: Label = decode_png(torch.frombuffer(bytearray(png), dtype=torch.uint8))[0].numpy()
-    return label
+    By Pillow: torchvision's PNG decoder is a little faster, but ends the process on broken bytes.
+    """
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.array(picture, dtype=np.uint8)
 
 
 def decode_image(jpeg: bytes) -> npt.NDArray[np.uint8]:

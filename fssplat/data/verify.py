@@ -67,22 +67,31 @@ def shard_problems(dataset: Dataset, number: int) -> list[str]:
 
 
 def row_problems(dataset: Dataset, row: int) -> list[str]:
-    """Whether one image decodes and is what the index says of it."""
+    """Whether one image is what the index says of it. Only bytes that fit are decoded."""
     key = dataset.keys[row]
     try:
         jpg, stored = dataset.jpeg(row), decode_label(dataset.png(row))
+        if checksum(jpg, stored) != dataset.checksums[row]:
+            return [f"{key}: its checksum is not the index's"]
         shape = decode_image(jpg).shape[:2]
         details = dataset.details(row)
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, SyntaxError) as error:
         return [f"{key}: cannot be decoded ({str(error).splitlines()[0]})"]
     size = tuple(int(side) for side in dataset.sizes[row])
-    if checksum(jpg, stored) != dataset.checksums[row]:
-        return [f"{key}: its checksum is not the index's"]
     if shape != size or stored.shape != size:
         return [f"{key}: image {shape} and label {stored.shape} should be {size}"]
-    if details["key"] != key or _pixels(dataset, row, stored) != _indexed(dataset, row):
+    if _pixels(dataset, row, stored) != _indexed(dataset, row):
         return [f"{key}: its classes or pixels are not the index's"]
-    return []
+    known = {
+        "key": key,
+        "split": str(dataset.splits[row]),
+        "height": size[0],
+        "width": size[1],
+        "object_class": int(dataset.object_classes[row]),
+        "pixels": {str(class_id): count for class_id, count in _indexed(dataset, row).items()},
+    }
+    wrong = [name for name, value in known.items() if details.get(name) != value]
+    return [f"{key}: {', '.join(wrong)} in its JSON is not the index's"] if wrong else []
 
 
 def _pixels(dataset: Dataset, row: int, stored: Label) -> dict[int, int]:

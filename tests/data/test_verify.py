@@ -1,0 +1,127 @@
+"""`fssplat data verify` finds what opening a data set cannot, and data info counts."""
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from fssplat.data.convert import build
+from fssplat.data.index import Dataset, DatasetInfo
+from fssplat.data.summary import class_lines
+from fssplat.data.verify import verify
+from fssplat.errors import InputError
+from tests.data.layouts import fss_layout, tiny_voc
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return tiny_voc(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def root(whole: Dataset, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(whole.root, tmp_path / "copy"))
+
+
+def believed(root: Path) -> None:
+    """Make dataset.json agree with the shards' lengths, so that opening finds nothing."""
+    path = root / "dataset.json"
+    values = json.loads(path.read_text())
+    for shard in values["shards"]:
+        shard["bytes"] = (root / shard["file"]).stat().st_size
+    path.write_text(json.dumps(values))
+
+
+def test_a_whole_data_set_is_verified(whole: Dataset) -> None:
+    seen: list[tuple[int, int]] = []
+    found = verify(
+        whole.root, workers=2, on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert (found.images, found.shards) == (9, 2)
+    assert found.bytes == sum(shard.bytes for shard in whole.info.shards)
+    assert seen[-1] == (9, 9)
+
+
+def test_a_binary_data_set_is_verified(tmp_path: Path) -> None:
+    source = fss_layout(tmp_path / "fss", {"trn": ["bus"], "val": ["cat"], "test": ["dog"]})
+    build("fss-1000", source, tmp_path / "built")
+    assert verify(str(tmp_path / "built")).images == 6
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "json"])
+def test_one_changed_byte_is_found(root: Path, kind: str) -> None:
+    dataset = Dataset.open(root)
+    place = dataset.members(0)[f"t3.{kind}"]
+    with (root / "train-000000.tar").open("r+b") as shard:
+        shard.seek(place.offset + place.size // 2)
+        byte = shard.read(1)
+        shard.seek(-1, io.SEEK_CUR)
+        shard.write(bytes([byte[0] ^ 0x10]))
+    with pytest.raises(InputError, match=r"t3: .*fssplat data build pascal-5i"):
+        verify(str(root))
+
+
+def test_a_tar_cut_short_is_found_even_if_its_length_is_believed(root: Path) -> None:
+    shard = root / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:9_000])
+    believed(root)
+    with pytest.raises(InputError, match=r"train-000000\.tar: .*(cut short|not in the shard)"):
+        verify(str(root))
+
+
+def test_a_shard_that_is_no_tar_is_found(root: Path) -> None:
+    shard = root / "val-000000.tar"
+    shard.write_bytes(b"x" * shard.stat().st_size)
+    with pytest.raises(InputError, match=r"val-000000\.tar: cut short or not a tar file"):
+        verify(str(root))
+
+
+def test_members_that_the_index_does_not_know_are_found(root: Path) -> None:
+    with tarfile.open(root / "val-000000.tar", "a") as tar:
+        extra = tarfile.TarInfo("zz.txt")
+        tar.addfile(extra, io.BytesIO())
+    believed(root)
+    with pytest.raises(InputError, match=r"zz\.txt is in the shard, not in the index"):
+        verify(str(root))
+
+
+def test_swapped_shards_are_found(root: Path) -> None:
+    train, val = root / "train-000000.tar", root / "val-000000.tar"
+    train.rename(root / "other.tar")
+    val.rename(train)
+    (root / "other.tar").rename(val)
+    believed(root)
+    with pytest.raises(InputError, match=r"t0\.jpg is in the index, not in the shard; .* more\."):
+        verify(str(root))
+
+
+def test_dataset_json_keeps_every_field(whole: Dataset) -> None:
+    assert DatasetInfo.from_json(whole.info.to_json(), "dataset.json") == whole.info
+
+
+# ---------------------------------------------------------------- data info
+
+
+def test_info_counts_images_of_a_class_by_fold_and_split(tmp_path: Path) -> None:
+    lines = class_lines(tiny_voc(tmp_path))
+    assert [line.class_id for line in lines] == list(range(1, 21))
+    assert [line.fold for line in lines] == [str(fold) for fold in range(4) for _ in range(5)]
+    assert lines[0].images == {"train": (1, 0), "val": (1, 0)}  # 64 pixels: none is large enough
+    assert lines[6].images == {"train": (1, 0), "val": (0, 0)}  # SBD's x0
+
+
+def test_info_of_split_classes_goes_by_split(tmp_path: Path) -> None:
+    source = fss_layout(tmp_path / "fss", {"trn": ["bus", "ant"], "val": ["cat"], "test": ["dog"]})
+    build("fss-1000", source, tmp_path / "built")
+    lines = class_lines(Dataset.open(tmp_path / "built"))
+    assert [(line.name, line.fold) for line in lines] == [
+        ("bus", "train"),
+        ("ant", "train"),
+        ("cat", "val"),
+        ("dog", "test"),
+    ]
+    assert lines[3].images == {"train": (0, 0), "val": (0, 0), "test": (2, 0)}
