@@ -230,7 +230,7 @@ class MMNet(FewShotSegmenter):
         """Act'_Q of one memory, all shots together: [b, m, h, w]."""
         memory = self._memory(index)
         of_query, of_supports = query[f"f{index}"], supports[f"f{index}"][:, 0]
-        mask = grid_mask(masks.flatten(0, 2), (of_query.shape[-2], of_query.shape[-1]))
+        mask = grid_mask(masks.flatten(0, 2), (of_supports.shape[-2], of_supports.shape[-1]))
         mask = mask.reshape(-1, masks.shape[2], *mask.shape[-2:])
         if self.options.nodes == "memory":
             of_query = memory.activations(of_query)

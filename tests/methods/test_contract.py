@@ -1,0 +1,287 @@
+"""What every method promises, whatever it is: it grows with `METHODS`."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fssplat.backbones import BACKBONES
+from fssplat.data.batch import EpisodeBatch
+from fssplat.methods import METHODS, FewShotSegmenter, build_method
+from fssplat.methods.base import grouped
+from fssplat.methods.layers.fusion import fuse_shots
+from fssplat.spec import DATASETS, BackboneSpec, MethodSpec, TrainingSpec, validate
+from tests.methods.tiny import Images, Memory, episodes
+
+ALL = sorted(METHODS)
+SIDE = 65
+SMALL = "efficientnet_lite0"
+COMBINATIONS = [
+    pytest.param(name, backbone, marks=() if backbone == SMALL else pytest.mark.slow)
+    for name in ALL
+    for backbone in (SMALL, "resnet50", "vgg16", "vgg16_bn", "resnet50_v2", "timm:resnet18")
+]
+
+
+def network(name: str, backbone: str = SMALL, seed: int = 0, **options: Any) -> FewShotSegmenter:
+    """A method as it would be trained on small images, on random backbone weights."""
+    torch.manual_seed(seed)
+    switches = {**METHODS[name].options_for("synthetic"), **options}
+    spec = MethodSpec(name=name, options=switches)
+    built = build_method(spec, BackboneSpec(name=backbone, weights="random"))
+    built.prepare(Images(SIDE), Memory())
+    return built.eval()
+
+
+def segmented(built: FewShotSegmenter, batch: EpisodeBatch) -> Tensor:
+    """Logits [b, 2, H, W] per shot where shots are fused afterwards, else of all shots at once."""
+    with torch.no_grad():
+        if built.SHOT_FUSION == "network":
+            return built(batch.query, batch.supports, batch.masks)
+        shots = range(batch.supports.shape[2])
+        maps = [
+            built(batch.query, batch.supports[:, :, k : k + 1], batch.masks[:, :, k : k + 1])
+            for k in shots
+        ]
+        return torch.stack(maps).mean(dim=0)
+
+
+def total(built: FewShotSegmenter, batch: EpisodeBatch) -> Tensor:
+    losses = built.training_losses(batch)
+    assert set(losses) <= set(built.LOSS_WEIGHTS)
+    assert all(value.ndim == 0 and value.isfinite() for value in losses.values()), losses
+    return torch.stack(list(losses.values())).sum()
+
+
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    scale = max(1.0, float(theirs.abs().max()))
+    return torch.allclose(ours, theirs, atol=2e-4 * scale, rtol=1e-3)
+
+
+# ------------------------------------------------------------------ training
+
+
+@pytest.mark.parametrize(("name", "backbone"), COMBINATIONS)
+def test_losses_and_gradients_are_finite_for_every_learnable_parameter(
+    name: str, backbone: str
+) -> None:
+    built = network(name, backbone).train()
+    loss = total(built, episodes(b=2, side=SIDE))
+    assert bool(built.learnable()) == METHODS[name].TRAINED
+    if not METHODS[name].TRAINED:
+        return
+    loss.backward()
+    for key, parameter in built.learnable().items():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_batch_without_any_object_trains_without_a_nan(name: str, value: int) -> None:
+    built = network(name).train()
+    batch = episodes(b=2, side=SIDE, values=(value,))
+    loss = total(built, batch)
+    if METHODS[name].TRAINED:
+        loss.backward()
+    for key, parameter in built.learnable().items():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_seed_gives_one_set_of_weights(name: str) -> None:
+    first, second, other = (network(name, seed=seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_losses_hold_in_bfloat16(name: str) -> None:
+    built = network(name).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = total(built, episodes(b=2, side=SIDE))
+    if METHODS[name].TRAINED:
+        loss.backward()
+    for key, parameter in built.learnable().items():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].TRAINED])
+def test_four_episodes_are_learnt_by_heart(name: str) -> None:
+    torch.manual_seed(0)
+    spec = MethodSpec(name=name, options=dict(METHODS[name].options_for("synthetic")))
+    built = build_method(spec, BackboneSpec(name=SMALL))
+    built.prepare(Images(SIDE), Memory())
+    batch = episodes(b=4, side=SIDE, values=(0, 1))
+    built.train()
+    optimiser = torch.optim.Adam(list(built.learnable().values()), lr=1e-3)
+    best = 0.0
+    for part in range(20):
+        for step in range(20):
+            optimiser.zero_grad()
+            losses = built.training_losses(batch)
+            loss = sum(built.LOSS_WEIGHTS[key] * value for key, value in losses.items())
+            assert isinstance(loss, Tensor)
+            loss.backward()
+            optimiser.step()
+            built.after_step(part * 20 + step + 1, 400)
+        built.eval()
+        best = max(best, mean_iou(segmented(built, batch).argmax(dim=1), batch.target))
+        built.train()
+        if best >= 0.9:
+            return
+    pytest.fail(f"mIoU {best:.3f} after 400 steps")
+
+
+def mean_iou(prediction: Tensor, target: Tensor) -> float:
+    scores = []
+    for label in (0, 1):
+        ours, theirs = (prediction == label) & (target != 255), target == label
+        scores.append(float((ours & theirs).sum() / (ours | theirs).sum().clamp(min=1)))
+    return sum(scores) / 2
+
+
+# ------------------------------------------------------------------ evaluation
+
+
+@pytest.mark.parametrize(("name", "backbone"), COMBINATIONS)
+def test_any_backbone_gives_logits_of_the_query_size(name: str, backbone: str) -> None:
+    built = network(name, backbone)
+    for shots in (1, 5):
+        batch = episodes(b=1, k=shots, side=SIDE)
+        logits = segmented(built, batch)
+        assert logits.shape == (1, 2, SIDE, SIDE)
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_queries_need_not_be_square_nor_as_large_as_supports(name: str) -> None:
+    built = network(name)
+    draw = torch.Generator().manual_seed(1)
+    query = torch.randn(1, 3, 72, 101, generator=draw)
+    supports = torch.randn(1, 1, 1, 3, 90, 66, generator=draw)
+    masks = torch.zeros(1, 1, 1, 90, 66, dtype=torch.long)
+    masks[..., 20:60, 10:40] = 1
+    with torch.no_grad():
+        encoded, grouped_supports = built.encode_episodes(query, supports, masks)
+        logits = built.segment(encoded, grouped_supports, masks, (50, 61))
+    assert logits.shape == (1, 2, 50, 61)
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_support_without_an_object_gives_finite_logits(name: str, value: int) -> None:
+    batch = episodes(b=1, k=1, side=SIDE, values=(value,))
+    assert segmented(network(name), batch).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_images_encoded_one_by_one_give_the_same_logits(name: str) -> None:
+    built = network(name)
+    shots = 2 if built.SHOT_FUSION == "network" else 1
+    batch = episodes(b=2, k=shots, side=SIDE)
+    with torch.no_grad():
+        whole = built(batch.query, batch.supports, batch.masks)
+        cache = [built.encode(image.unsqueeze(0)) for image in batch.query]
+        queries = [built.encode_query(dict(item)) for item in cache]
+        supports = []
+        flat_masks = batch.masks.flatten(0, 2)
+        for image, mask in zip(batch.supports.flatten(0, 2), flat_masks, strict=True):
+            kept = built.encode(image.unsqueeze(0))
+            copies = {key: value.clone() for key, value in kept.items()}
+            supports.append(built.encode_support(kept, image.unsqueeze(0), mask.unsqueeze(0)))
+            assert all(torch.equal(kept[key], copies[key]) for key in copies)  # left untouched
+        query = {key: torch.cat([item[key] for item in queries]) for key in queries[0]}
+        flat = {key: torch.cat([item[key] for item in supports]) for key in supports[0]}
+        cached = built.segment(query, grouped(flat, (2, 1, shots)), batch.masks, (SIDE, SIDE))
+    assert close(cached, whole)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_two_episodes_at_once_are_two_episodes(name: str) -> None:
+    built = network(name)
+    batch = episodes(b=2, k=1, side=SIDE)
+    both = segmented(built, batch)
+    alone = torch.cat([segmented(built, half) for half in batch.split(1)])
+    assert close(both, alone)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_order_of_shots_does_not_matter(name: str) -> None:
+    built = network(name)
+    batch = episodes(b=1, k=5, side=SIDE)
+    turned = EpisodeBatch(
+        batch.query, batch.target, batch.supports.flip(2), batch.masks.flip(2), batch.classes
+    )
+    assert close(segmented(built, turned), segmented(built, batch))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_support_mask_changes_the_prediction(name: str) -> None:
+    built = network(name)
+    batch = episodes(b=1, side=SIDE, values=(0, 1))
+    inverse = EpisodeBatch(
+        batch.query, batch.target, batch.supports, 1 - batch.masks, batch.classes
+    )
+    assert not close(segmented(built, inverse), segmented(built, batch))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_weights_give_the_same_logits(name: str) -> None:
+    built, fresh = network(name), network(name)
+    with torch.no_grad():
+        for parameter in built.parameters():  # as if trained, moving averages of weights too
+            parameter += 0.02 * torch.randn_like(parameter)
+    built.after_step(1, 1)  # averages of weights follow
+    batch = episodes(b=1, side=SIDE)
+    before = segmented(fresh, batch)
+    fresh.load_state_dict(built.state_dict())
+    fresh.train()
+    fresh.eval()
+    wanted = segmented(built, batch)
+    assert torch.equal(segmented(fresh, batch), wanted)
+    assert not torch.equal(before, wanted)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_bfloat16_logits_are_near_those_of_float32(name: str) -> None:
+    built = network(name)
+    batch = episodes(b=1, side=SIDE)
+    exact = segmented(built, batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = segmented(built, batch).float()
+    assert rough.isfinite().all()
+    same = (rough.argmax(dim=1) == exact.argmax(dim=1)).float().mean()
+    assert same > 0.8
+
+
+@pytest.mark.parametrize("fusion", ["vote", "mean-mask"])
+def test_one_shot_is_never_fused(fusion: Any) -> None:
+    logits = torch.randn(1, 2, 4, 5)
+    assert torch.equal(fuse_shots(logits, fusion), logits[0].argmax(dim=0))
+
+
+# ------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_data_set_has_a_recipe_and_options(name: str, dataset: str) -> None:
+    method = METHODS[name]
+    for backbone in BACKBONES:
+        recipe = validate(TrainingSpec, dict(method.recipe(dataset, backbone)), name)
+        assert recipe.steps != 0 or not method.TRAINED
+    validate(method.Options, dict(method.options_for(dataset)), name)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_presets_name_switches_that_exist(name: str) -> None:
+    method = METHODS[name]
+    for preset in method.PRESETS.values():
+        assert set(preset) <= {"options", "training", "loss_weights", "momentum"}
+        validate(method.Options, dict(preset.get("options", {})), name)
+        assert set(preset.get("loss_weights", {})) <= set(method.LOSS_WEIGHTS)
+        assert set(preset.get("momentum", {})) <= set(method.MOMENTUM)
