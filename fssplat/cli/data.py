@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from fssplat.data.audit import Audit
     from fssplat.data.convert import BuildReport
     from fssplat.data.index import Dataset
+    from fssplat.data.loader import TrainingBatches
 
 app = typer.Typer(
     no_args_is_help=True, help="Download, build, check and describe data sets of shards."
@@ -93,6 +95,60 @@ def verify(
 
 
 @app.command()
+def audit(
+    root: str = ROOT,
+    fold: int = typer.Option(0, help="Which classes are held out."),
+    protocol: str = typer.Option("fssplat", help="A named protocol."),
+    novel: str = typer.Option("", help="Instead of the protocol's: background, ignore, ..."),
+    way: int = typer.Option(1, help="Classes per episode."),
+    shot: int = typer.Option(1, help="Supports per class."),
+    episodes: int = typer.Option(200, help="Training episodes to look at."),
+    seed: int = typer.Option(0, help="The training seed that draws them."),
+) -> None:
+    """Prove that training never sees a novel label: fssplat data audit synthetic --fold 0
+
+    Draws the episodes that a training would draw and compares every mask and target with the
+    stored labels. Ends with exit code 2 where one is wrong.
+    """
+    from fssplat.data.audit import audit as audit_training
+    from fssplat.data.index import Dataset
+    from fssplat.data.loader import TrainingBatches
+    from fssplat.protocol import resolve_protocol
+    from fssplat.spec import AugmentSpec, TrainingSpec
+
+    rules = resolve_protocol(
+        {"name": protocol, "short_classes": "drop", **({"novel": novel} if novel else {})}, "audit"
+    )
+    changes = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)
+    training = TrainingSpec(steps=episodes, batch=1, shot=shot, seed=seed, augment=changes)
+    batches = TrainingBatches(Dataset.open(_root(root)), fold, rules, training, way)
+    with _progress("auditing", "episodes") as advance:
+        found = audit_training(batches, episodes, advance)
+    found.require_clean()
+    _print_audit(found, batches)
+
+
+@app.command()
+def import_lists(
+    root: str = ROOT,
+    source: Path = typer.Option(..., help="Folder of the public code's list files."),
+) -> None:
+    """Keep PFENet's and HSNet's lists beside a data set: fssplat data import-lists data/pascal-5i
+
+    Protocols named after public code train and test on the images of its lists.
+    """
+    from fssplat.data.index import Dataset
+    from fssplat.data.lists import import_lists as import_all
+
+    for found in import_all(Dataset.open(_root(root)), source):
+        kind = "as published" if found.published else "NOT the published list"
+        typer.echo(f"{found.name}: {found.lines:,} lines, {found.images:,} images, {kind}")
+        if found.unmatched:
+            shown = ", ".join(found.unmatched[:3])
+            typer.echo(f"  {len(found.unmatched):,} lines are not in the data set, e.g. {shown}")
+
+
+@app.command()
 def download(
     name: str = typer.Argument(help="pascal (VOC2012 and SBD) or coco"),
     out: Path = typer.Option(
@@ -128,14 +184,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _progress(title: str) -> "_Bar":
-    return _Bar(title)
+def _progress(title: str, unit: str = "images") -> "_Bar":
+    return _Bar(title, unit)
 
 
 class _Bar:
     """A rich progress bar that is called with (done, total)."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, unit: str) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -150,7 +206,7 @@ class _Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("images"),
+            TextColumn(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
@@ -186,6 +242,21 @@ def _print_report(report: "BuildReport") -> None:
         f"{report.root}: {info.name}, {len(info.classes)} classes, {images} images in "
         f"{len(info.shards)} shards{kept}; fingerprint {info.fingerprint}; {report.seconds:.1f} s"
     )
+
+
+def _print_audit(found: "Audit", batches: "TrainingBatches") -> None:
+    names = batches.dataset.info.classes
+    drawn = ", ".join(f"{names[c - 1]} {n}" for c, n in sorted(found.classes.items()))
+    seen = " and ".join(f"{n:,} as {kind}" for kind, n in sorted(found.novel_pixels.items()) if n)
+    typer.echo(f"fold {batches.fold}, protocol {batches.protocol.name}: no novel label is seen.")
+    typer.echo(f"{found.episodes:,} training episodes, {len(found.images):,} images; {drawn}")
+    typer.echo(
+        f"{len(found.with_novel):,} images show novel classes; their pixels: {seen or 'none'}"
+    )
+    for note in batches.episodes.notes:
+        typer.echo(f"note: {note}")
+    if batches.episodes.dropped:
+        typer.echo(f"left out, too few images: {', '.join(batches.episodes.dropped)}")
 
 
 def _print_info(dataset: "Dataset", contiguous: bool) -> None:

@@ -21,17 +21,21 @@ from fssplat.data.index import Dataset
 from fssplat.data.labels import IGNORE
 from fssplat.data.transforms import Label, augment
 from fssplat.grid import Trial
+from fssplat.protocol import Protocol
+from fssplat.spec import TrainingSpec
 
 PREFETCH = 2  # batches that each worker keeps ready
 
 
 def training_episodes(dataset: Dataset, trial: Trial) -> TrainingEpisodes:
     """The episodes that a trial is trained on, from the data set that it is trained on."""
+    return training_batches(dataset, trial).episodes
+
+
+def training_batches(dataset: Dataset, trial: Trial) -> "TrainingBatches":
+    """A trial's batches by step. `dataset` is the one that the trial is trained on."""
     assert dataset.info.name == trial.train_on.name, "the data set is not the trial's train_on"
-    training = trial.training
-    return TrainingEpisodes(
-        dataset, trial.fold, trial.protocol, trial.way, training.shot, training.seed
-    )
+    return TrainingBatches(dataset, trial.fold, trial.protocol, trial.training, trial.way)
 
 
 def training_loader(
@@ -39,7 +43,7 @@ def training_loader(
 ) -> Iterator[EpisodeBatch]:
     """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes."""
     loader = DataLoader(
-        TrainingBatches(dataset, trial),
+        training_batches(dataset, trial),
         batch_size=None,  # an item is a batch already
         sampler=range(first_step, steps),
         num_workers=workers,
@@ -53,14 +57,22 @@ def training_loader(
 class TrainingBatches(TorchDataset[EpisodeBatch]):
     """Step -> batch; pickles to wherever a worker starts."""
 
-    def __init__(self, dataset: Dataset, trial: Trial) -> None:
-        self.dataset, self.trial = dataset, trial
-        self.episodes = training_episodes(dataset, trial)
-        hidden = trial.protocol.novel == "ignore" and dataset.info.labels == "class-index"
-        self.ignored = novel_classes(dataset.info, trial.fold, trial.protocol) if hidden else ()
+    def __init__(
+        self,
+        dataset: Dataset,
+        fold: int,
+        protocol: Protocol,
+        training: TrainingSpec,
+        way: int = 1,
+    ) -> None:
+        self.dataset, self.fold, self.protocol = dataset, fold, protocol
+        self.training = training
+        self.episodes = TrainingEpisodes(dataset, fold, protocol, way, training.shot, training.seed)
+        hidden = protocol.novel == "ignore" and dataset.info.labels == "class-index"
+        self.ignored = novel_classes(dataset.info, fold, protocol) if hidden else ()
 
     def __getitem__(self, step: int) -> EpisodeBatch:
-        batch = self.trial.training.batch
+        batch = self.training.batch
         numbers = range(step * batch, (step + 1) * batch)
         parts = [self.episode(*self.episodes.at(number)) for number in numbers]
         return EpisodeBatch(*(torch.stack(column) for column in zip(*parts, strict=True)))
@@ -68,7 +80,7 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
     def episode(self, epoch: int, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The parts of an EpisodeBatch for one episode, without the leading axis."""
         episode = self.episodes(epoch, i)
-        rng = stream("augment", self.trial.training.seed, epoch, i)
+        rng = stream("augment", self.training.seed, epoch, i)
         query, target = self._image(episode.query, episode.classes, rng)
         ways = np.repeat(episode.classes, self.episodes.shot).tolist()
         shown = [
@@ -86,9 +98,9 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
         self, row: int, classes: tuple[int, ...], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """uint8 [3, S, S] and [S, S]: 1..n for the classes, 0 everything else, 255 ignored."""
-        training = self.trial.training
+        size, changes = self.training.size, self.training.augment
         label = self.target(row, classes)
-        image, label = augment(self.dataset.image(row), label, training.size, training.augment, rng)
+        image, label = augment(self.dataset.image(row), label, size, changes, rng)
         planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return planes.contiguous(), torch.from_numpy(np.ascontiguousarray(label))
 
