@@ -26,7 +26,18 @@ def is_remote(root: str) -> bool:
 def open_remote(root: str) -> Dataset:
     """A data set under an fsspec address; only dataset.json and the index are fetched now."""
     filesystem, path = _connect(root)
-    info = read_info(lambda name: bytes(filesystem.cat_file(f"{path}/{name}")), root)
+
+    def read(name: str) -> bytes:
+        try:
+            return bytes(filesystem.cat_file(f"{path}/{name}"))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each protocol has its own ways to refuse
+            raise InputError(
+                f"{root}: cannot be read ({error}). Check the address and this node's credentials."
+            ) from error
+
+    info = read_info(read, root)
     folder = cache_folder() / info.fingerprint
     remedy = rebuild(root, info.name)
     size = _remote_size(filesystem, f"{path}/{INDEX_FILE}", remedy)

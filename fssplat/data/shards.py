@@ -9,7 +9,7 @@ import hashlib
 import mmap
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,13 +148,14 @@ class ShardFolder:
     def _map(self, shard: int) -> mmap.mmap:
         mapped = self._maps.get(shard)
         if mapped is None:
-            with self.path(shard).open("rb") as stream:
-                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            path = self.path(shard)
+            try:
+                with path.open("rb") as stream:
+                    mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            except FileNotFoundError:
+                raise InputError(
+                    f"{path}: this shard went away while the data set was in use. Start again once "
+                    f"it is back or built anew."
+                ) from None
             self._maps[shard] = mapped
         return mapped
-
-
-def local_paths(shards: ShardFolder) -> Iterator[Path]:
-    """All shards in order as local files, for a sequential pass with webdataset."""
-    for number in range(len(shards.shards)):
-        yield shards.path(number)

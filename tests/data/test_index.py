@@ -207,6 +207,13 @@ def test_members_that_moved_inside_a_shard_are_noticed_when_read(
         Dataset.open(root).jpeg(0)
 
 
+def test_a_shard_that_goes_away_later_is_an_input_error(tmp_path: Path, tiny: Dataset) -> None:
+    dataset = Dataset.open(copied(tiny, tmp_path / "leaving"))
+    (tmp_path / "leaving/train-000000.tar").unlink()
+    with pytest.raises(InputError, match="went away while the data set was in use"):
+        dataset.jpeg(0)
+
+
 # ---------------------------------------------------------------- in a bucket
 
 
@@ -277,6 +284,17 @@ def test_a_missing_bucket_or_protocol_is_an_input_error() -> None:
         Dataset.open("nosuch://bucket/pascal-5i")
 
 
+def test_a_bucket_that_refuses_is_an_input_error(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> bytes:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "cat_file", refuse)
+    with pytest.raises(InputError, match=r"cannot be read \(Access Denied\)\. Check the address"):
+        Dataset.open(bucket)
+
+
 def test_a_wrong_cache_limit_is_an_input_error(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,3 +333,30 @@ def test_many_processes_may_read_a_remote_data_set_at_once(
         found = pool.starmap(_read_row, [(f"file://{tiny.root}", row) for row in range(6)])
     assert found == [tiny.jpeg(row) for row in range(6)]
     assert not list((tmp_path / "cache").glob("*/.*.partial"))
+
+
+@pytest.mark.slow
+def test_a_data_set_is_read_from_s3(
+    tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moto = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.setenv("FSSPLAT_CACHE", str(tmp_path / "cache"))
+        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+        bucket.mkdir("fewshot")
+        bucket.put(f"{tiny.root}/", "fewshot/tiny/", recursive=True)
+        remote = Dataset.open("s3://fewshot/tiny")
+        assert remote.info == tiny.info
+        assert remote.jpeg(8) == tiny.jpeg(8)
+        with pytest.raises(InputError, match="no data set there"):
+            Dataset.open("s3://fewshot/none")
+    finally:
+        server.stop()
