@@ -23,6 +23,8 @@ from fssplat.spec import EvaluationSpec
 
 Row = dict[str, Any]
 
+CPU_PIXELS = 150_000  # of the images that one pass segments; beyond, the CPU's caches overflow
+
 
 @dataclass(frozen=True)
 class Task:
@@ -76,6 +78,7 @@ class Scorer:
         self.network, self.inputs, self.rules = network, inputs, rules
         self.spec, self.device = spec, device
         self.encoded_images = 0
+        self.limit = spec.batch  # segmentations at once; halved where memory runs out
 
     @torch.inference_mode()
     def score(self, tasks: list[Task]) -> Iterator[Scored]:
@@ -94,20 +97,22 @@ class Scorer:
             encoder.close()
             self.encoded_images += encoder.encoded_images
 
-    def _batches(self, tasks: list[Task]) -> list[list[Task]]:
-        """Neighbours with one network size, as many as one segmentation takes.
+    def together(self, size: tuple[int, int]) -> int:
+        """How many segmentations pass at once: on a CPU large ones are fastest one by one."""
+        if self.device.type != "cpu":
+            return self.limit
+        return max(1, min(self.limit, CPU_PIXELS // (size[0] * size[1])))
 
-        Where shots are segmented one by one, each counts.
-        """
+    def _batches(self, tasks: list[Task]) -> list[list[Task]]:
+        """Neighbours with one network size; where shots are segmented apart, each counts."""
         apart = self.network.SHOT_FUSION != "network"
-        most = max(1, self.spec.batch // self.rules.shot) if apart else self.spec.batch
         batches: list[list[Task]] = []
-        size = None
         for task in tasks:
-            its_size = self.inputs.network_size(task.episode.query)
-            if its_size != size or len(batches[-1]) == most:
+            size = self.inputs.network_size(task.episode.query)
+            most = max(1, self.together(size) // (self.rules.shot if apart else 1))
+            full = not batches or len(batches[-1]) == most
+            if full or self.inputs.network_size(batches[-1][0].episode.query) != size:
                 batches.append([])
-                size = its_size
             batches[-1].append(task)
         return batches
 
@@ -135,15 +140,15 @@ class Scorer:
     def _in_memory(
         self, encoded: list[list[Encoded]], tasks: list[Task], size: tuple[int, int]
     ) -> list[Tensor]:
-        """`_logits`; where memory runs out, in halves."""
-        try:
-            return self._logits(encoded, tasks, size)
-        except torch.OutOfMemoryError:
-            if len(tasks) == 1:
-                raise
-        half = len(tasks) // 2  # outside `except`, where the failed pass is already free
-        first = self._in_memory(encoded[:half], tasks[:half], size)
-        return first + self._in_memory(encoded[half:], tasks[half:], size)
+        """`_logits`; where memory runs out, in halves from then on."""
+        while True:
+            try:
+                return self._logits(encoded, tasks, size)
+            except torch.OutOfMemoryError:
+                tried = self.together(size)
+                if tried == 1:
+                    raise
+            self.limit = tried // 2  # outside `except`, where the failed pass is already free
 
     def _logits(
         self, encoded: list[list[Encoded]], tasks: list[Task], size: tuple[int, int]
@@ -158,12 +163,21 @@ class Scorer:
             supports = {name: shot_first(value, (b, n, k)) for name, value in supports.items()}
             masks = shot_first(masks, (b, n, k))
             b, k = b * k, 1
-        with autocast(self.device, self.spec.precision):
-            lead = (b, n, k)
-            logits = self.network.segment(
-                query, grouped(supports, lead), grouped({"": masks}, lead)[""], size
-            )
-        return list(torch.split(logits.float(), len(logits) // len(tasks)))
+        supports = grouped(supports, (b, n, k))
+        masks = masks.reshape(b, n, k, *masks.shape[1:])
+        passes = []
+        for first in range(0, b, self.together(size)):
+            part = slice(first, first + self.together(size))
+            with autocast(self.device, self.spec.precision):
+                logits = self.network.segment(
+                    {name: value[part] for name, value in query.items()},
+                    {name: value[part] for name, value in supports.items()},
+                    masks[part],
+                    size,
+                )
+            passes.append(logits.float())
+        whole = passes[0] if len(passes) == 1 else torch.cat(passes)
+        return list(torch.split(whole, b // len(tasks)))
 
 
 def stacked(encoded: list[Encoded]) -> Encoded:
@@ -179,8 +193,7 @@ def stacked(encoded: list[Encoded]) -> Encoded:
         elif len(shapes) > 1:
             raise InputError(
                 f"protocol.input original: this method's {name} has the size of its support "
-                f"image, {len(shapes)} sizes in one batch. Set evaluation.batch to 1, or "
-                "protocol.input to pad."
+                f"image, and {len(shapes)} sizes meet in one batch. Set protocol.input to pad."
             )
         result[name] = torch.cat(values)
     return result
