@@ -21,6 +21,8 @@ STRIDES = (4, 8, 16, 32)
 LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks per group of EfficientNet-Lite0
 # The published file is TensorFlow's: "same" padding, eps 1e-3, inputs in -1..1. With symmetric
 # padding or ImageNet normalisation its predictions blur (tests/backbones/test_lite0.py).
+STEMS = ("stem", "conv", "bn", "norm", "act", "maxpool", "pool", "patch")  # module names
+FLAT_MODELS = ("EfficientNetFeatures", "MobileNetV3Features")  # their names are the full model's
 LITE0_HEAD = ("conv_head.", "bn2.", "classifier.")
 LITE0 = "tf_efficientnet_lite0"
 
@@ -51,8 +53,8 @@ class TimmBackbone(Backbone):
         self.channels = tuple(int(end["num_chs"]) for end in ends[: layout.stages])
         self.strides = tuple(int(end["reduction"]) for end in ends[: layout.stages])
         self._match_input_range(model)
-        # The stem's modules lead stage 1 but are no blocks of it.
-        stem_end = next((i for i, (key, _) in enumerate(row) if _is_stage(key)), 0)
+        # The stem's modules, and those at stride 2, lead stage 1 but are no blocks of it.
+        stem_end = _stem_end(model, row)
         self._stem = sum(len(_blocks(module)) for _, module in row[:stem_end])
         self.block_channels = self._probe()
 
@@ -118,13 +120,18 @@ def _create(name: str, output_stride: int, weights: Mapping[str, Tensor] | str |
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return timm.create_model(name, **settings)
+            model = timm.create_model(name, **settings)
     except TypeError as error:
         if "output_stride" not in str(error):
             raise
         raise _refused(name, f"it cannot be dilated to output stride {output_stride}") from error
     except (AssertionError, NotImplementedError) as error:
         raise _refused(name, f"timm cannot dilate it to output stride {output_stride}") from error
+    if isinstance(weights, Mapping) and type(model).__name__ in FLAT_MODELS:
+        absent = model.state_dict().keys() - weights.keys()  # timm itself would go on without
+        if absent:
+            raise ValueError(f"{len(absent)} entries are missing, e.g. {min(absent)}")
+    return model
 
 
 def _row(model: Any, name: str) -> list[tuple[str, nn.Module]]:
@@ -136,7 +143,7 @@ def _row(model: Any, name: str) -> list[tuple[str, nn.Module]]:
     children = [(key, child) for key, child in model.named_children()]
     if type(model) is FeatureListNet:
         return children
-    if type(model).__name__ in ("EfficientNetFeatures", "MobileNetV3Features"):
+    if type(model).__name__ in FLAT_MODELS:
         opened = [(f"blocks.{key}", child) for key, child in model.blocks.named_children()]
         return [item for item in children if item[0] != "blocks"] + opened
     raise _refused(name, "it does not run as a row of modules")
@@ -154,9 +161,17 @@ def _positions(
     return [keys.index(end["module"].replace(".", "_")) for end in ends]
 
 
-def _is_stage(key: str) -> bool:
-    """Whether a module of the row lies past the stem."""
-    return not key.startswith(("stem", "conv", "bn", "norm", "act", "maxpool", "pool", "patch"))
+def _stem_end(model: Any, row: list[tuple[str, nn.Module]]) -> int:
+    """How many modules of the row come before the blocks of stage 1."""
+    before = {info["module"].replace(".", "_") for info in model.feature_info.info[: -len(STRIDES)]}
+    count = 0
+    for number, (key, _) in enumerate(row):
+        if key.startswith(STEMS) or key.replace(".", "_") in before:
+            count = number + 1
+        elif not before:
+            break
+        before.discard(key.replace(".", "_"))
+    return count
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:

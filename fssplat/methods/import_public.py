@@ -70,6 +70,14 @@ PUBLIC: dict[str, PublicNames] = {
 }
 
 
+def require_public(method: str) -> None:
+    """InputError for a method whose public names are not known."""
+    if method not in PUBLIC:
+        raise InputError(
+            f"method {method!r} has no public weights that can be read. Known: {', '.join(PUBLIC)}."
+        )
+
+
 def load_public(
     network: FewShotSegmenter, method: str, backbone: str, state: Mapping[str, Tensor], where: str
 ) -> None:
@@ -100,8 +108,7 @@ def renamed(
     method: str, backbone: str, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Public names -> ours, and the names that no rule knows; ImageNet classifiers are left out."""
-    if method not in PUBLIC:
-        raise InputError(f"method {method!r} has no public names. Known: {', '.join(PUBLIC)}.")
+    require_public(method)
     names = PUBLIC[method]
     inner: dict[str, Tensor] = {}
     found: dict[str, Tensor] = {}

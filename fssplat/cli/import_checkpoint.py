@@ -1,0 +1,60 @@
+"""`fssplat import-checkpoint`: the weights of a public implementation under our names."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+def import_checkpoint(
+    file: Path = typer.Argument(help="A .pth or .safetensors state dict of the public code."),
+    method: str = typer.Option(help="Whose: hmfs, hsnet, mining, pfenet or sdaanet."),
+    backbone: str = typer.Option(help="With which backbone, e.g. resnet50_v2 for PFENet."),
+    out: Path = typer.Option(help="Folder for head.safetensors and backbone.safetensors."),
+    changes: list[str] = typer.Option(
+        [], "--set", metavar="KEY=VALUE", help="An option it was trained with: --set ckmm=true"
+    ),
+) -> None:
+    """Read published weights, check every name and shape, and write them as safetensors.
+
+    fssplat import-checkpoint hsnet.pt --method hsnet --backbone resnet50 --out weights/hsnet
+    """
+    from safetensors.torch import save_file
+
+    from fssplat.backbones.weights import read_state
+    from fssplat.engine import checkpoint
+    from fssplat.engine.files import write_whole
+    from fssplat.methods import METHODS, build_method
+    from fssplat.methods.import_public import load_public, require_public
+    from fssplat.spec import BackboneSpec, MethodSpec
+
+    require_public(method)
+    state = read_state(file)
+    preset = METHODS[method].PRESETS.get("public-code", {}).get("options", {})
+    spec = MethodSpec(name=method, options={**preset, **parsed(changes)})
+    network = build_method(spec, BackboneSpec(name=backbone, weights="random"))
+    load_public(network, method, backbone, state, str(file))
+
+    header = checkpoint.Header(key="imported", method=method, backbone=backbone, step=0, steps=0)
+    learnt = {f"weights/{name}": value for name, value in checkpoint.weights(network).items()}
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(out / "head.safetensors", header, learnt)
+    body = {name: value.contiguous() for name, value in network.backbone.state_dict().items()}
+    write_whole(out / "backbone.safetensors", lambda place: save_file(body, place))
+    typer.echo(f"{len(learnt)} entries of {method} -> {out / 'head.safetensors'}")
+    typer.echo(f"Its backbone: set backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
+
+
+def parsed(changes: list[str]) -> dict[str, Any]:
+    """`bins=[60, 30]` -> {"bins": [60, 30]}. Raises InputError without an equals sign."""
+    import yaml
+
+    from fssplat.errors import InputError
+
+    found = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: write key=value, e.g. --set ckmm=true.")
+        found[name] = yaml.safe_load(value)
+    return found

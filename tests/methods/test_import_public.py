@@ -1,0 +1,136 @@
+"""Public state dicts under our names: nothing missing, nothing left over, nothing run."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fssplat.backbones import BackboneLayout, build_backbone
+from fssplat.backbones.weights import read_state
+from fssplat.cli.import_checkpoint import import_checkpoint, parsed
+from fssplat.engine import checkpoint
+from fssplat.errors import InputError
+from fssplat.methods import FewShotSegmenter, build_method
+from fssplat.methods.import_public import HSNET, load_public, renamed
+from fssplat.spec import BackboneSpec, MethodSpec
+
+
+def hsnet() -> FewShotSegmenter:
+    torch.manual_seed(0)
+    return build_method(MethodSpec(name="hsnet"), BackboneSpec(name="vgg16", weights="random"))
+
+
+def public_state(network: FewShotSegmenter) -> dict[str, Tensor]:
+    """The network's values under the public names, as its authors would have saved them."""
+    inverse = {ours: public.replace("\\.", ".") for public, ours in HSNET.items()}
+    numbers = {"stem": 0, "layer1": 5, "layer2": 10, "layer3": 17, "layer4": 24}
+    found = {"backbone.classifier.0.weight": torch.zeros(2, 2)}
+    for name, value in network.state_dict().items():
+        if name.startswith("backbone."):
+            _, group, inside, leaf = name.split(".")
+            found[f"backbone.features.{numbers[group] + int(inside)}.{leaf}"] = value
+        else:
+            ours = next(prefix for prefix in inverse if name.startswith(prefix))
+            rest = name.removeprefix(ours).replace("query", "conv1").replace("support", "conv2")
+            found[inverse[ours] + rest] = value
+    return found
+
+
+def test_every_entry_comes_back_under_our_name() -> None:
+    network = hsnet()
+    found, strange = renamed("hsnet", "vgg16", public_state(network))
+    assert not strange
+    assert found.keys() == network.state_dict().keys()
+
+
+def test_the_command_writes_a_head_and_a_backbone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = hsnet()
+    state = {f"module.{name}": value for name, value in public_state(network).items()}
+    torch.save({"state_dict": state, "epoch": torch.tensor(3)}, tmp_path / "public.pth")
+    import_checkpoint(tmp_path / "public.pth", "hsnet", "vgg16", tmp_path / "out", [])
+    assert "backbones.vgg16.weights" in capsys.readouterr().out
+
+    torch.manual_seed(1)
+    body = BackboneSpec(name="vgg16", weights=str(tmp_path / "out" / "backbone.safetensors"))
+    fresh = build_method(MethodSpec(name="hsnet"), body)
+    loaded = checkpoint.load(tmp_path / "out" / "head.safetensors")
+    assert (loaded.header.method, loaded.header.backbone) == ("hsnet", "vgg16")
+    checkpoint.load_weights(fresh, loaded, "out")
+    wanted = network.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in fresh.state_dict().items())
+
+
+def test_weights_of_another_method_are_refused() -> None:
+    network = hsnet()
+    with pytest.raises(InputError, match=r"not a checkpoint of hsnet.*missing.*unknown.*cls\.0"):
+        load_public(network, "hsnet", "vgg16", {"cls.0.weight": torch.zeros(1)}, "x.pth")
+
+
+def test_weights_of_another_backbone_are_refused() -> None:
+    state = public_state(hsnet())
+    state["backbone.features.0.weight"] = torch.zeros(64, 3, 7, 7)
+    with pytest.raises(InputError, match=r"stem\.0\.weight is \[64, 3, 7, 7\].*\[64, 3, 3, 3\]"):
+        load_public(hsnet(), "hsnet", "vgg16", state, "x.pth")
+
+
+def test_a_method_without_public_weights_is_named() -> None:
+    with pytest.raises(InputError, match="'panet' has no public weights"):
+        renamed("panet", "vgg16", {})
+
+
+class Runs:
+    """An object whose unpickling would run code."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("this must never run",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"state_dict": Runs()}, tmp_path / "new.pth")
+    (tmp_path / "old.pth").write_bytes(pickle.dumps(Runs()))
+    for name in ("new.pth", "old.pth"):
+        with pytest.raises(InputError, match=r"could run code|not a readable weight file"):
+            read_state(tmp_path / name)
+    assert "never run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], torch.zeros(2)])
+def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="holds no named tensors"):
+        read_state(tmp_path / "x.pth")
+
+
+def test_a_missing_or_cut_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such weight file"):
+        read_state(tmp_path / "none.pth")
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "cut.pth")
+    whole = (tmp_path / "cut.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
+    for name in ("cut.pth", "cut.safetensors"):
+        with pytest.raises(InputError, match="not a readable weight file"):
+            read_state(tmp_path / name)
+
+
+def test_options_are_read_as_yaml() -> None:
+    assert parsed(["bins=[1.0, 0.5]", "ckmm=true"]) == {"bins": [1.0, 0.5], "ckmm": True}
+    with pytest.raises(InputError, match="write key=value"):
+        parsed(["ckmm"])
+
+
+def test_a_public_backbone_file_serves_any_method(tmp_path: Path) -> None:
+    state = {
+        name.removeprefix("backbone."): value
+        for name, value in public_state(hsnet()).items()
+        if name.startswith("backbone.")
+    }
+    torch.save(state, tmp_path / "vgg16.pth")
+    spec = BackboneSpec(name="vgg16", weights=str(tmp_path / "vgg16.pth"))
+    assert build_backbone(spec, BackboneLayout()).channels == (128, 256, 512, 512)
