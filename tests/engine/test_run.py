@@ -1,0 +1,258 @@
+"""Whole jobs on synthetic images, with the real methods and a small real backbone."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fssplat.data.convert import build
+from fssplat.data.folds import novel_classes
+from fssplat.data.sources.record import SourceOptions
+from fssplat.engine import checkpoint
+from fssplat.engine.base_images import BaseImages
+from fssplat.engine.events import (
+    Event,
+    StepDone,
+    TrainingDone,
+    TrainingStarted,
+    TrialScored,
+    TrialSkipped,
+)
+from fssplat.engine.run import JobData, run_job
+from fssplat.engine.selection import EPISODES
+from fssplat.engine.settings import Interrupted, RunSettings
+from fssplat.errors import InputError
+from fssplat.grid import Job, expand, jobs
+from fssplat.methods import METHODS
+from fssplat.protocol import PROTOCOLS
+from fssplat.spec import DatasetSpec, ExperimentSpec, validate
+
+SIZE = 65
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small synthetic data set."""
+    folder = tmp_path_factory.mktemp("data") / "synthetic"
+    options = SourceOptions(train_images=40, val_images=40, workers=1)
+    build("synthetic", folder.parent / "raw", folder, options=options, workers=1)
+    return folder
+
+
+def settings(folder: Path) -> RunSettings:
+    return RunSettings(
+        device=torch.device("cpu"),
+        artefacts=folder / "artefacts",
+        fetch_steps=2,
+        checkpoint_steps=3,
+    )
+
+
+def job_of(root: Path, method: str, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
+    """The one job of a small grid; `changes` are axes of the protocol or `training`."""
+    training = {"steps": 4, "size": SIZE, "batch": 2, **changes.pop("training", {})}
+    evaluation = changes.pop("evaluation", {})
+    protocol = {"episodes": 6, "episode_seeds": [0, 1], "short_classes": "drop", "min_area": 100}
+    values = {
+        "name": "test",
+        "dataset": "synthetic",
+        "datasets": {"synthetic": {"name": "synthetic", "root": str(root)}},
+        "backbones": {"efficientnet_lite0": {"name": "efficientnet_lite0", "weights": "random"}},
+        "grid": {"shot": shots, "method": [method], "backbone": ["efficientnet_lite0"]},
+        "protocol": {"name": "fssplat", **protocol, "score": ["original", 33], **changes},
+        "training": training,
+        "evaluation": evaluation,
+    }
+    experiment = validate(ExperimentSpec, values, "test")
+    (job,) = jobs(expand(experiment, METHODS), {})
+    return job
+
+
+def test_shots_share_one_training(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "hsnet", (1, 5))
+    events: list[Event] = []
+    results = run_job(job, JobData.open(job), tmp_path, events.append, settings=settings(tmp_path))
+    assert list(results) == list(job.trial_ids)
+    assert sum(isinstance(event, TrainingStarted) for event in events) == 1
+    assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2, 3, 4]
+    assert sum(isinstance(event, TrialScored) for event in events) == 2
+    for trial_id, metrics in results.items():
+        assert 0 <= metrics["miou"] <= 1
+        assert metrics["learnable_parameters"] > 2e6
+        assert metrics["train_seconds"] > 0
+        table = pq.read_table(tmp_path / "trials" / trial_id / "episodes.parquet")
+        assert table.num_rows == 2 * 6 * 2
+        assert len(list((tmp_path / "trials" / trial_id / "panels").iterdir())) == 3
+    assert pq.read_table(tmp_path / "steps.parquet").num_rows == 4
+
+
+def test_a_second_call_only_reads_back(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "pfenet")
+    data = JobData.open(job)
+    first = run_job(job, data, tmp_path, settings=settings(tmp_path))
+    events: list[Event] = []
+    assert run_job(job, data, tmp_path, events.append, settings=settings(tmp_path)) == first
+    assert [type(event) for event in events] == [TrainingDone, TrialScored]
+
+
+def test_a_job_stopped_anywhere_ends_with_the_same_numbers(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "hsnet", (1, 5))
+    data = JobData.open(job)
+    whole = run_job(job, data, tmp_path / "a", settings=settings(tmp_path))
+    for calls in (2, 6, 15):  # within the training, the first trial and the second
+        left = iter([False] * calls + [True])
+        with pytest.raises(Interrupted):
+            run_job(job, data, tmp_path / "b", stop=lambda: next(left), settings=settings(tmp_path))  # noqa: B023
+    again = run_job(job, data, tmp_path / "b", settings=settings(tmp_path))
+    for trial_id, metrics in whole.items():
+        for name in ("miou", "fb_iou", "miou_33", "miou_std"):
+            assert again[trial_id][name] == metrics[name]
+
+
+def test_the_prior_needs_no_training(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "prior")
+    events: list[Event] = []
+    (metrics,) = run_job(
+        job, JobData.open(job), tmp_path, events.append, settings=settings(tmp_path)
+    ).values()
+    assert not any(isinstance(event, StepDone) for event in events)
+    assert metrics["learnable_parameters"] == 0
+    assert metrics["miou"] > 0
+
+
+def test_a_fold_without_episodes_is_skipped_untrained(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "pfenet", (500,))
+    events: list[Event] = []
+    assert run_job(job, JobData.open(job), tmp_path, events.append) == {}
+    (event,) = events
+    assert isinstance(event, TrialSkipped)
+    assert "500-shot" in event.reason
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("selection", ["base-val", "novel-best"])
+def test_weights_can_be_selected(
+    root: Path, tmp_path: Path, selection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EPISODES, selection, 5)
+    job = job_of(root, "hsnet", selection=selection)
+    data = JobData.open(job)
+    best = data.selection(job.first, torch.device("cpu"))
+    assert best is not None
+    novel = set(novel_classes(data.dataset(job.first).info, 0, job.first.protocol))
+    assert (set(best.classes) <= novel) is (selection == "novel-best")
+    run_job(job, data, tmp_path, settings=settings(tmp_path))
+    chosen = checkpoint.load(tmp_path / "weights.safetensors").header.state["best"]
+    assert 1 <= chosen["step"] <= 4
+    assert 0 <= chosen["score"] <= 1
+
+
+def test_a_rebuilt_data_set_is_noticed(root: Path) -> None:
+    job = job_of(root, "prior")
+    with pytest.raises(InputError, match=r"planned with old.*rebuilt meanwhile"):
+        JobData.open(job, {"synthetic": "old"})
+
+
+def test_another_data_set_at_the_root_is_named(root: Path) -> None:
+    job = job_of(root, "prior")
+    other = DatasetSpec(name="pascal-5i", root=str(root))
+    trial = job.first.model_copy(update={"dataset": other, "train_on": other})
+    with pytest.raises(InputError, match=r"holds synthetic, not pascal-5i\. Set datasets"):
+        JobData.open(job.model_copy(update={"trials": (trial,)}))
+
+
+def test_base_images_never_show_a_novel_label(root: Path) -> None:
+    job = job_of(root, "pfenet")
+    data = JobData.open(job)
+    images = data.base_images(job.first)
+    dataset = data.dataset(job.first)
+    novel = novel_classes(dataset.info, 0, PROTOCOLS["fssplat"])
+    assert len(images) > 15
+    assert set(images.classes).isdisjoint(novel)
+    shown = set()
+    for index, (pixels, label) in enumerate(images):
+        assert pixels.shape == (1, 3, SIZE, SIZE)
+        assert pixels.dtype == torch.float32
+        assert label.shape == (1, SIZE, SIZE)
+        row = int(images.rows[index])
+        assert images.image(index).shape[1:] == tuple(dataset.sizes[row])
+        own = images.label(index)
+        shown |= set(own.unique().tolist()) | set(label.unique().tolist())
+        truth = torch.from_numpy(dataset.label(row).astype(np.int64))
+        kept = torch.isin(truth, torch.tensor([*images.classes, 255]))
+        assert torch.equal(own, torch.where(kept, truth, 0))
+    assert shown <= {0, 255, *images.classes}
+
+
+def test_remaining_images_show_no_base_class(root: Path) -> None:
+    job = job_of(root, "pfenet")
+    data = JobData.open(job)
+    images: BaseImages = data.base_images(job.first)
+    rest = images.remaining()
+    assert rest.key != images.key
+    dataset = data.dataset(job.first)
+    for row in rest.rows.tolist():
+        assert dataset.splits[row] == "train"
+        assert not set(dataset.classes_of(row).tolist()) & set(images.classes)
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import torch
+from fssplat.engine.events import StepDone
+from fssplat.engine.run import JobData, run_job
+from tests.engine.test_run import killed_job, settings
+
+torch.set_num_threads(1)
+
+def slow(event):
+    if isinstance(event, StepDone):
+        print(event.step, flush=True)
+        time.sleep(0.05)
+
+job = killed_job(Path(sys.argv[1]), sys.argv[3])
+run_job(job, JobData.open(job), Path(sys.argv[2]), slow, settings=settings(Path(sys.argv[2])))
+"""
+
+
+def killed_job(root: Path, method: str) -> Job:
+    """Long enough to be killed on the way; a checkpoint every few steps would hide nothing."""
+    return job_of(root, method, training={"steps": 10}, evaluation={"workers": 2})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"prior"}))
+def test_a_killed_worker_ends_with_the_same_bits(root: Path, tmp_path: Path, method: str) -> None:
+    """Twice killed with SIGKILL in mid-epoch, two loader processes, every method."""
+    job = killed_job(root, method)
+    whole = run_job(job, JobData.open(job), tmp_path / "a", settings=settings(tmp_path / "a"))
+    command = [sys.executable, "-c", WORKER, str(root), str(tmp_path / "b"), method]
+    for kill_at in (5, 8):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if int(line) >= kill_at:
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL
+    again = run_job(job, JobData.open(job), tmp_path / "b", settings=settings(tmp_path / "b"))
+    ours, theirs = (
+        checkpoint.load(tmp_path / name / "weights.safetensors").group("weights") for name in "ab"
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    (one,), (other,) = whole.values(), again.values()
+    assert one["miou"] == other["miou"]
