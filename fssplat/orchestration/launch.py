@@ -30,6 +30,7 @@ from fssplat.orchestration.work import Work
 from fssplat.spec import ExperimentSpec, load_experiment
 
 SPARE_BYTES = 200_000_000  # a launch does not start on a disk that is all but full
+TABLE_WIDTH = 120  # columns of the result table; a narrow screen wraps it rather than cuts it
 NO_TRACKING = "none"  # as `tracking:`; results stay in the store alone
 
 
@@ -76,7 +77,8 @@ def conclude(request: Request, plan: Plan, store: Store, stop: Stop, console: Co
 
     states = store.states(plan.trials)
     console.print()
-    console.print(results_table(plan.trials, states, store))
+    whole = results_table(plan.trials, states, store)
+    console.print(whole, width=max(console.width, TABLE_WIDTH), crop=False, no_wrap=True)
     if stop.asked.is_set():
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
         return 130 if stop.signal == signal.SIGINT else 143

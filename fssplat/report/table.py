@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -63,9 +64,8 @@ class Row:
             known = [value for value in means if value is not None]
             return stdev(known) if len(known) > 1 else None
         deviations = [self.fold(fold, "miou_std") for fold in folds]
-        if None in deviations or not any(
-            len(c.trial.protocol.episode_seeds) > 1 for c in self.cells
-        ):
+        several = any(len(cell.trial.protocol.episode_seeds) > 1 for cell in self.cells)
+        if None in deviations or not several:
             return None
         return math.sqrt(sum((value or 0.0) ** 2 for value in deviations)) / len(folds)
 
@@ -137,7 +137,7 @@ def remarks(
 
 
 def _drawn(block: Block, intervals: Mapping[tuple[str, str], Interval]) -> Table:
-    drawn = Table(title=block.title, title_justify="left", pad_edge=False)
+    drawn = Table(title=block.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("method", no_wrap=True)
     drawn.add_column("backbone", no_wrap=True)
     spreads = [row.spread(block.folds) for row in block.rows]

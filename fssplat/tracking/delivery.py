@@ -40,7 +40,7 @@ class Delivery:
         self._jobs: dict[str, tuple[str, ...]] = {}  # running job -> its trials
         self._points: dict[str, list[Point]] = {}
         self._flushed = time.monotonic()
-        self._silent_until = 0.0
+        self._silent_until, self._warned = 0.0, False
         self.missed: set[str] = set()  # trials whose delivery failed
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -111,7 +111,8 @@ class Delivery:
         try:
             call(*arguments)
         except Away as error:
-            if not self._silent_until:
+            if not self._warned:
+                self._warned = True
                 self._warn(f"MLflow is away ({error}); the jobs go on and results are kept.")
             self._silent_until = time.monotonic() + REST_S
             return False

@@ -1,0 +1,88 @@
+"""One holder at a time, and none after its death."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fssplat.orchestration import claims
+from fssplat.orchestration.claims import claim, held
+from fssplat.orchestration.files import Files, LocalFiles, open_files
+
+
+@pytest.fixture(params=["folder", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    return open_files(str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}")
+
+
+def left_behind(files: Files, beat: int = 7) -> None:
+    note = {"owner": "launch-x", "host": "elsewhere", "token": "t", "beat": beat}
+    files.write("jobs/k/claim", json.dumps(note).encode())
+
+
+def test_a_claimed_name_is_refused_until_released(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.05)
+    first = claim(files, "jobs/k/claim", "one")
+    assert first is not None
+    assert held(files, "jobs/k/claim")
+    assert claim(files, "jobs/k/claim", "two", wait_s=1.0) is None
+    first.release()
+    assert not held(files, "jobs/k/claim")
+    second = claim(files, "jobs/k/claim", "two", wait_s=0.2)
+    assert second is not None
+    second.release()
+
+
+def test_a_counter_that_stands_still_belongs_to_nobody(files: Files) -> None:
+    left_behind(files)
+    taken = claim(files, "jobs/k/claim", "one", wait_s=0.2)
+    assert taken is not None
+    taken.release()
+
+
+def test_a_launch_takes_its_own_claim_over_at_once(files: Files) -> None:
+    left_behind(files)
+    started = time.monotonic()
+    taken = claim(files, "jobs/k/claim", "launch-x", wait_s=30.0)
+    assert taken is not None
+    assert time.monotonic() - started < 5.0
+    taken.release()
+
+
+def test_a_counter_that_moves_on_another_machine_is_respected(files: Files) -> None:
+    import threading
+
+    left_behind(files)
+    timer = threading.Timer(0.2, left_behind, (files, 8))
+    timer.start()
+    assert claim(files, "jobs/k/claim", "one", wait_s=5.0) is None
+    timer.join()
+
+
+def test_a_killed_holder_frees_its_claim_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path;"
+        "from fssplat.orchestration.claims import claim;"
+        "from fssplat.orchestration.files import LocalFiles;"
+        "held = claim(LocalFiles(Path(sys.argv[1])), 'jobs/k/claim', 'one');"
+        "print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    files = LocalFiles(tmp_path)
+    assert claim(files, "jobs/k/claim", "two") is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    taken = claim(files, "jobs/k/claim", "two")
+    assert taken is not None
+    taken.release()

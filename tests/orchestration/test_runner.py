@@ -1,0 +1,115 @@
+"""Jobs on a real Ray: workers die, launches meet, and every trial still ends once."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fssplat.errors import InputError
+from fssplat.orchestration.board import Note, TrialDone
+from fssplat.orchestration.cluster import Cluster
+from fssplat.orchestration.plan import PlannedJob
+from fssplat.orchestration.runner import Session, Stop, run
+from fssplat.orchestration.store import Store
+from tests.orchestration.jobs import (
+    job,
+    killed_always,
+    patient,
+    planned,
+    slow,
+    trial,
+    various_after_a_kill,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
+
+
+def launched(
+    count: int, work: Any, store: Store, machines: Cluster, launch: str = "l1", **settings: Any
+) -> tuple[tuple[PlannedJob, ...], list[Note], Stop]:
+    jobs = tuple(planned(job(trial(seed)), 10 - seed) for seed in range(count))
+    notes: list[Note] = []
+    session = Session(store, launch, notes.append, work=work, **settings)
+    return jobs, notes, run(jobs, session, machines)
+
+
+def states(jobs: tuple[PlannedJob, ...], store: Store) -> list[str]:
+    found = store.states(i for item in jobs for i in item.job.trial_ids)
+    return [status.state for status in found.values()]
+
+
+def attempts(item: PlannedJob, store: Store) -> list[str]:
+    return (store.job_folder(item.job.key) / "attempts").read_text().splitlines()
+
+
+def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
+    store: Store, machines: Cluster
+) -> None:
+    jobs, notes, stop = launched(5, various_after_a_kill, store, machines)
+    assert states(jobs, store) == ["finished", "diverged", "failed", "failed", "finished"]
+    assert [len(attempts(item, store)) for item in jobs] == [2, 1, 1, 1, 1]
+    assert sum(isinstance(note, TrialDone) for note in notes) == 2
+    assert not stop.asked.is_set()
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_every_worker_fails_alone_and_says_so(
+    store: Store, machines: Cluster
+) -> None:
+    jobs, _, _ = launched(2, killed_always, store, machines, retries=1)
+    assert states(jobs, store) == ["failed", "finished"]
+    reason = store.states(jobs[0].job.trial_ids)[jobs[0].job.trial_ids[0]].reason
+    assert reason.startswith("its worker failed 2 times; last: ")
+
+
+def test_two_launches_at_once_run_each_job_once(
+    store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fssplat.orchestration.runner.BUSY_S", 0.3)
+    other = subprocess.Popen([sys.executable, "-m", "tests.orchestration.jobs", store.address])
+    jobs, _, _ = launched(3, slow, store, machines)
+    assert other.wait(timeout=60) == 0
+    assert states(jobs, store) == ["finished"] * 3
+    assert [len(attempts(item, store)) for item in jobs] == [1, 1, 1]
+
+
+def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
+    store: Store, machines: Cluster
+) -> None:
+    asked = threading.Thread(target=_when, args=(lambda: _running(store) > 0, store))
+    asked.start()
+    started = time.monotonic()
+    jobs, _, stop = launched(5, patient, store, machines, "l1")
+    asked.join()
+    assert stop.asked.is_set()
+    assert time.monotonic() - started < 60  # far from the 30 s of each job in turn
+    assert states(jobs, store) == ["pending"] * 5
+    found = store.states(i for item in jobs for i in item.job.trial_ids)
+    cut = [status for status in found.values() if status.reason == "stopped at step 3"]
+    assert 1 <= len(cut) <= machines.cpus
+
+
+def test_what_no_machine_has_is_refused_before_the_start(store: Store, machines: Cluster) -> None:
+    wide = planned(job(), gpu=4.0)
+    with pytest.raises(InputError, match="wants 1 cores and 4 GPUs on one machine"):
+        run((wide,), Session(store, "l1", print), machines)
+
+
+def _running(store: Store) -> int:
+    return len(list((store.folder or Path()).glob("jobs/*/attempts")))
+
+
+def _when(ready: Callable[[], bool], store: Store) -> None:
+    """`fssplat stop`, once the condition holds."""
+    end = time.monotonic() + 30
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.05)
+    store.ask_to_stop("l1")

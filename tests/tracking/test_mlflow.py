@@ -1,0 +1,209 @@
+"""MLflow on real SQLite files: everything arrives, and arrives once."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fssplat.errors import InputError
+from fssplat.orchestration.board import JobEnded, JobProgress, JobStarted, Point, TrialDone
+from fssplat.orchestration.store import Store
+from fssplat.orchestration.work import Task, perform
+from fssplat.tracking.delivery import Delivery, sync
+from fssplat.tracking.mlflow import (
+    Away,
+    Tracking,
+    flattened,
+    open_tracking,
+    sqlite_path,
+    tracking_uri,
+)
+from tests.orchestration.jobs import Notes, job, learn, trial
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database whose schema is made once; each test has its own experiment in it."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracking(database: str, request: pytest.FixtureRequest) -> Tracking:
+    found = open_tracking(database, request.node.name)
+    found.start_launch("l1", "small", {})
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
+
+
+def tags(_: Any) -> dict[str, str]:
+    return {"fssplat.git_commit": "abc"}
+
+
+def scored(store: Store) -> Task:
+    """A job with two finished trials in the store."""
+    task = Task(job(trial(shot=1), trial(shot=5)), store.address, "l1")
+    perform(task, Notes(), learn)
+    return task
+
+
+def trials_of(task: Task) -> dict[str, Any]:
+    return dict(zip(task.job.trial_ids, task.job.trials, strict=True))
+
+
+def runs(tracking: Tracking) -> list[Any]:
+    found = tracking.client.search_runs([tracking.experiment_id])
+    return [run for run in found if run.data.tags["fssplat.kind"] == "trial"]
+
+
+def history(tracking: Tracking, run_id: str, name: str) -> list[tuple[int, float]]:
+    rows = tracking.client.get_metric_history(run_id, name)
+    return sorted((row.step, row.value) for row in rows)
+
+
+def test_a_finished_trial_arrives_whole(tracking: Tracking, store: Store) -> None:
+    task = scored(store)
+    assert sync(tracking, store, trials_of(task), tags) == 2
+    run = next(run for run in runs(tracking) if run.data.tags["shot"] == "5")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["fssplat.trial_id"] == task.job.trial_ids[1]
+    assert run.data.tags["mlflow.parentRunId"] == tracking.parent
+    assert run.data.tags["fssplat.git_commit"] == "abc"
+    assert run.data.params["training.steps"] == "4"
+    assert run.data.params["method.name"] == "panet"
+    assert run.data.metrics["miou"] == 0.5
+    assert run.data.metrics["iou/a"] == 0.5
+    assert history(tracking, run.info.run_id, "loss/total") == [
+        (1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3)), (4, 0.25),
+    ]  # fmt: skip
+    files = {item.path for item in tracking.client.list_artifacts(run.info.run_id)}
+    assert {"spec.json", "episodes.parquet", "panels", "training"} <= files
+
+
+def test_a_delivery_that_was_cut_and_repeated_writes_nothing_twice(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trials_of(scored(store))
+
+    def dies(*_: Any) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.client, "set_terminated", dies)
+        with pytest.raises(Away):
+            sync(tracking, store, trials, tags)
+    again = open_tracking(tracking.uri, tracking.client.get_experiment(tracking.experiment_id).name)
+    assert sync(again, store, trials, tags) == 2
+    assert sync(again, store, trials, tags) == 0
+    found = runs(again)
+    assert len(found) == 2
+    for run in found:
+        assert len(history(again, run.info.run_id, "miou")) == 1
+        assert len(history(again, run.info.run_id, "loss/total")) == 4
+
+
+def test_a_curve_goes_on_where_an_interrupted_run_left_it(tracking: Tracking) -> None:
+    run_id = tracking.begin(trial(), "t1", {})
+    tracking.curve(run_id, [Point(step, {"total": 1.0}, 0.1) for step in (1, 2, 3)])
+    again = open_tracking(tracking.uri, tracking.client.get_experiment(tracking.experiment_id).name)
+    again.find()
+    assert again.begin(trial(), "t1", {}) == run_id
+    again.curve(run_id, [Point(step, {"total": 2.0}, 0.1) for step in (2, 3, 4)])
+    assert history(again, run_id, "loss/total") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
+
+
+def test_a_long_curve_arrives_in_full(tracking: Tracking) -> None:
+    run_id = tracking.begin(trial(), "t1", {})
+    tracking.curve(run_id, [Point(step, {"total": 0.0}, 0.1) for step in range(1, 701)])
+    assert len(history(tracking, run_id, "loss/total")) == 700  # 1,400 values: two batches
+    assert len(history(tracking, run_id, "lr")) == 700
+
+
+def test_infinite_values_are_kept_as_not_a_number(tracking: Tracking) -> None:
+    run_id = tracking.begin(trial(), "t1", {})
+    tracking.curve(run_id, [Point(1, {"total": math.inf}, 0.1)])
+    ((_, value),) = history(tracking, run_id, "loss/total")
+    assert math.isnan(value)
+
+
+def test_a_trial_without_numbers_says_why(tracking: Tracking) -> None:
+    tracking.begin(trial(), "t1", {})
+    tracking.give_up("t1", "diverged", "at step 3")
+    (run,) = runs(tracking)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["fssplat.reason"] == "at step 3"
+
+
+def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, store: Store) -> None:
+    task, warned = scored(store), []
+    delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
+    first, _ = task.job.trial_ids
+    delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
+    delivery.hear(JobProgress(task.job.key, "training", 0.5, (Point(1, {"total": 1.0}, 0.1),)))
+    delivery.hear(TrialDone(task.job.key, first, {"miou": 0.5}))
+    delivery.hear(JobEnded(task.job.key, "finished"))
+    delivery.close()
+    status = {run.data.tags["fssplat.trial_id"]: run.info.status for run in runs(tracking)}
+    assert status == {first: "FINISHED", task.job.trial_ids[1]: "RUNNING"}
+    assert warned == []
+
+
+def test_a_silent_server_costs_nothing_and_gets_everything_later(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, warned = scored(store), []
+
+    def silent(*_: Any, **__: Any) -> None:
+        raise ConnectionError("refused")
+
+    with monkeypatch.context() as patch:
+        for name in ("create_run", "log_batch", "set_terminated"):
+            patch.setattr(tracking.client, name, silent)
+        delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
+        delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
+        for trial_id in task.job.trial_ids:
+            delivery.hear(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
+        delivery.close()
+    assert delivery.missed == set(task.job.trial_ids)
+    assert len(warned) == 1
+    assert warned[0].startswith("MLflow is away")
+    assert sync(tracking, store, trials_of(task), tags) == 2
+
+
+def test_a_server_that_is_not_there_is_away() -> None:
+    with pytest.raises(Away):
+        open_tracking("http://127.0.0.1:9", "small")
+
+
+def test_a_database_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        open_tracking(f"sqlite:///{tmp_path}/file/mlflow.db", "small")
+    (tmp_path / "broken.db").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(InputError, match="cannot be used"):
+        open_tracking(f"sqlite:///{tmp_path}/broken.db", "small")
+
+
+def test_the_address_is_always_absolute(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri("", store) == f"sqlite:///{store.folder}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    assert tracking_uri("sqlite:///mine.db", store) == f"sqlite:///{tmp_path}/mine.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://head:5000")
+    assert tracking_uri("", store) == "http://head:5000"
+    assert sqlite_path("http://head:5000") is None
+    with pytest.raises(InputError, match="not an address for MLflow"):
+        tracking_uri("./mlruns", store)
+
+
+def test_a_spec_is_flattened_to_strings_written_one_way() -> None:
+    value = {"a": {"b": 0.0025, "c": [1, 2]}, "d": True, "e": None, "f": {}}
+    assert dict(flattened(value)) == {
+        "a.b": "0.0025", "a.c": "[1, 2]", "d": "true", "e": "null", "f": "{}",
+    }  # fmt: skip
