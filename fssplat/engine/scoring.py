@@ -18,7 +18,7 @@ from fssplat.engine.inputs import Inputs, Score
 from fssplat.engine.metrics import Scores, overlap
 from fssplat.errors import InputError
 from fssplat.methods.base import Encoded, FewShotSegmenter, grouped
-from fssplat.methods.layers.fusion import fuse_shots
+from fssplat.methods.layers.fusion import fuse_shots, labels
 from fssplat.spec import EvaluationSpec
 
 Row = dict[str, Any]
@@ -134,7 +134,7 @@ class Scorer:
 
     def _fuse(self, logits: Tensor) -> Tensor:
         if self.network.SHOT_FUSION == "network":
-            return logits[0].argmax(dim=0)
+            return labels(logits)[0]
         return fuse_shots(logits, self.network.SHOT_FUSION)
 
     def _in_memory(
