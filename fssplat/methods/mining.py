@@ -321,5 +321,5 @@ def decoder(channels: int, labels: int) -> nn.Sequential:
 
 
 def averaged(backbone: Backbone) -> Backbone:
-    """A copy that starts at the same weights and takes no gradient."""
-    return copy.deepcopy(backbone).requires_grad_(False)
+    """A copy that starts at the same weights and takes no gradient; laid out for evaluation."""
+    return copy.deepcopy(backbone).requires_grad_(False).to(memory_format=torch.channels_last)
