@@ -172,7 +172,7 @@ def test_losses_and_gradients_are_finite_whatever_the_masks(
         (PUBLIC, set(SDAANet.LOSS_WEIGHTS)),
         ({"bins": (1.0, 0.5)}, set(SDAANet.LOSS_WEIGHTS)),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_every_row_of_tables_4_and_6_trains(switches: dict[str, object], terms: set[str]) -> None:
     built = network(**switches)
