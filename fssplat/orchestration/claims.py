@@ -59,7 +59,13 @@ class Claim:
         self.release()
 
     def _beat(self) -> None:
-        beat = {"owner": self._owner, "host": host(), "token": self._token, "beat": self._beats}
+        beat = {
+            "owner": self._owner,
+            "host": host(),
+            "pid": os.getpid(),
+            "token": self._token,
+            "beat": self._beats,
+        }
         self._files.write(self._name, json.dumps(beat).encode())
         self._beats += 1
 

@@ -1,6 +1,7 @@
 """One launch from the YAML to the table: check, plan, run, mirror, show."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -21,7 +22,7 @@ from fssplat.grid import Trial
 from fssplat.orchestration import environment
 from fssplat.orchestration.board import Note
 from fssplat.orchestration.claims import claim
-from fssplat.orchestration.cluster import Cluster, cluster
+from fssplat.orchestration.cluster import Cluster, Node, cluster
 from fssplat.orchestration.plan import Machine, Plan, make_plan, table
 from fssplat.orchestration.progress import Progress
 from fssplat.orchestration.runner import Session, Stop, run
@@ -59,10 +60,12 @@ def launch(request: Request, console: Console | None = None, work: Work | None =
     console = console or Console()
     experiment = request.load()
     plan = make_plan(experiment)
+    check_machine(plan)
     console.print(table(plan))
     check_data(plan)
     store = Store.open(experiment.store)
     check_disk(store)
+    check_tracking(experiment, store)
     stop = Stop()
     if plan.pending:
         stop = Launch(request, experiment, plan, store, console, work).run()
@@ -254,6 +257,22 @@ def check_data(plan: Plan) -> None:
             checked.add(key)
             rules = trial.protocol.model_copy(update={"episodes": 1})
             manifest(dataset, trial.fold, trial.shot, rules, 0, trial.way)
+
+
+def check_machine(plan: Plan) -> None:
+    """Raises InputError for what this machine lacks; a cluster is asked once it is joined."""
+    if not os.environ.get("RAY_ADDRESS"):
+        here = Node(plan.machine.cpus, plan.machine.gpus)
+        Cluster((here,), local=True).check(plan.pending)
+
+
+def check_tracking(experiment: ExperimentSpec, store: Store) -> None:
+    """Raises InputError for an address that MLflow cannot use, or a file it cannot write."""
+    if experiment.tracking == NO_TRACKING:
+        return
+    from fssplat.tracking.mlflow import check_writable, tracking_uri
+
+    check_writable(tracking_uri(experiment.tracking, store))
 
 
 def check_disk(store: Store) -> None:

@@ -124,7 +124,7 @@ def make_plan(
     store = store or Store(experiment.store)
     states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
     resources = experiment.resources
-    use_gpu = resources.gpu != 0 and machine.gpus > 0
+    use_gpu = machine.gpus > 0 if resources.gpu == "auto" else resources.gpu > 0
     model = CostModel(store.job_records().values(), gpu=use_gpu, cores=resources.cpu)
     left = (unfinished(job, states) for job in grid)
     pending = [_planned(job, resources, model, images, use_gpu) for job in left if job.trials]
@@ -233,9 +233,9 @@ def dataset_info(name: str, root: str) -> DatasetInfo:
         from fssplat.orchestration.files import connect
 
         fs, base = connect(root)
-        info = read_info(lambda file: bytes(fs.cat_file(f"{base}/{file}")), root)
+        info = read_info(lambda file: bytes(fs.cat_file(f"{base}/{file}")), root, name)
     else:
-        info = read_info(lambda file: (Path(root) / file).read_bytes(), root)
+        info = read_info(lambda file: (Path(root) / file).read_bytes(), root, name)
     if info.name != name:
         raise InputError(
             f"{root}: holds {info.name}, not {name}. Set datasets.{name}.root to its folder."

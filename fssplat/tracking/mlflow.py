@@ -257,6 +257,14 @@ def open_tracking(uri: str, experiment: str) -> Tracking:
     return tracking
 
 
+def check_writable(uri: str) -> None:
+    """Raises InputError for a database file that cannot be written; servers are not asked."""
+    path = sqlite_path(uri)
+    if path is not None:
+        with _locked(path):
+            pass
+
+
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a sqlite address, absolute; None for any other address."""
     if not uri.startswith("sqlite:"):

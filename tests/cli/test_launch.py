@@ -1,0 +1,161 @@
+"""`fssplat launch` as typed, with the real engine on real (synthetic) pictures."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from safetensors.torch import load_file
+
+from fssplat.errors import InputError
+from fssplat.orchestration.launch import Request, launch
+from tests.cli.small import experiment, fssplat, said
+
+
+def test_a_grid_runs_to_its_table_and_a_second_launch_starts_nothing(
+    tmp_path: Path, synthetic: Path
+) -> None:
+    path = experiment(tmp_path, synthetic)
+    code, out, err = said(fssplat("launch", path))
+    assert code == 0, err
+    assert "4 trials in 2 jobs (1 trainings saved by sharing)" in out
+    assert "synthetic, 4-shot, mIoU under protocol fssplat" in out
+    assert "vs prior, 95 %" in out
+    results = list((tmp_path / "store").glob("*/result.json"))
+    assert len(results) == 4
+    files = json.loads(results[0].read_text())["files"]
+    assert {"episodes.parquet", "metrics.json", "spec.json"} <= set(files)
+    assert len([name for name in files if name.startswith("panels/")]) == 3
+    before = {item: item.stat().st_mtime_ns for item in results}
+    code, out, err = said(fssplat("launch", path))
+    assert code == 0, err
+    assert "0 jobs left" in " ".join(out.split())
+    assert {item: item.stat().st_mtime_ns for item in results} == before
+
+
+def test_missing_data_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    path = experiment(tmp_path, tmp_path / "nowhere")
+    code, out, err = said(fssplat("launch", "--dry-run", path))
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert "nowhere" in err
+    assert "fssplat data build synthetic" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("grid.shot=[30] protocol.short_classes=error", "shot=30 needs 31 images per class"),
+        ("grid.fold=[4]", "folds 0 to 3"),
+        ("training.rl=1", "Did you mean training.lr?"),
+        ("resources.gpu=1.5", "resources.gpu is 1.5"),
+        ("resources.cpu=999", "wants 999 cores"),
+        ("resources.gpu=8", "8 GPUs on one machine"),
+        ("tracking=./mlruns", "not an address for MLflow"),
+        ("tracking=sqlite:////proc/none/mlflow.db", "cannot be written"),
+        ("store=/proc/none", "cannot be written"),
+    ],
+)
+def test_bad_settings_stop_a_launch_before_it_starts(
+    tmp_path: Path, synthetic: Path, change: str, says: str
+) -> None:
+    path = experiment(tmp_path, synthetic)
+    with pytest.raises(InputError) as error:
+        launch(Request(path, tuple(change.split())), Console(file=StringIO()))
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_cut_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: Path) -> None:
+    data = tmp_path / "synthetic"
+    shutil.copytree(synthetic, data)
+    shard = next(data.glob("val-*.tar"))
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(InputError, match=re.escape(shard.name)):
+        launch(Request(experiment(tmp_path, data)), Console(file=StringIO()))
+
+
+def waiting_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> Path:
+    """The first file that matches, once there is one."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        found = next(path.glob(pattern), None)
+        if found is not None:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"no {pattern} in {path}: {said(process)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_launch_goes_on_to_the_same_bits(
+    tmp_path: Path, synthetic: Path, number: signal.Signals, expected: int
+) -> None:
+    only = ("--set", "grid.method=[panet]", "--set", "grid.shot=[1]")
+    path = experiment(tmp_path / "cut", synthetic, steps=150)
+    process = fssplat("launch", path, *only)
+    waiting_for(tmp_path / "cut" / "store" / "jobs", "*/claim", process)
+    time.sleep(15)
+    process.send_signal(number)
+    code, out, err = said(process)
+    assert code == expected, err
+    assert f"Stopped. To go on: fssplat launch {path}" in out
+    assert "1 of 1 trials have no result yet" in out
+    code, out, _ = said(fssplat("status", path, *only))
+    assert code == 0
+    assert "stopped at step" in out
+    code, _, err = said(fssplat("launch", path, *only))
+    assert code == 0, err
+    whole = experiment(tmp_path / "whole", synthetic, steps=150)
+    assert said(fssplat("launch", whole, *only))[0] == 0
+    compare(tmp_path / "cut" / "store", tmp_path / "whole" / "store")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_changes_no_bit(tmp_path: Path, synthetic: Path) -> None:
+    only = ("--set", "grid.method=[panet]", "--set", "grid.shot=[1]")
+    path = experiment(tmp_path / "cut", synthetic, steps=60)
+    process = fssplat("launch", path, *only)
+    claim = waiting_for(tmp_path / "cut" / "store" / "jobs", "*/claim", process)
+    time.sleep(8)
+    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    code, _, err = said(process)
+    assert code == 0, err
+    whole = experiment(tmp_path / "whole", synthetic, steps=60)
+    assert said(fssplat("launch", whole, *only))[0] == 0
+    compare(tmp_path / "cut" / "store", tmp_path / "whole" / "store")
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_what_the_next_launch_needs(tmp_path: Path, synthetic: Path) -> None:
+    path = experiment(tmp_path, synthetic, steps=100)
+    process = fssplat("launch", path)
+    waiting_for(tmp_path / "store", "*/result.json", process)
+    process.kill()
+    process.wait()
+    time.sleep(3)  # Ray's workers notice
+    code, out, err = said(fssplat("launch", path))
+    assert code == 0, err
+    assert "have no result yet" not in out
+    assert len(list((tmp_path / "store").glob("*/result.json"))) == 4
+
+
+def compare(one: Path, other: Path) -> None:
+    """Weights and scores of two stores, bit by bit."""
+    (first,), (second,) = (list(store.glob("jobs/*/weights.safetensors")) for store in (one, other))
+    ours, theirs = load_file(first), load_file(second)
+    assert set(ours) == set(theirs)
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+    for file in one.glob("*/metrics.json"):
+        left = json.loads(file.read_text())
+        right = json.loads((other / file.parent.name / "metrics.json").read_text())
+        scores = [name for name in left if "iou" in name]
+        assert {name: left[name] for name in scores} == {name: right[name] for name in scores}

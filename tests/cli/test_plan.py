@@ -1,0 +1,34 @@
+"""`fssplat plan` and `fssplat launch --dry-run` as typed."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from fssplat.cli import app
+from tests.orchestration.jobs import experiment
+
+RUN = CliRunner()
+
+
+def test_the_plan_names_jobs_cost_and_machines(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["plan", str(experiment(tmp_path)), "--gpus", "2"])
+    assert done.exit_code == 0, done.output
+    assert "4 trials in 2 jobs" in done.output
+    assert "on 2 GPUs" in " ".join(done.output.split())
+
+
+def test_the_json_holds_every_job_and_the_picture_is_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "plan.png"
+    path = str(experiment(tmp_path))
+    done = RUN.invoke(app, ["plan", path, "--json", "--gantt", str(picture)])
+    facts = json.loads(done.output)
+    assert len(facts["order"]) == facts["pending_jobs"] == 2
+    assert all(row["hours"] > 0 for row in facts["order"])
+    assert picture.is_file()
+
+
+def test_a_change_from_the_command_line_changes_the_plan(tmp_path: Path) -> None:
+    path = str(experiment(tmp_path))
+    done = RUN.invoke(app, ["plan", path, "--set", "grid.seed=[0,1,2]", "--json"])
+    assert json.loads(done.output)["trials"] == 6

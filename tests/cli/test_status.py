@@ -1,0 +1,104 @@
+"""`fssplat status`, `stop`, `sync`, `gc` as typed."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fssplat.cli import app
+from fssplat.orchestration.launch import Request, plan_from
+from tests.orchestration.jobs import experiment
+
+RUN = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_every_state_is_counted_and_every_failure_has_its_reason(tmp_path: Path) -> None:
+    path = experiment(tmp_path)
+    plan, store = plan_from(Request(path))
+    first, second, third, _ = plan.trials
+    store.mark([first], "failed", "the bucket went away")
+    store.mark([second], "running", job="k")
+    (tmp_path / "work").mkdir()
+    store.finish(plan.trials[third], third, tmp_path / "work", {"miou": 0.5})
+    done = RUN.invoke(app, ["status", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "4 trials" in done.output
+    assert "2 pending" in done.output
+    assert "1 finished" in done.output
+    assert "1 failed" in done.output
+    assert "the bucket went away" in done.output
+    assert "was cut; the next launch goes on" in done.output
+    assert third not in done.output
+    assert third in RUN.invoke(app, ["status", str(path), "--all"]).output
+
+
+def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None:
+    from fssplat.orchestration.claims import claim
+
+    path = experiment(tmp_path)
+    assert "No launch runs on" in RUN.invoke(app, ["stop", str(path)]).output
+    _, store = plan_from(Request(path))
+    held = claim(store.files, "launches/l1/claim", "l1")
+    assert held is not None
+    with held:
+        assert "l1: asked to stop" in RUN.invoke(app, ["stop", str(path)]).output
+    assert store.stop_asked("l1")
+
+
+def test_gc_says_what_would_go_and_removes_it(tmp_path: Path) -> None:
+    path = experiment(tmp_path)
+    plan, store = plan_from(Request(path))
+    job = plan.jobs[0]
+    store.mark(job.trial_ids, "skipped", "nothing to score")
+    store.files.write(f"jobs/{job.key}/checkpoints/step-1.safetensors", b"0" * 1_000_000)
+    assert "1 files, 1.0 MB would go" in RUN.invoke(app, ["gc", str(path), "--dry-run"]).output
+    assert "1 files, 1.0 MB removed" in RUN.invoke(app, ["gc", str(path)]).output
+    assert "0 files" in RUN.invoke(app, ["gc", str(path)]).output
+
+
+def test_sync_with_a_silent_server_fails_and_says_so(tmp_path: Path) -> None:
+    path = experiment(tmp_path, tracking="http://127.0.0.1:9")
+    done = RUN.invoke(app, ["sync", str(path)])
+    assert done.exit_code == 1
+    assert "MLflow is away" in done.output
+
+
+def test_ui_names_a_server_that_runs_elsewhere(tmp_path: Path) -> None:
+    path = experiment(tmp_path, tracking="http://head:5000")
+    assert "runs at http://head:5000" in RUN.invoke(app, ["ui", str(path)]).output
+
+
+@pytest.mark.slow
+def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
+    import signal
+    import socket
+    import time
+    import urllib.request
+
+    from tests.cli.small import fssplat, said
+
+    path = experiment(tmp_path)
+    (tmp_path / "store").mkdir()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = fssplat("ui", path, "--port", str(port))
+    try:
+        answer = b""
+        end = time.monotonic() + 120
+        while not answer and time.monotonic() < end:
+            time.sleep(0.5)
+            try:
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/health").read()
+            except OSError:
+                continue
+        assert answer == b"OK"
+    finally:
+        process.send_signal(signal.SIGINT)
+        said(process, 60)
