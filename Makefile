@@ -9,6 +9,9 @@ READY := $(VENV)/.ready-$(shell cat pyproject.toml constraints.txt | cksum | cut
 export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER ?= 0
 export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_DISABLE_TELEMETRY ?= true
+export OMP_NUM_THREADS ?= 1
+# Test files run side by side; each keeps its own Ray.
+TEST_WORKERS ?= 2
 
 .PHONY: help setup quickstart test test-full lint coverage clean
 
@@ -34,7 +37,7 @@ lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 test: lint  ## the fast tier
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile
 
 test-full: lint  ## both tiers, with line coverage of fssplat/
 	$(BIN)/python -m coverage run -m pytest
