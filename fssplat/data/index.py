@@ -274,12 +274,15 @@ def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
     return values
 
 
-def read_info(read: Callable[[str], bytes], root: str) -> DatasetInfo:
-    """dataset.json through `read`, which raises FileNotFoundError where the file is missing."""
+def read_info(read: Callable[[str], bytes], root: str, name: str = "") -> DatasetInfo:
+    """dataset.json through `read`, which raises FileNotFoundError where the file is missing.
+
+    `name` is the data set that is looked for, where that is known.
+    """
     try:
         text = read(INFO_FILE).decode()
     except (FileNotFoundError, NotADirectoryError):
-        hint = rebuild(root).replace(" --overwrite", "")
+        hint = rebuild(root, name).replace(" --overwrite", "")
         raise InputError(f"{root}: no data set there ({INFO_FILE} is missing). {hint}") from None
     except UnicodeDecodeError:
         text = ""
