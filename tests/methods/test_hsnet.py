@@ -9,7 +9,14 @@ from fssplat.errors import InputError
 from fssplat.methods import build_method
 from fssplat.methods.hsnet import EPS, HSNet
 from fssplat.methods.layers.fusion import fuse_shots
-from fssplat.methods.layers.hypercorrelation import CentrePivot, Squeeze, correlations, resized_4d
+from fssplat.methods.layers.hypercorrelation import (
+    CentrePivot,
+    Squeeze,
+    correlations,
+    products,
+    products_inside,
+    resized_4d,
+)
 from fssplat.methods.layers.matching import grid_mask
 from fssplat.spec import BackboneSpec, MethodSpec
 from tests.methods.tiny import episodes
@@ -56,6 +63,14 @@ def test_a_correlation_is_the_positive_part_of_a_product_of_cells(masked: str) -
         wanted = torch.einsum("bchw,bcyx->bhwyx", query[:, part], support[:, part]).clamp(min=0)
         assert torch.allclose(found[:, m], wanted, atol=1e-6)
         start += width
+
+
+def test_products_are_the_same_with_and_without_the_cells_outside() -> None:
+    query, support = torch.randn(2, 7, 9), torch.randn(2, 7, 6)
+    support[0, :, :4] = 0
+    assert torch.allclose(
+        products(query, support, (3, 4)), products_inside(query, support, (3, 4)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 4)])

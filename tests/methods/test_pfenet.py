@@ -8,6 +8,8 @@ from torch import Tensor
 
 from fssplat.errors import InputError
 from fssplat.methods.layers.matching import (
+    best_cosine,
+    best_cosine_inside,
     best_match,
     grid_mask,
     masked_mean,
@@ -56,6 +58,13 @@ def test_the_prior_is_the_best_cosine_scaled_to_0_and_1(masked: str) -> None:
         assert torch.allclose(ours, slow_prior(q, s), atol=1e-5)
     if masked == "none":
         assert not found.any()
+
+
+def test_cosines_are_the_same_with_and_without_the_cells_outside() -> None:
+    query, supports = torch.randn(2, 5, 9), torch.randn(2, 3, 5, 6)
+    supports[0, 1, :, 2:], supports[1, 0] = 0, 0
+    ours = best_cosine_inside(query, supports)
+    assert torch.allclose(ours, best_cosine(query, supports), atol=1e-6)
 
 
 def test_priors_are_averaged_over_shots() -> None:

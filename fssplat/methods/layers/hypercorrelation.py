@@ -4,7 +4,7 @@ Source   Min et al., ICCV 2021, arXiv 2104.01538.
 Shapes   b episodes, m maps (blocks) or c channels, h x w query cells, h' x w' support cells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, einsum, nn
@@ -20,28 +20,36 @@ def correlations(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tenso
     """
     (b, _, *grid), (*_, rows, columns) = query.shape, support.shape
     q, s = query.flatten(2), support.flatten(2)
-    found = q.new_zeros(b, q.shape[2], len(widths), s.shape[2])
-    if support.device.type == "cpu":  # elsewhere the host would wait for the number of cells
-        for episode in range(b):
-            _fill_nonzero(found[episode], q[episode], s[episode], widths)
-    else:
-        for number, pair in enumerate(zip(_blocks(q, widths), _blocks(s, widths), strict=True)):
-            found[:, :, number] = einsum("bcq,bcs->bqs", *pair).clamp_(min=0)
+    # Leaving cells out pays on the CPU; elsewhere the host would wait for their number.
+    found = products_inside(q, s, widths) if q.device.type == "cpu" else products(q, s, widths)
     return found.view(b, *grid, len(widths), rows, columns).permute(0, 3, 1, 2, 4, 5)
 
 
-def _fill_nonzero(found: Tensor, query: Tensor, support: Tensor, widths: Sequence[int]) -> None:
-    """[q, m, s] of zeros, [c, q], [c, s]; support cells outside the object are left 0."""
-    inside = (support.abs().amax(dim=0) > 0).nonzero().squeeze(1)
-    pairs = zip(_blocks(query, widths), _blocks(support[:, inside], widths), strict=True)
-    for number, pair in enumerate(pairs):
-        products = einsum("cq,cs->qs", *pair).clamp_(min=0)
-        found[:, number].index_copy_(1, inside, products.to(found.dtype))
+def products(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
+    """[b, c, q], [b, c, s] -> positive part of the products, [b, q, m, s]."""
+    found = query.new_empty(len(query), query.shape[2], len(widths), support.shape[2])
+    for number, pair in enumerate(_pairs(query, support, widths)):
+        found[:, :, number] = einsum("bcq,bcs->bqs", *pair).clamp_(min=0)
+    return found
 
 
-def _blocks(features: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
-    """The blocks that lie side by side along the channels, the axis before the last."""
-    return torch.split(features, list(widths), dim=-2)
+def products_inside(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
+    """`products` of the support cells that are not 0; the others stay 0."""
+    found = query.new_zeros(len(query), query.shape[2], len(widths), support.shape[2])
+    for maps, q, s in zip(found, query, support, strict=True):
+        inside = (s.abs().amax(dim=0) > 0).nonzero().squeeze(1)
+        for number, pair in enumerate(_pairs(q, s[:, inside], widths)):
+            values = einsum("cq,cs->qs", *pair).clamp_(min=0)
+            maps[:, number].index_copy_(1, inside, values.to(maps.dtype))
+    return found
+
+
+def _pairs(
+    query: Tensor, support: Tensor, widths: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Block by block; blocks lie side by side along the channels, the axis before the last."""
+    sizes = list(widths)
+    yield from zip(torch.split(query, sizes, -2), torch.split(support, sizes, -2), strict=True)
 
 
 class CentrePivot(nn.Module):

@@ -35,16 +35,25 @@ def best_match(query: Tensor, support: Tensor) -> Tensor:
 def mean_best_match(query: Tensor, supports: Tensor) -> Tensor:
     """`best_match` with every shot, averaged: [b, c, h, w], [b, k, c, h', w'] -> [b, h, w]."""
     q, s = F.normalize(query.flatten(2), dim=1), F.normalize(supports.flatten(3), dim=2)
-    if supports.device.type == "cpu":  # elsewhere the host would wait for the number of cells
-        shots = [_best_cosine(q[i], s[i, k]) for i in range(len(q)) for k in range(s.shape[1])]
-        best = torch.stack(shots)
-    else:
-        best = einsum("bcq,bkcs->bkqs", q, s).amax(dim=3).flatten(0, 1)
-    return scaled(best).view(*s.shape[:2], *query.shape[-2:]).mean(dim=1)
+    # Leaving cells out pays on the CPU; elsewhere the host would wait for their number.
+    best = best_cosine_inside(q, s) if q.device.type == "cpu" else best_cosine(q, s)
+    return scaled(best.flatten(0, 1)).view(*s.shape[:2], *query.shape[-2:]).mean(dim=1)
 
 
-def _best_cosine(query: Tensor, support: Tensor) -> Tensor:
-    """[c, q], [c, s] -> [q]. Cells outside the object match nothing, with 0: they are left out."""
+def best_cosine(query: Tensor, supports: Tensor) -> Tensor:
+    """Unit features [b, c, q], [b, k, c, s] -> highest product of each query cell, [b, k, q]."""
+    return einsum("bcq,bkcs->bkqs", query, supports).amax(dim=3)
+
+
+def best_cosine_inside(query: Tensor, supports: Tensor) -> Tensor:
+    """`best_cosine` from the object's cells alone: those outside are 0 and match with 0."""
+    b, k = supports.shape[:2]
+    rows = [_best_inside(query[i], supports[i, shot]) for i in range(b) for shot in range(k)]
+    return torch.stack(rows).reshape(b, k, -1)
+
+
+def _best_inside(query: Tensor, support: Tensor) -> Tensor:
+    """[c, q], [c, s] -> [q]."""
     inside = support.abs().amax(dim=0) > 0
     if bool(inside.all()):
         return einsum("cq,cs->qs", query, support).amax(dim=1)
