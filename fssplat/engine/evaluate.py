@@ -58,7 +58,7 @@ def evaluate(
         **(training or {}),
         "learnable_parameters": float(sum(p.numel() for p in network.learnable().values())),
     }
-    notes = notes_of(manifests)
+    notes = notes_of(trial, manifests)
     table = table_of(rows)
     write_whole(folder / "episodes.parquet", lambda path: pq.write_table(table, path))
     for task, prediction in shown:
@@ -121,8 +121,10 @@ def rules_of(trial: Trial) -> Rules:
     return Rules(trial.shot, scores, trial.protocol.ignore_border)
 
 
-def notes_of(manifests: Mapping[int, Manifest]) -> tuple[str, ...]:
-    """What a reader of the numbers must know: classes with too few images, lists with gaps."""
+def notes_of(trial: Trial, manifests: Mapping[int, Manifest]) -> tuple[str, ...]:
+    """What a reader of the numbers must know, each once."""
     dropped = sorted({name for manifest in manifests.values() for name in manifest.dropped})
     notes = [f"left out, too few images: {', '.join(dropped)}"] if dropped else []
+    if trial.protocol.selection == "novel-best":
+        notes.append("novel-best: the weights were chosen by the novel classes' own scores")
     return tuple(dict.fromkeys([*notes, *(n for m in manifests.values() for n in m.notes)]))

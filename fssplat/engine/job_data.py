@@ -22,9 +22,8 @@ from fssplat.spec import DatasetSpec
 class JobData:
     """Open data sets by name; `train.TrainingData` for a trial of the job."""
 
-    def __init__(self, datasets: Mapping[str, Dataset], workers: int = 0) -> None:
+    def __init__(self, datasets: Mapping[str, Dataset]) -> None:
         self.datasets = dict(datasets)
-        self.workers = workers  # processes that load training episodes
 
     @classmethod
     def open(cls, job: Job, fingerprints: Mapping[str, str] | None = None) -> "JobData":
@@ -39,7 +38,7 @@ class JobData:
                     f"{datasets[name].root}: fingerprint {found}, planned with {fingerprint}. "
                     "The data set was rebuilt meanwhile; launch again."
                 )
-        return cls(datasets, job.first.evaluation.workers)
+        return cls(datasets)
 
     # -------------------------------------------------------------- training
 
@@ -50,10 +49,12 @@ class JobData:
         episodes = training_episodes(self.datasets[trial.train_on.name], trial)
         return schedule.steps_of(trial.training, len(episodes))
 
-    def batches(self, trial: Trial, first_step: int, steps: int) -> Iterator[EpisodeBatch]:
+    def batches(
+        self, trial: Trial, first_step: int, steps: int, workers: int
+    ) -> Iterator[EpisodeBatch]:
         """The batches of steps `first_step` to `steps` - 1."""
         dataset = self.datasets[trial.train_on.name]
-        return training_loader(dataset, trial, first_step, steps, self.workers)
+        return training_loader(dataset, trial, first_step, steps, workers)
 
     def base_images(self, trial: Trial) -> BaseImages:
         """What a method may read before training."""

@@ -7,19 +7,21 @@ from pathlib import Path
 import torch
 
 from fssplat.data.manifest import Manifest
-from fssplat.engine import determinism
+from fssplat.engine import checkpoint, determinism
 from fssplat.engine.artefacts import ArtefactCache
+from fssplat.engine.checkpoint import Header
 from fssplat.engine.evaluate import evaluate
 from fssplat.engine.events import Emit, TrialScored, TrialSkipped, ignore
 from fssplat.engine.job_data import JobData
 from fssplat.engine.metrics import Metrics
 from fssplat.engine.settings import RunSettings, Stop, never
 from fssplat.engine.train import train
+from fssplat.errors import InputError
 from fssplat.grid import Job, Trial
 from fssplat.methods import build_method
 from fssplat.methods.base import FewShotSegmenter
 
-__all__ = ["JobData", "run_job"]
+__all__ = ["JobData", "run_job", "score_checkpoint"]
 
 
 def run_job(
@@ -52,6 +54,35 @@ def run_job(
                 emit, stop, settings.device, trained.state["cost"],
             )  # fmt: skip
     return results
+
+
+def score_checkpoint(
+    trial: Trial,
+    weights: Path,
+    data: JobData,
+    folder: Path,
+    emit: Emit = ignore,
+    settings: RunSettings | None = None,
+) -> Metrics:
+    """Score given weights, of a job or imported from a public implementation, under a trial.
+
+    Raises InputError where they are of another method or backbone, or the trial has no episodes.
+    """
+    settings = settings or RunSettings()
+    found = checkpoint.load(weights)
+    names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
+    checkpoint.check_owner(found.header, names, str(weights))
+    episodes = data.manifests(trial)
+    reasons = [m.skipped_reason for m in episodes.values() if m.skipped_reason]
+    if reasons:
+        raise InputError(f"{trial.title}: {reasons[0]}. Choose another fold or a lower shot.")
+    with determinism.deterministic(settings.deterministic):
+        network = built(trial, data, settings)
+        checkpoint.load_weights(network, found, str(weights))
+        dataset = data.dataset(trial)
+        return evaluate(
+            network, trial, dataset, episodes, folder, emit=emit, device=settings.device
+        )
 
 
 def scorable(job: Job, data: JobData, emit: Emit) -> dict[str, tuple[Trial, dict[int, Manifest]]]:

@@ -80,7 +80,7 @@ class Scorer:
         self.encoded_images = 0
         self.limit = spec.batch  # segmentations at once; halved where memory runs out
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what a method caches here may meet a gradient later
     def score(self, tasks: list[Task]) -> Iterator[Scored]:
         """Every task once, in an order that suits the cache."""
         assert not self.network.training, "evaluation needs eval mode"

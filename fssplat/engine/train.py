@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fssplat.data.batch import EpisodeBatch
 from fssplat.engine import checkpoint, determinism, schedule
@@ -34,8 +34,11 @@ class TrainingData(Protocol):
         """Optimiser steps of the run."""
         ...
 
-    def batches(self, trial: Trial, first_step: int, steps: int) -> Iterator[EpisodeBatch]:
-        """The batches of steps `first_step` to `steps` - 1, the same from wherever one starts."""
+    def batches(
+        self, trial: Trial, first_step: int, steps: int, workers: int
+    ) -> Iterator[EpisodeBatch]:
+        """The batches of steps `first_step` to `steps` - 1: the same whatever the first step is
+        and however many processes load them."""
         ...
 
 
@@ -95,6 +98,7 @@ class Training:
         self.training = trial.training
         self.header = Header(key, trial.method.name, trial.backbone.name, 0, steps)
         self.parameters = network.learnable()
+        self.owners = owners_of_buffers(network)  # of what a step may write besides parameters
         self.step = 0  # finished steps
         self.micro_batch = self.training.micro_batch or self.training.batch
         self.seconds = 0.0  # spent in steps, over all parts of an interrupted run
@@ -135,7 +139,7 @@ class Training:
         learnable = sum(p.numel() for p in self.parameters.values())
         self.emit(TrainingStarted(self.header.key, steps, self.step, learnable))
         determinism.reset_peak_memory(self.settings.device)
-        stream = data.batches(self.trial, self.step, steps)
+        stream = data.batches(self.trial, self.step, steps, self.settings.workers)
         batch = next(stream, None)  # starting the stream may draw, so states are set after it
         if self.random is None:
             determinism.seed_everything(self.training.seed)
@@ -259,8 +263,7 @@ class Training:
             buffer.copy_(before)
 
     def _buffers(self) -> list[Tensor]:
-        kept = checkpoint.weights(self.network)
-        return [value for name, value in self.network.named_buffers() if name in kept]
+        return [owner.get_buffer(name) for owner, name in self.owners]
 
     def _rate(self, done: int) -> float:
         return schedule.learning_rate(self.training, done, self.header.steps)
@@ -324,3 +327,13 @@ class Training:
 
     def _weights(self) -> dict[str, Tensor]:
         return checkpoint.weights(self.network)
+
+
+def owners_of_buffers(network: FewShotSegmenter) -> list[tuple[nn.Module, str]]:
+    """(module, name) of every buffer that a checkpoint holds; looked up once, read every step."""
+    kept = checkpoint.weights(network)
+    return [
+        (network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+        for name, _ in network.named_buffers()
+        if name in kept
+    ]

@@ -24,7 +24,7 @@ from fssplat.engine.events import (
     TrialScored,
     TrialSkipped,
 )
-from fssplat.engine.run import JobData, run_job
+from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.selection import EPISODES
 from fssplat.engine.settings import Interrupted, RunSettings
 from fssplat.errors import InputError
@@ -46,14 +46,15 @@ def one_thread() -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic data set."""
     folder = tmp_path_factory.mktemp("data") / "synthetic"
-    options = SourceOptions(train_images=40, val_images=40, workers=1)
+    options = SourceOptions(train_images=40, val_images=60, workers=1)
     build("synthetic", folder.parent / "raw", folder, options=options, workers=1)
     return folder
 
 
-def settings(folder: Path) -> RunSettings:
+def settings(folder: Path, workers: int = 0) -> RunSettings:
     return RunSettings(
         device=torch.device("cpu"),
+        workers=workers,
         artefacts=folder / "artefacts",
         fetch_steps=2,
         checkpoint_steps=3,
@@ -132,6 +133,18 @@ def test_the_prior_needs_no_training(root: Path, tmp_path: Path) -> None:
     assert metrics["miou"] > 0
 
 
+def test_a_checkpoint_is_scored_like_its_job(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "hsnet")
+    data = JobData.open(job)
+    (metrics,) = run_job(job, data, tmp_path / "a", settings=settings(tmp_path)).values()
+    weights = tmp_path / "a/weights.safetensors"
+    again = score_checkpoint(job.first, weights, data, tmp_path / "b", settings=settings(tmp_path))
+    assert again["miou"] == metrics["miou"]
+    other = job_of(root, "pfenet")
+    with pytest.raises(InputError, match="checkpoint of method hsnet, needed is pfenet"):
+        score_checkpoint(other.first, weights, data, tmp_path / "c", settings=settings(tmp_path))
+
+
 def test_a_fold_without_episodes_is_skipped_untrained(root: Path, tmp_path: Path) -> None:
     job = job_of(root, "pfenet", (500,))
     events: list[Event] = []
@@ -157,6 +170,8 @@ def test_weights_can_be_selected(
     chosen = checkpoint.load(tmp_path / "weights.safetensors").header.state["best"]
     assert 1 <= chosen["step"] <= 4
     assert 0 <= chosen["score"] <= 1
+    (notes,) = tmp_path.glob("trials/*/notes.json")
+    assert ("novel classes' own scores" in notes.read_text()) is (selection == "novel-best")
 
 
 def test_a_rebuilt_data_set_is_noticed(root: Path) -> None:
@@ -224,13 +239,13 @@ def slow(event):
         time.sleep(0.05)
 
 job = killed_job(Path(sys.argv[1]), sys.argv[3])
-run_job(job, JobData.open(job), Path(sys.argv[2]), slow, settings=settings(Path(sys.argv[2])))
+run_job(job, JobData.open(job), Path(sys.argv[2]), slow, settings=settings(Path(sys.argv[2]), 2))
 """
 
 
 def killed_job(root: Path, method: str) -> Job:
     """Long enough to be killed on the way; a checkpoint every few steps would hide nothing."""
-    return job_of(root, method, training={"steps": 10}, evaluation={"workers": 2})
+    return job_of(root, method, training={"steps": 10})
 
 
 @pytest.mark.slow

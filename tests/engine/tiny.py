@@ -124,7 +124,9 @@ class TinyData:
         assert trial.training.steps is not None
         return trial.training.steps
 
-    def batches(self, trial: Trial, first_step: int, steps: int) -> Iterator[EpisodeBatch]:
+    def batches(
+        self, trial: Trial, first_step: int, steps: int, workers: int
+    ) -> Iterator[EpisodeBatch]:
         torch.rand(3)
         for step in range(first_step, steps):
             yield tiny_batch(step, trial.training.batch)
