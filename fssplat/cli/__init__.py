@@ -10,7 +10,7 @@ from collections.abc import Callable
 import typer
 
 from fssplat import __version__
-from fssplat.cli import data, gc, launch, plan, retry, status, stop, sync, ui
+from fssplat.cli import data, gc, import_checkpoint, launch, plan, retry, status, stop, sync, ui
 from fssplat.errors import InputError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     sync.sync,
     gc.gc,
     ui.ui,
+    import_checkpoint.import_checkpoint,
 )
 for command in COMMANDS:
     app.command()(command)
