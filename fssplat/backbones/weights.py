@@ -6,6 +6,7 @@ the public address. Files are read without running code: safetensors, or a pickl
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def _load(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on pickle protocols; what is refused raises
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def bare_state(content: Any, where: str) -> dict[str, Tensor]:
