@@ -243,7 +243,7 @@ class Dataset:
                 values[class_id] = way
             elif class_id == self.object_classes[row]:
                 values[1] = way
-        return values[stored]
+        return values.take(stored)
 
     def details(self, row: int) -> dict[str, Any]:
         """The row's key.json: where the image came from, its size and its classes."""

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torchvision.io  # noqa: F401 - loaded here, before workers are forked, not in each of them
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from fssplat.data.batch import EpisodeBatch
@@ -75,7 +76,7 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
         batch = self.training.batch
         numbers = range(step * batch, (step + 1) * batch)
         parts = [self.episode(*self.episodes.at(number)) for number in numbers]
-        return EpisodeBatch(*(torch.stack(column) for column in zip(*parts, strict=True)))
+        return EpisodeBatch(*(default_collate(list(column)) for column in zip(*parts, strict=True)))
 
     def episode(self, epoch: int, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The parts of an EpisodeBatch for one episode, without the leading axis."""
@@ -99,10 +100,7 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
     ) -> tuple[Tensor, Tensor]:
         """uint8 [3, S, S] and [S, S]: 1..n for the classes, 0 everything else, 255 ignored."""
         size, changes = self.training.size, self.training.augment
-        label = self.target(row, classes)
-        image, label = augment(self.dataset.image(row), label, size, changes, rng)
-        planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return planes.contiguous(), torch.from_numpy(np.ascontiguousarray(label))
+        return augment(self.dataset.image(row), self.target(row, classes), size, changes, rng)
 
     def target(self, row: int, classes: tuple[int, ...]) -> Label:
         """Only the episode's classes are named; novel ones are background, or ignored if so set."""

@@ -10,13 +10,11 @@ for the borders, comes after.
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,21 +27,16 @@ Mode = Literal["pad", "squash", "pad-floor8", "original"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for values 0..1
 DEVIATION = (0.229, 0.224, 0.225)
+SHIFT = tuple(255 * value for value in MEAN)  # the same for pixels
+SCALE = tuple(1 / (255 * value) for value in DEVIATION)
 FILL = (124, 116, 104)  # the mean as a pixel: close to 0 once normalised
 REDRAWS = 31  # of a crop that loses too much of the object
 
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 [..., 3, H, W] -> float32 with ImageNet's mean and deviation taken out."""
-    mean, scale = _constants(images.device)
-    return (images.float() - mean).mul_(scale)
-
-
-@lru_cache(maxsize=8)
-def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
-    mean = torch.tensor(MEAN, device=device).view(3, 1, 1) * 255
-    scale = 1 / (torch.tensor(DEVIATION, device=device).view(3, 1, 1) * 255)
-    return mean, scale
+    shift, scales = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (SHIFT, SCALE))
+    return images.to(torch.float32, copy=True).sub_(shift).mul_(scales)
 
 
 # ---------------------------------------------------------------- one size for all
@@ -92,7 +85,7 @@ def fit_image(image: Pixels, size: int, mode: Mode) -> Pixels:
     if mode == "original" or (height, width) == (size, size):
         return content
     result = np.empty((size, size, 3), dtype=np.uint8)
-    result[:] = 0 if mode == "pad-floor8" else np.array(FILL, dtype=np.uint8)
+    result.reshape(size, -1)[:] = 0 if mode == "pad-floor8" else np.tile(FILL, size)
     result[:height, :width] = content
     return result
 
@@ -147,24 +140,37 @@ def draw_change(rng: np.random.Generator, spec: AugmentSpec) -> Change:
 
 def augment(
     image: Pixels, label: Label, size: int, spec: AugmentSpec, rng: np.random.Generator
-) -> tuple[Pixels, Label]:
-    """A training image and its label at [S, S], changed at random; the object is what is 1..254."""
+) -> tuple[Tensor, Tensor]:
+    """A training image and its label, changed at random: uint8 [3, S, S] and [S, S].
+
+    The object, of which a crop keeps its share, is every label of 1 to 254.
+    """
     change = draw_change(rng, spec)
     if spec.resize != "crop" and change.scale == 1 and change.degrees == 0:
         image, label, _ = fit(image, label, size, spec.resize)
+        pixels, target = planes_of(image).contiguous(), torch.from_numpy(label)
         if change.flip:
-            image, label = image[:, ::-1], label[:, ::-1]
+            pixels, target = pixels.flip(2), target.flip(1)
     else:
         canvas = Canvas(image.shape[0], image.shape[1], size, spec.resize, change)
         whole = canvas.label(label)
         top, left = canvas.crop(whole, spec.keep_object, rng)
-        image = canvas.image(image, top, left)
-        label = padded_crop(whole, top, left, size, IGNORE)
-    return blurred(image) if change.blur else image, label
+        pixels = canvas.image(image, top, left)
+        target = torch.from_numpy(padded_crop(whole, top, left, size))
+    return blurred(pixels) if change.blur else pixels, target
+
+
+def planes_of(image: Pixels) -> Tensor:
+    """[H, W, 3] as a view [3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
 class Canvas:
-    """The scaled, rotated and flipped image that a crop is cut from; only the crop is sampled."""
+    """The scaled, turned and mirrored image that a crop is cut from.
+
+    The label is made whole, to see where the object goes; of the image only the crop. Sampling is
+    bilinear between four neighbours for the image and nearest for the label, whatever the scale.
+    """
 
     def __init__(
         self,
@@ -177,17 +183,74 @@ class Canvas:
         base = (height, width) if resize == "crop" else content_box(height, width, size, resize)
         self.height = max(1, round(base[0] * change.scale))
         self.width = max(1, round(base[1] * change.scale))
-        self.size = size
-        self.matrix = _to_source(height, width, self.height, self.width, change)
-        self.centred = resize == "crop"
+        self.size, self.change = size, change
+        self.centred = resize == "crop"  # the other two keep their content at the top left
+        self.source = (height, width)
 
     def label(self, label: Label) -> Label:
-        """The whole canvas, nearest; 255 where rotation brings in what is outside the image."""
-        size = (self.width, self.height)
-        picture = Image.fromarray(label).transform(
-            size, Image.Transform.AFFINE, self.matrix, Image.Resampling.NEAREST, fillcolor=IGNORE
+        """The whole canvas; 255 where turning brings in what is outside the image."""
+        if self.change.degrees:
+            source = bordered(torch.from_numpy(np.ascontiguousarray(label))[None], (IGNORE,))
+            whole = slice(0, self.height), slice(0, self.width)
+            result: Label = self._turned(source, *whole, "nearest")[0].numpy()
+            return result
+        scaled = label
+        if (self.height, self.width) != label.shape:
+            rows, columns = (
+                ((np.arange(side) + 0.5) * of / side).astype(np.int64)
+                for side, of in zip((self.height, self.width), label.shape, strict=True)
+            )
+            scaled = label.take(rows, axis=0).take(columns, axis=1)
+        return scaled[:, ::-1] if self.change.flip else scaled
+
+    def image(self, image: Pixels, top: int, left: int) -> Tensor:
+        """The crop, uint8 [3, S, S]; outside of the image it has the mean colour."""
+        result = torch.empty(3, self.size, self.size, dtype=torch.uint8)
+        rows = slice(max(top, 0), min(self.height, top + self.size))
+        columns = slice(max(left, 0), min(self.width, left + self.size))
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        if (height, width) != (self.size, self.size):
+            result[:] = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1)
+        row, column = max(-top, 0), max(-left, 0)
+        result[:, row : row + height, column : column + width] = self._content(image, rows, columns)
+        return result
+
+    def _content(self, image: Pixels, rows: slice, columns: slice) -> Tensor:
+        """[3, h, w] of that part of the canvas."""
+        height, width = image.shape[:2]
+        if self.change.degrees:
+            return self._turned(bordered(planes_of(image), FILL), rows, columns, "bilinear")
+        scaled = planes_of(image)
+        if (self.height, self.width) != (height, width):
+            size = (self.height, self.width)
+            scaled = F.interpolate(scaled.unsqueeze(0), size, mode="bilinear")[0]
+        if self.change.flip:
+            columns = slice(self.width - columns.stop, self.width - columns.start)
+            return scaled[:, rows, columns].flip(2)
+        return scaled[:, rows, columns]
+
+    def _turned(self, source: Tensor, rows: slice, columns: slice, mode: str) -> Tensor:
+        """Part of the canvas, uint8 [c, h, w], from an image with a border of one pixel.
+
+        Turning is about the canvas's middle; beyond the border its colour goes on for ever.
+        """
+        height, width = self.source
+        angle = math.radians(self.change.degrees)
+        cos, sin = math.cos(angle), math.sin(angle)
+        across, down = (  # canvas pixels -> -1 to 1 over the image and its border
+            2 * side / (of * (side + 2))
+            for side, of in ((width, self.width), (height, self.height))
         )
-        return np.asarray(picture)
+        x = torch.arange(columns.start, columns.stop) + 0.5 - self.width / 2
+        y = torch.arange(rows.start, rows.stop).unsqueeze(1) + 0.5 - self.height / 2
+        if self.change.flip:
+            x = -x
+        grid = torch.empty(2, len(y), len(x))
+        torch.add(x * (across * cos), y * (-across * sin), out=grid[0])
+        torch.add(x * (down * sin), y * (down * cos), out=grid[1])
+        where = grid.permute(1, 2, 0).unsqueeze(0)
+        found = F.grid_sample(source, where, mode, padding_mode="border", align_corners=False)
+        return found[0].round_().byte()
 
     def crop(self, label: Label, keep: float, rng: np.random.Generator) -> tuple[int, int]:
         """Top and left of the crop on the canvas; negative where the canvas is smaller.
@@ -198,107 +261,57 @@ class Canvas:
         if max(spare) <= 0:
             return self._border(spare[0]), self._border(spare[1])
         shown = (label > 0) & (label < IGNORE)
-        wanted = keep * int(shown.sum())
+        wanted = keep * np.count_nonzero(shown)
         for _ in range(1 + REDRAWS):
-            top, left = (
-                self._position(room, value)
-                for room, value in zip(spare, rng.random(2), strict=True)
-            )
-            if keep <= 0:
-                break
+            draws = rng.random(2).tolist()
+            top, left = (self._position(*pair) for pair in zip(spare, draws, strict=True))
             inside = shown[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
-            if int(inside.sum()) >= wanted:
+            if np.count_nonzero(inside) >= wanted:
                 break
         return top, left
 
-    def _position(self, room: int, value: float) -> int:
-        return int(value * (room + 1)) if room > 0 else self._border(room)
+    def _position(self, room: int, draw: float) -> int:
+        return int(draw * (room + 1)) if room > 0 else self._border(room)
 
     def _border(self, room: int) -> int:
-        """Where a canvas that leaves `room` < 0 pixels over begins: half of it on each side."""
+        """Where a canvas that leaves `room` < 0 pixels over begins: half of them on each side."""
         return -(-room // 2) if self.centred else 0
 
-    def image(self, image: Pixels, top: int, left: int) -> Pixels:
-        """The crop, bilinear [S, S, 3]; outside of the image it has the mean colour."""
-        first_row, first_column = max(top, 0), max(left, 0)
-        height = min(self.height, top + self.size) - first_row
-        width = min(self.width, left + self.size) - first_column
-        content = self._sampled(image, first_row, first_column, height, width)
-        if (height, width) == (self.size, self.size):
-            return content
-        result = np.empty((self.size, self.size, 3), dtype=np.uint8)
-        result[:] = FILL
-        row, column = first_row - top, first_column - left
-        result[row : row + height, column : column + width] = content
-        return result
 
-    def _sampled(self, image: Pixels, row: int, column: int, height: int, width: int) -> Pixels:
-        a, b, c, d, e, f = self.matrix
-        if (b, d, e) == (0, 0, 1) and abs(a) == 1:  # pixels stay whole: nothing to sample
-            turned = image if a == 1 else image[:, ::-1]
-            return turned[row : row + height, column : column + width]
-        x = torch.arange(column, column + width) + 0.5
-        y = torch.arange(row, row + height).unsqueeze(1) + 0.5
-        source_height, source_width = image.shape[:2]
-        grid = torch.empty(1, height, width, 2)
-        torch.add(a * x + c, b * y, out=grid[0, ..., 0]).mul_(2 / source_width).sub_(1)
-        torch.add(d * x + f, e * y, out=grid[0, ..., 1]).mul_(2 / source_height).sub_(1)
-        fill = torch.tensor(FILL).view(3, 1, 1)
-        planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1) - fill
-        found = F.grid_sample(planes.float().unsqueeze(0), grid, align_corners=False)[0]
-        pixels: Pixels = found.add_(fill).round_().to(torch.uint8).permute(1, 2, 0).numpy()
-        return pixels
+def bordered(planes: Tensor, colour: tuple[int, ...]) -> Tensor:
+    """uint8 [c, H, W] -> float32 [1, c, H + 2, W + 2] with a border of one pixel."""
+    channels, height, width = planes.shape
+    result = torch.empty(1, channels, height + 2, width + 2)
+    edge = torch.tensor(colour, dtype=torch.float32).view(channels, 1)
+    for line in (result[0, :, 0], result[0, :, -1], result[0, :, :, 0], result[0, :, :, -1]):
+        line.copy_(edge)
+    result[0, :, 1:-1, 1:-1] = planes
+    return result
 
 
-def _to_source(
-    height: int, width: int, canvas_height: int, canvas_width: int, change: Change
-) -> tuple[float, float, float, float, float, float]:
-    """(a, b, c, d, e, f): canvas point (x, y) -> image point (ax + by + c, dx + ey + f).
-
-    Points are in pixels from the corner, a pixel's middle at .5. The canvas is the image scaled,
-    then turned about its middle, then mirrored.
-    """
-    cos, sin = math.cos(math.radians(change.degrees)), math.sin(math.radians(change.degrees))
-    mirror = -1.0 if change.flip else 1.0
-    across, down = width / canvas_width, height / canvas_height
-    a, b = across * cos * mirror, across * -sin
-    d, e = down * sin * mirror, down * cos
-    c = width / 2 - a * canvas_width / 2 - b * canvas_height / 2
-    f = height / 2 - d * canvas_width / 2 - e * canvas_height / 2
-    return a, b, c, d, e, f
-
-
-def padded_crop(label: Label, top: int, left: int, size: int, fill: int) -> Label:
-    """[size, size] of a label from (top, left), which may lie outside; `fill` where it does."""
-    result = np.full((size, size), fill, dtype=np.uint8)
+def padded_crop(label: Label, top: int, left: int, size: int) -> Label:
+    """[S, S] of a label from (top, left), which may lie outside; 255 where it does."""
+    result = np.full((size, size), IGNORE, dtype=np.uint8)
     inside = label[max(top, 0) : top + size, max(left, 0) : left + size]
     row, column = max(-top, 0), max(-left, 0)
     result[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
     return result
 
 
-def blurred(image: Pixels) -> Pixels:
-    """5 x 5 Gaussian with OpenCV's weights 1 4 6 4 1, borders mirrored; exact integers."""
-    wide = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="reflect").astype(np.uint16)
-    rows = _binomial(wide[:-4], wide[1:-3], wide[2:-2], wide[3:-1], wide[4:])
-    both = _binomial(rows[:, :-4], rows[:, 1:-3], rows[:, 2:-2], rows[:, 3:-1], rows[:, 4:])
-    both += np.uint16(128)
-    both >>= np.uint16(8)
-    return both.astype(np.uint8)
+def blurred(planes: Tensor) -> Tensor:
+    """5 x 5 Gaussian of uint8 [3, H, W]: OpenCV's weights 1 4 6 4 1, mirrored at the borders.
 
-
-def _binomial(
-    a: npt.NDArray[np.uint16],
-    b: npt.NDArray[np.uint16],
-    c: npt.NDArray[np.uint16],
-    d: npt.NDArray[np.uint16],
-    e: npt.NDArray[np.uint16],
-) -> npt.NDArray[np.uint16]:
-    """a + 4b + 6c + 4d + e; twice over a byte it stays below 2^16."""
-    total = c * np.uint16(6)
-    beside = b + d
-    beside <<= np.uint16(2)
-    total += beside
-    total += a
-    total += e
-    return total
+    Four times the sum of two neighbours, each way. Sums of bytes stay below 2^16, so all of it is
+    exact; a plane at a time stays in the processor's cache.
+    """
+    result = torch.empty_like(planes)
+    for source, target in zip(planes, result, strict=True):
+        sums = np.pad(source.numpy(), 2, mode="reflect").astype(np.uint16)
+        for _ in range(4):
+            sums = sums[1:] + sums[:-1]
+        for _ in range(4):
+            sums = sums[:, 1:] + sums[:, :-1]
+        sums += np.uint16(128)
+        sums >>= np.uint16(8)
+        target.copy_(torch.from_numpy(sums))
+    return result

@@ -1,0 +1,252 @@
+"""How fast do training episodes come, and what does it gain to read members by offset?
+
+python bench/loader.py                         real images of voc_mini, PFENet's augmentation
+python bench/loader.py --root data/pascal-5i   a built data set of your own
+
+Episodes: the same episodes and random draws on both sides, the same worker processes, one thread
+each; both end in normalised floats in the main process. The baseline keeps one file per image and
+label in a plain torch DataLoader and does, with OpenCV and in float32, what PFENet's public code
+does one step after the other: read, scale, rotate, blur, flip, crop, normalise. Without workers
+nothing is sent between processes, which is where bytes instead of floats pay.
+
+Samples: JPEG, label and JSON of random keys from one shard of 1,000 samples, by offset and by name
+through an open tar file.
+"""
+
+import argparse
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import platform
+import resource
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from timeit import timeit
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from fssplat.data.convert import build
+from fssplat.data.draw import stream
+from fssplat.data.index import Dataset
+from fssplat.data.labels import IGNORE, decode_image
+from fssplat.data.loader import TrainingBatches
+from fssplat.data.shards import Sample, Shard, ShardFolder, write_shard
+from fssplat.data.transforms import DEVIATION, MEAN, REDRAWS, draw_change
+from fssplat.protocol import resolve_protocol
+from fssplat.spec import AugmentSpec, TrainingSpec
+
+VOC_MINI = Path(__file__).resolve().parents[2] / "shared/data/voc_mini"
+PFENET = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)
+MEAN_255 = tuple(255 * value for value in MEAN)
+SAMPLES = 1000  # in the shard of the second question
+
+
+class FilePerImage(TorchDataset[tuple[torch.Tensor, ...]]):
+    """The baseline: OpenCV on one file per image and label, step by step."""
+
+    def __init__(self, batches: TrainingBatches, folder: Path, episodes: int) -> None:
+        self.batches, self.folder, self.episodes = batches, folder, episodes
+        for row in range(len(batches.dataset)):
+            key = batches.dataset.keys[row]
+            (folder / f"{key}.jpg").write_bytes(batches.dataset.jpeg(row))
+            (folder / f"{key}.png").write_bytes(batches.dataset.png(row))
+
+    def __len__(self) -> int:
+        return self.episodes
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, ...]:
+        epoch, i = self.batches.episodes.at(number)
+        episode = self.batches.episodes(epoch, i)
+        rng = stream("augment", self.batches.training.seed, epoch, i)
+        class_id = episode.classes[0]
+        query, target = self.image(episode.query, class_id, rng)
+        shown = [self.image(row, class_id, rng) for row in episode.supports]
+        supports = torch.stack([image for image, _ in shown])[None]
+        masks = torch.stack([mask for _, mask in shown])[None]
+        return query, target, supports, masks, torch.tensor([class_id])
+
+    def image(
+        self, row: int, class_id: int, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        key = self.batches.dataset.keys[row]
+        image = cv2.cvtColor(cv2.imread(str(self.folder / f"{key}.jpg")), cv2.COLOR_BGR2RGB)
+        stored = cv2.imread(str(self.folder / f"{key}.png"), cv2.IMREAD_GRAYSCALE)
+        label = np.where(stored == IGNORE, IGNORE, stored == class_id).astype(np.uint8)
+        change = draw_change(rng, PFENET)
+        image = np.float32(image)
+        image = cv2.resize(image, None, fx=change.scale, fy=change.scale)
+        label = cv2.resize(
+            label, None, fx=change.scale, fy=change.scale, interpolation=cv2.INTER_NEAREST
+        )
+        if change.degrees:
+            image, label = rotated(image, label, change.degrees)
+        if change.blur:
+            image = cv2.GaussianBlur(image, (5, 5), 0)
+        if change.flip:
+            image, label = cv2.flip(image, 1), cv2.flip(label, 1)
+        image, label = cropped(image, label, self.batches.training.size, rng)
+        tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float()
+        for channel, mean, deviation in zip(tensor, MEAN, DEVIATION, strict=True):
+            channel.sub_(255 * mean).div_(255 * deviation)
+        return tensor, torch.from_numpy(np.ascontiguousarray(label)).long()
+
+
+def rotated(image: np.ndarray, label: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    height, width = label.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1)
+    size = (width, height)
+    image = cv2.warpAffine(
+        image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT,
+        borderValue=MEAN_255,
+    )  # fmt: skip
+    label = cv2.warpAffine(
+        label, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+        borderValue=IGNORE,
+    )  # fmt: skip
+    return image, label
+
+
+def cropped(
+    image: np.ndarray, label: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Padded centrally to the size, then cut where enough of the object stays."""
+    missing = [max(size - side, 0) for side in label.shape]
+    if any(missing):
+        borders = (missing[0] // 2, missing[0] - missing[0] // 2)
+        borders += (missing[1] // 2, missing[1] - missing[1] // 2)
+        image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=MEAN_255)
+        label = cv2.copyMakeBorder(label, *borders, cv2.BORDER_CONSTANT, value=IGNORE)
+    height, width = label.shape
+    whole = np.count_nonzero(label == 1)
+    for _ in range(1 + REDRAWS):
+        top, left = (
+            int(v * (side - size + 1)) for v, side in zip(rng.random(2), label.shape, strict=True)
+        )
+        part = label[top : top + size, left : left + size]
+        if (height, width) == (size, size) or np.count_nonzero(part == 1) >= 0.85 * whole:
+            break
+    return image[top : top + size, left : left + size], part
+
+
+def thousand(folder: Path, dataset: Dataset) -> tuple[Callable[[], int], Callable[[], int]]:
+    """Readers of 200 random samples of one shard: by offset, and by name."""
+    rows = [number % len(dataset) for number in range(SAMPLES)]
+    samples = [
+        Sample(f"{n:06d}", dataset.jpeg(row), dataset.png(row), b"{}") for n, row in enumerate(rows)
+    ]
+    places = write_shard(folder / "shard.tar", samples)
+    size = (folder / "shard.tar").stat().st_size
+    shards = ShardFolder(folder, (Shard("shard.tar", size, SAMPLES),))
+    tar = tarfile.open(folder / "shard.tar")  # noqa: SIM115 - open for as long as it is read
+    keys = [f"{n:06d}" for n in np.random.default_rng(0).permutation(SAMPLES)[:200]]
+    names = [f"{key}.{kind}" for key in keys for kind in ("jpg", "png", "json")]
+
+    def by_offset() -> int:
+        found = (shards.member(0, name, places[name].offset, places[name].size) for name in names)
+        return sum(len(data) for data in found)
+
+    def by_name() -> int:
+        found = (tar.extractfile(name) for name in names)
+        return sum(len(data.read()) for data in found if data)
+
+    assert by_offset() == by_name()
+    return by_offset, by_name
+
+
+def speedups(ours: Callable[[], object], baseline: Callable[[], object], pairs: int) -> list[float]:
+    """Baseline seconds over ours, sorted. Runs alternate, so noise in the machine hits both."""
+    seconds = [(timeit(baseline, number=1), timeit(ours, number=1)) for _ in range(pairs + 1)]
+    return sorted(slow / fast for slow, fast in seconds[1:])  # the first pair fills the caches
+
+
+def processor_seconds() -> float:
+    """Of this process and of its workers that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def shown(ratios: list[float]) -> str:
+    return (
+        f"{median(ratios):.2f} x  (from {ratios[0]:.2f} to {ratios[-1]:.2f}, {len(ratios)} pairs)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--root", default="", help="a built data set; default: voc_mini")
+    parser.add_argument("--steps", type=int, default=32, help="batches of 4 episodes in a run")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--workers", type=int, default=2, help="processes on either side")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        root = options.root or str(build("pascal-5i", VOC_MINI, folder / "voc").root)
+        dataset = Dataset.open(root)
+        training = TrainingSpec(steps=options.steps, batch=4, augment=PFENET)
+        rules = resolve_protocol({"name": "fssplat", "short_classes": "drop"})
+        batches = TrainingBatches(dataset, 0, rules, training)
+        print(f"{platform.machine()}, {os.cpu_count()} cores, one thread per process")
+        for workers in (0, options.workers):
+            episodes(batches, folder, options.pairs, workers)
+        members(folder, dataset, options.pairs)
+
+
+def episodes(batches: TrainingBatches, folder: Path, pairs: int, workers: int) -> None:
+    """The first question, and what part of our time is JPEG decoding."""
+    steps, size = batches.training.steps or 0, batches.training.batch
+    (folder / "files").mkdir(exist_ok=True)
+    files = FilePerImage(batches, folder / "files", steps * size)
+    drawn = [batches.episodes(*batches.episodes.at(number)) for number in range(steps * size)]
+    rows = [row for episode in drawn for row in (episode.query, *episode.supports)]
+    used: dict[str, list[float]] = {"ours": [], "baseline": []}
+
+    def ours() -> None:
+        before = processor_seconds()
+        loader = DataLoader(batches, batch_size=None, sampler=range(steps), num_workers=workers)
+        for batch in loader:
+            batch.to("cpu")
+        del loader
+        used["ours"].append(processor_seconds() - before)
+
+    def baseline() -> None:
+        before = processor_seconds()
+        for _ in DataLoader(files, batch_size=size, num_workers=workers):
+            pass
+        used["baseline"].append(processor_seconds() - before)
+
+    def decoding() -> None:
+        for row in rows:
+            decode_image(batches.dataset.jpeg(row))
+
+    ratios = speedups(ours, baseline, pairs)
+    pairs_used = zip(used["baseline"][1:], used["ours"][1:], strict=True)
+    processor = sorted(slow / fast for slow, fast in pairs_used)
+    seconds = median(timeit(ours, number=1) for _ in range(3))
+    print(f"{workers} workers: {len(drawn) / seconds:.1f} episodes/s")
+    print(f"  episodes/s, ours over OpenCV         {shown(ratios)}")
+    print(f"  processor time, OpenCV's over ours   {shown(processor)}")
+    if not workers:
+        shares = sorted(1 / ratio for ratio in speedups(decoding, ours, pairs))
+        print(f"  JPEG decoding, share of our time     {median(shares):.0%}")
+
+
+def members(folder: Path, dataset: Dataset, pairs: int) -> None:
+    """The second question."""
+    by_offset, by_name = thousand(folder, dataset)
+    print(f"samples/s by offset, over by name      {shown(speedups(by_offset, by_name, pairs))}")
+    seconds = median(timeit(by_offset, number=1) for _ in range(5))
+    print(f"samples/s by offset                    {200 / seconds:,.0f}")
+
+
+if __name__ == "__main__":
+    main()
