@@ -45,6 +45,7 @@ def evaluate(
     """
     device = device or determinism.best_device()
     network.to(device).eval()
+    network.before_evaluation()  # not on the clock: it is done once, however many episodes follow
     tasks = [
         Task(seed, index, episode)
         for seed, manifest in manifests.items()

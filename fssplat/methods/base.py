@@ -175,6 +175,9 @@ class FewShotSegmenter(nn.Module):
     def after_step(self, step: int, steps: int) -> None:
         """Once after every optimiser step: moving averages live here. Default: nothing."""
 
+    def before_evaluation(self) -> None:
+        """Once before episodes are scored, in eval mode with its weights in. Default: nothing."""
+
     def learnable(self) -> dict[str, nn.Parameter]:
         """Parameters that training changes, by name: the head, and the backbone where trained."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}

@@ -280,6 +280,11 @@ class MiningFSS(FewShotSegmenter):
             self.neighbourhood = known
         return known[1]
 
+    def before_evaluation(self) -> None:
+        """The pass over the pool, which no episode is to wait for."""
+        if self.options.foreground:
+            self.neighbours()
+
     def features_of(self, encoder: Backbone) -> Callable[[Tensor], Tensor]:
         """uint8 [3, H, W] -> [c, h, w]."""
         device = self.background.device

@@ -290,6 +290,7 @@ def test_foreground_is_rectified_at_inference_only_and_with_the_present_weights(
     wanted = built.neighbours().rectified(plain, embeddings, 4, 0.2)
     torch.testing.assert_close(rectified, wanted)
     assert not torch.allclose(rectified, plain, atol=1e-4)
+    built.before_evaluation()
     kept = built.neighbours()
     assert built.train().eval().neighbours() is kept  # the weights are the same
     with torch.no_grad():
