@@ -255,20 +255,25 @@ class Canvas:
     def crop(self, label: Label, keep: float, rng: np.random.Generator) -> tuple[int, int]:
         """Top and left of the crop on the canvas; negative where the canvas is smaller.
 
-        Drawn again, up to 31 times, while it keeps less than `keep` of the object's pixels.
+        Drawn again, up to 31 times, while it keeps less than `keep` of the object's pixels; then
+        the draw that kept most (PFENet's code takes the last, which may have lost all of it).
         """
         spare = (self.height - self.size, self.width - self.size)
         if max(spare) <= 0:
             return self._border(spare[0]), self._border(spare[1])
         shown = (label > 0) & (label < IGNORE)
         wanted = keep * np.count_nonzero(shown)
+        best, place = -1, (0, 0)
         for _ in range(1 + REDRAWS):
             draws = rng.random(2).tolist()
             top, left = (self._position(*pair) for pair in zip(spare, draws, strict=True))
             inside = shown[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
-            if np.count_nonzero(inside) >= wanted:
+            kept = np.count_nonzero(inside)
+            if kept > best:
+                best, place = kept, (top, left)
+            if kept >= wanted:
                 break
-        return top, left
+        return place
 
     def _position(self, room: int, draw: float) -> int:
         return int(draw * (room + 1)) if room > 0 else self._border(room)

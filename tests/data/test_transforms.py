@@ -177,6 +177,17 @@ def test_a_crop_keeps_the_share_of_the_object_where_32_draws_find_it() -> None:
     assert np.mean([left >= 157 for _, left in free]) == pytest.approx(4 / 161, abs=0.03)
 
 
+def test_a_crop_that_cannot_keep_enough_keeps_what_it_can() -> None:
+    """Two objects far apart: no crop has 85 % of both, the larger one has 60 %."""
+    label = np.zeros((40, 200), np.uint8)
+    label[:, 10:22] = 1
+    label[:, 180:188] = 1
+    canvas = Canvas(40, 200, 40, "crop", STILL)
+    places = [canvas.crop(label, 0.85, stream("apart", n)) for n in range(50)]
+    kept = [np.count_nonzero(label[:, left : left + 40]) / 800 for _, left in places]
+    assert np.mean(np.array(kept) >= 0.6) > 0.9
+
+
 # ---------------------------------------------------------------- random changes
 
 
