@@ -205,14 +205,16 @@ class Canvas:
 
     def image(self, image: Pixels, top: int, left: int) -> Tensor:
         """The crop, uint8 [3, S, S]; outside of the image it has the mean colour."""
-        result = torch.empty(3, self.size, self.size, dtype=torch.uint8)
         rows = slice(max(top, 0), min(self.height, top + self.size))
         columns = slice(max(left, 0), min(self.width, left + self.size))
-        height, width = rows.stop - rows.start, columns.stop - columns.start
-        if (height, width) != (self.size, self.size):
-            result[:] = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1)
+        content = self._content(image, rows, columns)
+        height, width = content.shape[1:]
+        if (height, width) == (self.size, self.size):
+            return content.contiguous()
+        result = torch.empty(3, self.size, self.size, dtype=torch.uint8)
+        result[:] = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1)
         row, column = max(-top, 0), max(-left, 0)
-        result[:, row : row + height, column : column + width] = self._content(image, rows, columns)
+        result[:, row : row + height, column : column + width] = content
         return result
 
     def _content(self, image: Pixels, rows: slice, columns: slice) -> Tensor:
@@ -268,7 +270,7 @@ class Canvas:
             draws = rng.random(2).tolist()
             top, left = (self._position(*pair) for pair in zip(spare, draws, strict=True))
             inside = shown[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
-            kept = np.count_nonzero(inside)
+            kept = int(np.count_nonzero(inside))
             if kept > best:
                 best, place = kept, (top, left)
             if kept >= wanted:
