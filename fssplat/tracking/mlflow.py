@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -414,8 +415,11 @@ def serve(uri: str, port: int) -> int:
     if path is not None:
         command += ["--default-artifact-root", (path.parent / "mlartifacts").as_uri()]
     environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        return process.wait()
+        os.killpg(process.pid, signal.SIGTERM)  # the server's own workers with it
+        process.wait()
+        return 0

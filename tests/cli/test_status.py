@@ -101,4 +101,5 @@ def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
         assert answer == b"OK"
     finally:
         process.send_signal(signal.SIGINT)
-        said(process, 60)
+        code, _, _ = said(process, 60)
+    assert code == 0

@@ -138,8 +138,8 @@ def test_ten_thousand_trials_are_planned_in_seconds(tmp_path: Path) -> None:
     import time
 
     seeds = "[" + ", ".join(map(str, range(5000))) + "]"
-    path = experiment(tmp_path, grid=f"{{method: [panet], shot: [1, 5], seed: {seeds}}}")
     plan_from(Request(experiment(tmp_path)))  # imports
+    path = experiment(tmp_path, grid=f"{{method: [panet], shot: [1, 5], seed: {seeds}}}")
     started = time.process_time()
     plan, _ = plan_from(Request(path), Machine(64, 64))
     assert len(plan.states) == 10_000

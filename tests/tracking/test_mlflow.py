@@ -1,6 +1,8 @@
 """MLflow on real SQLite files: everything arrives, and arrives once."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +209,20 @@ def test_a_spec_is_flattened_to_strings_written_one_way() -> None:
     assert dict(flattened(value)) == {
         "a.b": "0.0025", "a.c": "[1, 2]", "d": "true", "e": "null", "f": "{}",
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_sixteen_writers_lose_nothing_on_one_sqlite_file(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracking = open_tracking(uri, "many")
+    runs = [tracking.begin(trial(seed), f"t{seed}", {}) for seed in range(16)]
+    command = [sys.executable, "-m", "tests.tracking.writers", uri]
+    writers = [
+        subprocess.Popen([*command, run_id], stderr=subprocess.PIPE, text=True) for run_id in runs
+    ]
+    for writer in writers:
+        _, said = writer.communicate(timeout=280)
+        assert writer.returncode == 0, said
+        assert "locked" not in said
+    for run_id in runs:
+        assert [step for step, _ in history(tracking, run_id, "loss/total")] == list(range(1, 201))
