@@ -206,15 +206,15 @@ class Dataset:
 
     def jpeg(self, row: int) -> bytes:
         """The original file's bytes."""
-        return self._member(row, "jpg")
+        return bytes(self._member(row, "jpg"))
 
     def png(self, row: int) -> bytes:
         """The stored label: class ids, or 0 / 1 where labels are binary; 255 ignored."""
-        return self._member(row, "png")
+        return bytes(self._member(row, "png"))
 
     def image(self, row: int) -> npt.NDArray[np.uint8]:
         """RGB [H, W, 3]."""
-        return decode_image(self.jpeg(row))
+        return decode_image(self._member(row, "jpg"))
 
     def label(self, row: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Class ids [H, W], 255 ignored; uint16 where labels are binary.
@@ -222,7 +222,7 @@ class Dataset:
         Class 255 of a data set with more than 254 classes looks like ignored pixels here: ask
         for `mask` or `target`, which keep them apart.
         """
-        stored = decode_label(self.png(row))
+        stored = decode_label(self._member(row, "png"))
         if self.info.labels == "class-index":
             return stored
         named = stored.astype(np.uint16)
@@ -235,7 +235,7 @@ class Dataset:
 
     def target(self, row: int, classes: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored."""
-        stored = decode_label(self.png(row))
+        stored = decode_label(self._member(row, "png"))
         values = np.zeros(256, dtype=np.uint8)
         values[IGNORE] = IGNORE
         for way, class_id in enumerate(classes, start=1):
@@ -247,10 +247,10 @@ class Dataset:
 
     def details(self, row: int) -> dict[str, Any]:
         """The row's key.json: where the image came from, its size and its classes."""
-        values: dict[str, Any] = json.loads(self._member(row, "json"))
+        values: dict[str, Any] = json.loads(bytes(self._member(row, "json")))
         return values
 
-    def _member(self, row: int, kind: str) -> bytes:
+    def _member(self, row: int, kind: str) -> memoryview:
         at, size = self._places[kind][row]
         name = f"{self.keys[row]}.{kind}"
         return self.shards.member(int(self._shard[row]), name, int(at), int(size))

@@ -18,7 +18,7 @@ def encode_label(label: Label) -> bytes:
     return buffer.getvalue()
 
 
-def decode_label(png: bytes) -> Label:
+def decode_label(png: bytes | memoryview) -> Label:
     """The label that `encode_label` wrote.
 
     By Pillow: torchvision's PNG decoder is a little faster, but ends the process on broken bytes.
@@ -27,7 +27,7 @@ def decode_label(png: bytes) -> Label:
         return np.array(picture, dtype=np.uint8)
 
 
-def decode_image(jpeg: bytes) -> npt.NDArray[np.uint8]:
+def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] from a grey, colour or CMYK JPEG.
 
     An EXIF turn is not applied: annotations were drawn on the pixels as stored. torchvision gives
