@@ -73,27 +73,22 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
         self.ignored = novel_classes(dataset.info, fold, protocol) if hidden else ()
 
     def __getitem__(self, step: int) -> EpisodeBatch:
-        batch = self.training.batch
-        numbers = range(step * batch, (step + 1) * batch)
-        parts = [self.episode(*self.episodes.at(number)) for number in numbers]
-        return EpisodeBatch(*(default_collate(list(column)) for column in zip(*parts, strict=True)))
-
-    def episode(self, epoch: int, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The parts of an EpisodeBatch for one episode, without the leading axis."""
-        episode = self.episodes(epoch, i)
-        rng = stream("augment", self.training.seed, epoch, i)
-        query, target = self._image(episode.query, episode.classes, rng)
-        ways = np.repeat(episode.classes, self.episodes.shot).tolist()
-        shown = [
-            self._image(row, (class_id,), rng)
-            for row, class_id in zip(episode.supports, ways, strict=True)
-        ]
-        lead = (len(episode.classes), self.episodes.shot)
-        supports = torch.stack([image for image, _ in shown])
-        masks = torch.stack([mask for _, mask in shown])
-        supports = supports.view(*lead, *supports.shape[1:])
-        masks = masks.view(*lead, *masks.shape[1:])
-        return query, target, supports, masks, torch.tensor(episode.classes)
+        batch, shot = self.training.batch, self.training.shot
+        places = [self.episodes.at(n) for n in range(step * batch, (step + 1) * batch)]
+        episodes = [self.episodes(*place) for place in places]
+        queries, supports = [], []
+        for place, episode in zip(places, episodes, strict=True):
+            rng = stream("augment", self.training.seed, *place)
+            queries.append(self._image(episode.query, episode.classes, rng))
+            for number, row in enumerate(episode.supports):
+                class_id = episode.classes[number // shot]
+                supports.append(self._image(row, (class_id,), rng))
+        query, target = (default_collate(list(part)) for part in zip(*queries, strict=True))
+        images, masks = (default_collate(list(part)) for part in zip(*supports, strict=True))
+        classes = torch.tensor([episode.classes for episode in episodes])
+        lead = (*classes.shape, shot)
+        images, masks = (part.view(*lead, *part.shape[1:]) for part in (images, masks))
+        return EpisodeBatch(query, target, images, masks, classes)
 
     def _image(
         self, row: int, classes: tuple[int, ...], rng: np.random.Generator
