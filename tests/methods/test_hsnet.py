@@ -91,6 +91,25 @@ def test_a_centre_pivot_convolution_is_two_planes_of_a_4d_kernel(kernel: int, st
                     )
 
 
+@pytest.mark.parametrize(("side", "kernel", "stride"), [(1, 3, 1), (1, 3, 2), (3, 5, 4), (8, 3, 2)])
+def test_a_bfloat16_gradient_is_that_of_float32_on_planes_of_any_width(
+    side: int, kernel: int, stride: int
+) -> None:
+    layer = CentrePivot(16, 64, kernel, stride)
+    x = torch.randn(1, 16, 2, 2, side, side)
+    gradients = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        spoilt = [torch.full((size,), float("nan")) for size in (1024, 4096, 16384, 65536)]
+        del spoilt  # what a kernel leaves unwritten is now a nan
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = layer(x).float().square().sum()
+        loss.backward()
+        gradients.append(layer.support.weight.grad.clone())
+    exact, found = gradients
+    assert torch.allclose(found, exact, atol=0.05 * float(exact.abs().max()))
+
+
 def test_support_grids_of_unequal_size_are_brought_together() -> None:
     one = torch.randn(1, 4, 3, 3, 1, 1)
     spread = resized_4d(one, (6, 6, 2, 2))

@@ -5,6 +5,7 @@ Shapes   b episodes, m maps (blocks) or c channels, h x w query cells, h' x w' s
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, einsum, nn
@@ -67,11 +68,25 @@ class CentrePivot(nn.Module):
         pivots = x[..., :: self.stride, :: self.stride]
         p, r = pivots.shape[-2:]
         planes = pivots.permute(0, 4, 5, 1, 2, 3).flatten(0, 2)
-        over_query = self.query(planes).unflatten(0, (b, p, r)).permute(0, 3, 4, 5, 1, 2)
+        over_query = _convolve(self.query, planes)
+        over_query = over_query.view(b, p, r, *over_query.shape[1:]).permute(0, 3, 4, 5, 1, 2)
         planes = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-        over_support = self.support(planes).unflatten(0, (b, h, w)).permute(0, 3, 1, 2, 4, 5)
+        over_support = _convolve(self.support, planes)
+        over_support = over_support.view(b, h, w, *over_support.shape[1:]).permute(0, 3, 1, 2, 4, 5)
         found: Tensor = over_query + over_support
         return found
+
+
+def _convolve(convolution: nn.Conv2d, planes: Tensor) -> Tensor:
+    """The convolution, in float32 on planes no wider than a stride, which images of 65 px have.
+
+    There the CPU's bfloat16 weight gradient leaves the taps that meet padding alone unwritten
+    (oneDNN under torch 2.15): whatever the memory held before comes out as their gradient.
+    """
+    thin = min(planes.shape[-2:]) <= convolution.stride[0]
+    with torch.autocast(planes.device.type, enabled=False) if thin else nullcontext():
+        found: Tensor = convolution(planes.float() if thin else planes)
+    return found
 
 
 def building_block(
