@@ -8,6 +8,7 @@ kept out of the canonical form by `not_hashed`.
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -225,13 +226,31 @@ def load_experiment(path: Path | str, changes: tuple[str, ...] = ()) -> Experime
     return validate(ExperimentSpec, merged, str(path))
 
 
+def made_experiment(
+    keys: Mapping[str, Any], base: Path | None, changes: tuple[str, ...] = ()
+) -> ExperimentSpec:
+    """An experiment from a mapping, as if it stood in a file that extends `base`.
+
+    Raises InputError as `load_experiment`.
+    """
+    from omegaconf import OmegaConf
+
+    below = _with_bases(base, ()) if base is not None else {}
+    where = str(keys["name"])
+    merged = _layered(OmegaConf.merge(below, dict(keys)), changes, where)
+    return validate(ExperimentSpec, merged, where)
+
+
 def read_layers(path: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
     """The file's mapping with `extends`, `profile` and changes merged in, `${...}` resolved."""
+    return _layered(_with_bases(path, ()), changes, str(path))
+
+
+def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        config: Any = _with_bases(path, ())
         for change in changes:
             if "=" not in change:
                 raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
@@ -242,13 +261,13 @@ def read_layers(path: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
         if profile is not None:
             if profile not in profiles:
                 known = ", ".join(map(str, profiles)) or "none"
-                raise InputError(f"{path}: profile {profile!r} is unknown. Known: {known}.")
+                raise InputError(f"{where}: profile {profile!r} is unknown. Known: {known}.")
             chosen.pop("profile", None)
             config = OmegaConf.merge(config, profiles[profile], chosen)
         plain_config = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"{path}: {first}") from error
+        raise InputError(f"{where}: {first}") from error
     assert isinstance(plain_config, dict)
     return {str(key): value for key, value in plain_config.items()}
 

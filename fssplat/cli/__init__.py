@@ -10,7 +10,19 @@ from collections.abc import Callable
 import typer
 
 from fssplat import __version__
-from fssplat.cli import data, gc, import_checkpoint, launch, plan, retry, status, stop, sync, ui
+from fssplat.cli import (
+    data,
+    gc,
+    import_checkpoint,
+    launch,
+    plan,
+    retry,
+    status,
+    stop,
+    sync,
+    ui,
+    verify,
+)
 from fssplat.errors import InputError
 
 app = typer.Typer(
@@ -31,6 +43,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     gc.gc,
     ui.ui,
     import_checkpoint.import_checkpoint,
+    verify.verify,
 )
 for command in COMMANDS:
     app.command()(command)

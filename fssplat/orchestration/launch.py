@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from rich.console import Console
@@ -35,9 +35,17 @@ TABLE_WIDTH = 120  # columns of the result table; a narrow screen wraps it rathe
 NO_TRACKING = "none"  # as `tracking:`; results stay in the store alone
 
 
+class Asked(Protocol):
+    """What a launch is for: an experiment, and the command line that asks for it again."""
+
+    def load(self) -> ExperimentSpec: ...
+
+    def command(self, name: str = "launch") -> str: ...
+
+
 @dataclass(frozen=True)
 class Request:
-    """What was typed."""
+    """An experiment file as typed."""
 
     path: Path
     changes: tuple[str, ...] = ()
@@ -51,7 +59,7 @@ class Request:
         return shlex.join(["fssplat", name, str(self.path), *settings])
 
 
-def launch(request: Request, console: Console | None = None, work: Work | None = None) -> int:
+def launch(request: Asked, console: Console | None = None, work: Work | None = None) -> int:
     """Run every trial that has no result yet, end with the table. Returns the exit code:
 
     0 all trials have their result, 1 some failed or diverged, 130 or 143 stopped by Ctrl-C or
@@ -74,7 +82,7 @@ def launch(request: Request, console: Console | None = None, work: Work | None =
     return conclude(request, plan, store, stop, console)
 
 
-def conclude(request: Request, plan: Plan, store: Store, stop: Stop, console: Console) -> int:
+def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Console) -> int:
     """The table, what is missing, how to go on; the exit code."""
     from fssplat.report.table import table as results_table
 
@@ -96,7 +104,7 @@ class Launch:
 
     def __init__(
         self,
-        request: Request,
+        request: Asked,
         experiment: ExperimentSpec,
         plan: Plan,
         store: Store,
@@ -292,7 +300,7 @@ def _all(listeners: list[Callable[[Note], None]], note: Note) -> None:
         hear(note)
 
 
-def plan_from(request: Request, machine: Machine | None = None) -> tuple[Plan, Store]:
+def plan_from(request: Asked, machine: Machine | None = None) -> tuple[Plan, Store]:
     """An experiment's plan and its store, which is not made where missing."""
     experiment = request.load()
     store = Store(experiment.store)

@@ -5,6 +5,7 @@ order of `published_results.csv`. Doubtful cells are marked in the row's notes.
 """
 
 import csv
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ METHODS = {
     "HMFS": "hmfs",
     "HSNet": "hsnet",
     "MM-Net": "mmnet",
+    "PANet": "panet",
     "PFENet": "pfenet",
     "SD-AANet": "sdaanet",
 }
@@ -39,6 +41,16 @@ PROTOCOLS = {
 # Papers that call their deep-stem network plainly "ResNet".
 DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
 METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou"}
+OTHERS = {  # printed figures that are no score of a trial
+    "params_M": "the network alone says it: tests/methods counts parameters",
+    "learnable_params_M": "the network alone says it: tests/methods counts parameters",
+    "mIoU_gain": "a difference of two rows: verify its base row and launch the table's file",
+    "class_IoU": "part of a row of Table VII, whose trials hold every class",
+    "FPS": "a speed of the authors' machine",
+    "FPS_episodes": "a speed of the authors' machine",
+    "gpu_mem_MB": "a figure of the authors' machine",
+    "speed_rel_to_NA_1shot": "a ratio of speeds: experiments/ablations/jc2a_table4.yaml gives it",
+}
 
 
 def _mining(parts: str) -> dict[str, Any]:
@@ -52,12 +64,14 @@ def _jc2a(parts: str) -> dict[str, Any]:
     return {option.lower(): option in parts.split("+") for option in ("P2P", "P2B", "CKMM")}
 
 
+AUGMENTED = "* data augmentation in training"
 _SDAANET_BASELINE = {"sdpm": False, "saam": False}
 
 
 # What a variant's words in the tables mean in switches: paper -> variant -> changes of the entry.
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "HMFS": {
+        AUGMENTED: {},  # HMFS's recipe on PASCAL; HSNet's with the same changes is in `_variant`
         "HM (hybrid masking)": {"name": "hmfs"},
         "IM (input masking)": {"name": "hmfs", "options": {"masking": "im"}},
         "FM (feature masking)": {"name": "hsnet"},
@@ -103,6 +117,7 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             f"MIA: {how}": {"options": {"aggregation": how}}
             for how in ("add", "multiply", "concat")
         },
+        "base": {},  # of the method that Table 5 adds CKMM to
     },
     "MM-Net": {
         **{f"{n} meta-class embeddings": {"options": {"embeddings": n}} for n in (20, 50, 100)},
@@ -188,7 +203,7 @@ def find(name: str) -> PublishedRow:
         raise InputError(f"{name}: name a row as <paper>:<table>:<row>, e.g. HMFS:2:3.")
     of_paper = [row for row in rows() if row.paper.lower() == parts[0]]
     if not of_paper:
-        raise InputError(f"{name}: no such paper. Known: {_listed(row.paper for row in rows())}.")
+        raise InputError(f"{name}: no such paper. {_near_paper(parts[0])}")
     of_table = [row for row in of_paper if _number(row.table) == parts[1]]
     if not of_table:
         known = _listed(row.table for row in of_paper)
@@ -201,13 +216,14 @@ def find(name: str) -> PublishedRow:
 def experiment(row: PublishedRow) -> dict[str, Any]:
     """The experiment that re-runs a row under its paper's protocol, as the YAML would say it.
 
-    Raises InputError where the row is quoted, of a method we lack, or its variant has no switches.
+    Raises InputError where the row is no IoU, of a method we lack, or its variant has no switches.
     """
     if row.method not in METHODS:
         known = ", ".join(METHODS)
         raise InputError(f"{row.name}: no method here is {row.method!r}. Ours: {known}.")
-    if row.metric not in METRICS or row.shot is None or not row.dataset:
-        raise InputError(f"{row.name}: {row.metric} is not an IoU of a stated data set and shot.")
+    if row.metric not in METRICS or row.shot is None:
+        why = OTHERS.get(row.metric, f"{row.metric} is not a score of one shot")
+        raise InputError(f"{row.name}: {row.metric} is not re-run: {why}.")
     source, _, target = row.dataset.partition("->")
     name = "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]
     entry = _variant(row)
@@ -226,6 +242,21 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
     }
 
 
+def obstacle(row: PublishedRow) -> str:
+    """Why a row cannot be run again; empty where it can."""
+    try:
+        experiment(row)
+    except InputError as error:
+        return str(error).removeprefix(f"{row.name}: ")
+    return ""
+
+
+def metric(row: PublishedRow) -> str:
+    """The name in a trial's metrics of what the row prints."""
+    at_473 = "_473" if "scored at 473x473" in row.variant else ""
+    return METRICS[row.metric] + at_473
+
+
 def _backbone(row: PublishedRow) -> str:
     name = BACKBONES.get(row.backbone, "resnet50")  # ablations that do not state it use ResNet-50
     return f"{name}_v2" if (row.paper, row.backbone) in DEEP_STEM else name
@@ -233,8 +264,10 @@ def _backbone(row: PublishedRow) -> str:
 
 def _variant(row: PublishedRow) -> dict[str, Any]:
     """The method entry of a row; a variant without a stated meaning is refused, never guessed."""
-    if not row.variant or row.variant.startswith("*"):
+    if not row.variant:
         return {"name": METHODS[row.method]}
+    if row.variant == AUGMENTED and row.method == "HSNet":
+        return {"name": "hsnet", "training": {"augment": {"flip": True, "blur": True}}}
     known = VARIANTS.get(row.paper, {})
     if row.variant not in known:
         listed = ", ".join(known) or "none"
@@ -244,7 +277,7 @@ def _variant(row: PublishedRow) -> dict[str, Any]:
 
 def _row(line: Mapping[str, str], number: int) -> PublishedRow:
     return PublishedRow(
-        name=f"{line['paper']}:{line['table']}:{number}",
+        name=f"{line['paper']}:{line['table'].removeprefix('Table ')}:{number}",
         paper=line["paper"],
         table=line["table"],
         dataset=line["dataset"],
@@ -265,6 +298,25 @@ def _percent(text: str) -> float | None:
 
 def _number(table: str) -> str:
     return table.lower().removeprefix("table ").strip()
+
+
+def _near_paper(given: str) -> str:
+    papers = {row.paper.lower(): row.paper for row in rows()}
+    near = difflib.get_close_matches(given, papers, n=1, cutoff=0.5)
+    hint = f"Did you mean {papers[near[0]]}? " if near else ""
+    return f"{hint}Known: {_listed(papers.values())}."
+
+
+def matching(prefix: str) -> list[PublishedRow]:
+    """Rows whose name starts so: a paper, a paper's table, or all for an empty prefix.
+
+    Raises InputError where none does.
+    """
+    wanted = [part.strip().lower().removeprefix("table ") for part in prefix.split(":") if part]
+    found = [row for row in rows() if row.name.lower().split(":")[: len(wanted)] == wanted]
+    if not found:
+        raise InputError(f"{prefix}: no such paper or table. {_near_paper(wanted[0])}")
+    return found
 
 
 def _listed(names: Any) -> str:

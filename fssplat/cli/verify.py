@@ -1,0 +1,59 @@
+"""`fssplat verify`: a published row, run again under its own protocol."""
+
+from pathlib import Path
+
+import typer
+
+from fssplat.cli.options import SET
+
+BASE = Path("experiments/base.yaml")
+
+
+def verify(
+    row: str = typer.Argument("", help="<paper>:<table>:<row>, e.g. HMFS:2:33; see --list."),
+    changes: list[str] = SET,
+    dry_run: bool = typer.Option(False, help="Check everything, print the plan, start nothing."),
+    base: Path | None = typer.Option(
+        None,
+        help="Experiment file with data sets, weights, profiles, store.  "
+        f"[default: {BASE} where there is one]",
+        show_default=False,
+    ),
+    listed: bool = typer.Option(
+        False, "--list", help="List the rows of a paper or table, and which can be run."
+    ),
+) -> None:
+    """Re-run a published row, print ours beside theirs: fssplat verify HMFS:2:33
+
+    The row's own protocol, schedule and backbone hold; --set profile=smoke tries the path quickly.
+    """
+    from rich.console import Console
+
+    from fssplat.errors import InputError
+    from fssplat.report import published
+
+    if listed:
+        from fssplat.report.comparison import listing
+
+        Console().print(listing(published.matching(row)))
+        return
+    if not row:
+        raise InputError("verify: name a row, e.g. HMFS:2:33. `fssplat verify --list` shows them.")
+    from fssplat.orchestration import launch as launching
+    from fssplat.orchestration.verify import RowRequest, show
+    from fssplat.orchestration.verify import verify as run
+
+    if base is None and BASE.is_file():
+        base = BASE
+    request = RowRequest(published.find(row), base, tuple(changes))
+    if dry_run:
+        from fssplat.orchestration.plan import table
+
+        plan, _ = launching.plan_from(request)
+        launching.check_data(plan)
+        Console().print(table(plan))
+        show(request, Console())
+        return
+    code = run(request)
+    if code:
+        raise typer.Exit(code)

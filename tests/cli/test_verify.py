@@ -1,0 +1,129 @@
+"""`fssplat verify` as typed."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fssplat.cli import app
+from fssplat.data.convert import build
+from fssplat.errors import InputError
+from fssplat.orchestration.launch import plan_from
+from fssplat.orchestration.verify import RowRequest, differs
+from fssplat.report import published
+from tests.cli.small import fssplat, said
+from tests.data.layouts import voc_layout
+
+BASE = """
+datasets: {{pascal-5i: {{name: pascal-5i, root: {data}}}}}
+store: {folder}/store
+tracking: none
+profiles:
+  tiny:
+    grid: {{fold: [0], backbone: [efficientnet_lite0]}}
+    training: {{steps: 1, batch: 2, size: 65}}
+    protocol:
+      {{episodes: 2, episode_seeds: [0], size: 65, score: [original], training_list: all,
+       training_draw: image, min_area: 1, draw: even, selection: last, short_classes: drop}}
+    backbones: {{efficientnet_lite0: {{name: efficientnet_lite0, weights: random}}}}
+    evaluation: {{panels: 0}}
+"""
+ROW = "HMFS:1:55"
+TINY = ("--set", "profile=tiny")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A base file with PASCAL of two tiny pictures per class and split."""
+    build("pascal-5i", voc_layout(tmp_path / "official", train=40, val=40), tmp_path / "built")
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE.format(data=tmp_path / "built", folder=tmp_path))
+    return path
+
+
+def typed(*arguments: str | Path) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["verify", *map(str, arguments)], env={"COLUMNS": "200"})
+    if isinstance(done.exception, InputError):
+        return 2, str(done.exception)
+    return done.exit_code, done.output
+
+
+def test_a_row_is_run_and_stands_beside_the_printed_one(base: Path) -> None:
+    code, out, err = said(fssplat("verify", ROW, "--base", base, *TINY))
+    assert code == 0, err
+    lines = [line.split() for line in out.splitlines()]
+    printed = next(line for line in lines if line[:1] == ["printed"])
+    ours = next(line for line in lines if line[:1] == ["ours"])
+    assert printed[1:] == ["69.0", "70.9", "59.3", "61.0", "65.0"]
+    assert 0 <= float(ours[1]) <= 100
+    assert ours[2:] == ["-"] * 4  # one fold ran
+    assert "other settings" in out
+    code, out, err = said(fssplat("verify", ROW, "--base", base, *TINY))
+    assert code == 0, err
+    assert "0 jobs left" in out
+
+
+def test_a_dry_run_plans_the_row_and_starts_nothing(base: Path, tmp_path: Path) -> None:
+    code, out = typed(ROW, "--base", base, "--dry-run", *TINY)
+    assert code == 0
+    assert "1 trials in 1 jobs" in out
+    assert "hmfs" in out
+    assert "69.0" in out
+    assert not (tmp_path / "store").exists()
+
+
+def test_only_the_rows_own_settings_count_as_the_row(base: Path) -> None:
+    row = published.find(ROW)
+    for changes, other in (((), False), (("grid.fold=[1]",), False), (("training.lr=1",), True)):
+        request = RowRequest(row, base, changes)
+        plan, _ = plan_from(request)
+        assert differs(request, plan) is other
+
+
+def test_the_command_can_be_typed_again() -> None:
+    request = RowRequest(published.find(ROW), Path("my base.yaml"), ("grid.fold=[1]",))
+    expected = "fssplat verify HMFS:1:55 --base 'my base.yaml' --set 'grid.fold=[1]'"
+    assert request.command("retry") == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("HFMS:2:1", "Did you mean HMFS?"),
+        ("HMFS:9:1", "Known: Table 1, Table 2"),
+        ("HMFS:2:99", "rows 1 to 40"),
+        ("JC2A:1:1", "no method here is 'PGNet'"),
+        ("JC2A:4:3", "a ratio of speeds"),
+        ("", "`fssplat verify --list`"),
+    ],
+)
+def test_a_wrong_row_says_what_would_be_right(base: Path, row: str, says: str) -> None:
+    code, message = typed(row, "--base", base)
+    assert code == 2
+    assert says in message
+    assert "\n" not in message
+
+
+def test_rows_are_listed_by_paper_and_table() -> None:
+    code, out = typed("--list", "HMFS:5")
+    assert code == 0
+    assert "HMFS:5:24" in out
+    assert "doubtful" in out
+    assert "HMFS:4:" not in out
+    code, message = typed("--list", "HFMS")
+    assert code == 2
+    assert "Did you mean HMFS?" in message
+
+
+@pytest.mark.slow
+def test_a_row_runs_in_the_smoke_profile_on_real_images(shared: Path, tmp_path: Path) -> None:
+    build("pascal-5i", shared / "data" / "voc_mini", tmp_path / "data" / "pascal-5i")
+    base = tmp_path / "base.yaml"
+    shown = Path(__file__).parents[2] / "experiments" / "base.yaml"
+    roots = f"datasets: {{pascal-5i: {{name: pascal-5i, root: {tmp_path}/data/pascal-5i}}}}"
+    base.write_text(f"extends: {shown}\n{roots}\nstore: {tmp_path}/store\ntracking: none\n")
+    smoke = ("--set", "profile=smoke", "--set", "grid.fold=[0]")
+    code, out, err = said(fssplat("verify", "JC2A:3:17", "--base", base, *smoke))
+    assert code == 0, err
+    ours = next(line.split() for line in out.splitlines() if line.strip().startswith("ours"))
+    assert 0 <= float(ours[1]) <= 100
