@@ -1,10 +1,16 @@
 """`fssplat status`: where every trial of an experiment stands."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LEAST_WIDTH = 60  # columns that state, id and a readable reason take beside the trial
 
 
 def status(
@@ -16,7 +22,6 @@ def status(
     from collections import Counter
 
     from rich.console import Console
-    from rich.table import Table
 
     from fssplat.orchestration.launch import Request, plan_from, standing
 
@@ -26,11 +31,30 @@ def status(
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     console = Console()
     console.print(f"{plan.experiment.name}: {len(found)} trials, {line}. Store: {store.address}")
-    rows = Table(box=None, pad_edge=False)
-    for heading in ("state", "trial", "id", "why"):
-        rows.add_column(heading, overflow="fold")
-    for trial_id, (state, reason) in found.items():
-        if every or state not in ("finished", "pending") or reason:
-            rows.add_row(state, plan.trials[trial_id].title, trial_id, reason)
-    if rows.row_count:
-        console.print(rows)
+    rows = [
+        (state, plan.trials[trial_id].title, trial_id, reason)
+        for trial_id, (state, reason) in found.items()
+        if every or state not in ("finished", "pending") or reason
+    ]
+    if rows:
+        console.print(listing(rows, console.width))
+
+
+def listing(rows: list[tuple[str, str, str, str]], width: int) -> "RenderableType":
+    """State, trial, id and reason, side by side; on a narrow screen the reason stands below.
+
+    Lines break between words.
+    """
+    from rich.table import Table
+
+    titles = max(len(title) for _, title, _, _ in rows)
+    beside = width - titles - LEAST_WIDTH
+    table = Table(box=None, pad_edge=False)
+    for heading in ("state", "trial", "id", "why") if beside > 0 else ("state", "trial, id, why"):
+        table.add_column(heading)
+    for state, title, trial_id, reason in rows:
+        if beside > 0:
+            table.add_row(state, title, trial_id, reason)
+        else:
+            table.add_row(state, "\n".join(filter(None, (title, trial_id, reason))))
+    return table

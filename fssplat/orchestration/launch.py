@@ -31,7 +31,7 @@ from fssplat.orchestration.work import Work
 from fssplat.spec import ExperimentSpec, load_experiment
 
 SPARE_BYTES = 200_000_000  # a launch does not start on a disk that is all but full
-TABLE_WIDTH = 120  # columns of the result table; a narrow screen wraps it rather than cuts it
+TABLE_WIDTH = 200  # columns of the result table where it goes to a file
 NO_TRACKING = "none"  # as `tracking:`; results stay in the store alone
 
 
@@ -88,8 +88,8 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
 
     states = store.states(plan.trials)
     console.print()
-    whole = results_table(plan.trials, states, store)
-    console.print(whole, width=max(console.width, TABLE_WIDTH), crop=False, no_wrap=True)
+    width = console.width if console.is_terminal else max(console.width, TABLE_WIDTH)
+    console.print(results_table(plan.trials, states, store), width=width, crop=False)
     if stop.asked.is_set():
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
         return 130 if stop.signal == signal.SIGINT else 143

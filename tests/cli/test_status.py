@@ -38,6 +38,23 @@ def test_every_state_is_counted_and_every_failure_has_its_reason(tmp_path: Path)
     assert third in RUN.invoke(app, ["status", str(path), "--all"]).output
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_screen_breaks_lines_between_words(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    path = experiment(tmp_path)
+    plan, store = plan_from(Request(path))
+    first = next(iter(plan.trials))
+    reason = "InputError: class tram has 3 images in its fold and shot=5 needs 6 of them"
+    store.mark([first], "failed", reason)
+    said = RUN.invoke(app, ["status", str(path)]).output
+    assert "…" not in said
+    words = said.split()
+    for word in (*plan.trials[first].title.split(), first, *reason.split(), "failed", "state"):
+        assert word in words or f"{word}," in words
+
+
 def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None:
     from fssplat.orchestration.claims import claim
 

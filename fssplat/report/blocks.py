@@ -1,0 +1,102 @@
+"""Results as they stand in tables: methods down, folds across, all figures in points (0 to 100).
+
+One block per data set, shot and protocol, since numbers under two protocols never share a column.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import stdev
+
+from fssplat.grid import Trial
+from fssplat.orchestration.store import Result
+
+ANCHOR = "prior"  # the training-free method that others are held against
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One finished trial."""
+
+    trial_id: str
+    trial: Trial
+    result: Result
+
+    def points(self, name: str) -> float:
+        return 100 * self.result.metrics.get(name, math.nan)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one backbone: its finished trials, by fold and training seed."""
+
+    method: str
+    backbone: str
+    cells: tuple[Cell, ...]
+
+    def fold(self, fold: int, name: str = "miou") -> float | None:
+        """Mean over the training seeds of one fold; None where nothing is finished."""
+        values = [cell.points(name) for cell in self.cells if cell.trial.fold == fold]
+        return sum(values) / len(values) if values else None
+
+    def mean(self, folds: Sequence[int], name: str = "miou") -> float | None:
+        """Mean over all folds of the table; None until each of them has a number."""
+        values = [self.fold(fold, name) for fold in folds]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(values) else None
+
+    def spread(self, folds: Sequence[int]) -> float | None:
+        """Standard deviation of the mean over folds: over training seeds where there are several,
+        else over episode seeds, with the folds' errors taken as independent."""
+        seeds = sorted({cell.trial.training.seed for cell in self.cells})
+        if len(seeds) > 1:
+            means = [self._of_seed(seed).mean(folds) for seed in seeds]
+            known = [value for value in means if value is not None]
+            return stdev(known) if len(known) > 1 else None
+        deviations = [self.fold(fold, "miou_std") for fold in folds]
+        several = any(len(cell.trial.protocol.episode_seeds) > 1 for cell in self.cells)
+        if None in deviations or not several:
+            return None
+        return math.sqrt(sum((value or 0.0) ** 2 for value in deviations)) / len(folds)
+
+    def _of_seed(self, seed: int) -> "Row":
+        cells = tuple(cell for cell in self.cells if cell.trial.training.seed == seed)
+        return Row(self.method, self.backbone, cells)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows that may stand under one heading."""
+
+    title: str
+    folds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+def blocks(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> list[Block]:
+    """The experiment's trials as tables, in the order of its grid."""
+    groups: dict[str, list[str]] = {}
+    for trial_id, trial in trials.items():
+        groups.setdefault(_title(trial), []).append(trial_id)
+    found = []
+    for title, ids in groups.items():
+        rows: dict[tuple[str, str], list[Cell]] = {}
+        for trial_id in ids:
+            trial = trials[trial_id]
+            cells = rows.setdefault((trial.method.label, trial.backbone.name), [])
+            if trial_id in results:
+                cells.append(Cell(trial_id, trial, results[trial_id]))
+        folds = tuple(sorted({trials[trial_id].fold for trial_id in ids}))
+        ordered = tuple(Row(method, backbone, tuple(c)) for (method, backbone), c in rows.items())
+        found.append(Block(title, folds, ordered))
+    return found
+
+
+def _title(trial: Trial) -> str:
+    shots = f"{trial.shot}-shot" if trial.way == 1 else f"{trial.way}-way {trial.shot}-shot"
+    data = trial.dataset.name
+    if trial.train_on.name != data:
+        data = f"{trial.train_on.name} -> {data}"
+    rules = trial.protocol
+    chosen = {"novel-best": ", weights chosen on the novel classes"}.get(rules.selection, "")
+    return f"{data}, {shots}, mIoU under protocol {rules.name} ({rules.hash}){chosen}"
