@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 # Test files run side by side; each keeps its own Ray.
 TEST_WORKERS ?= 2
 
-.PHONY: help setup quickstart test test-full lint coverage clean
+.PHONY: help setup quickstart test test-full ablations-smoke lint coverage clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ test-full: lint  ## both tiers, with line coverage of fssplat/
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
+
+ablations-smoke: $(READY)  ## every ablation file to its end on small real images
+	$(BIN)/python -m tests.ablations_smoke
 
 clean:  ## remove what runs leave behind, but no data and no results
 	rm -rf .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache build *.egg-info
