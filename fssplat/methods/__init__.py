@@ -1,6 +1,12 @@
-"""Every method, by the name that YAML, tables and the command line use. A new one is one line."""
+"""Every method, by the name that YAML, tables and the command line use. A new one is one line.
+
+A method that lives elsewhere is named `module:Class`, and is the one thing here that a string
+imports.
+"""
 
 import difflib
+from collections.abc import Iterable
+from importlib import import_module
 
 from fssplat.backbones import build_backbone
 from fssplat.errors import InputError
@@ -16,7 +22,7 @@ from fssplat.methods.prior import Prior
 from fssplat.methods.sdaanet import SDAANet
 from fssplat.spec import BackboneSpec, MethodSpec, validate
 
-__all__ = ["METHODS", "FewShotSegmenter", "build_method"]
+__all__ = ["METHODS", "FewShotSegmenter", "build_method", "method_named", "methods_named"]
 
 METHODS: dict[str, type[FewShotSegmenter]] = {
     "hmfs": HMFS,
@@ -31,16 +37,48 @@ METHODS: dict[str, type[FewShotSegmenter]] = {
 }
 
 
+def method_named(name: str) -> type[FewShotSegmenter]:
+    """A method of the list above, or the class that `module:Class` names.
+
+    Raises InputError for a name not in the list, a module that cannot be imported, or a class that
+    is no method.
+    """
+    if ":" in name:
+        return _imported(name)
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise InputError(f"method {name!r} is unknown. {hint}Known: {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def methods_named(names: Iterable[str]) -> dict[str, type[FewShotSegmenter]]:
+    """The list above, and with it those of `names` that are written as `module:Class`."""
+    return {**METHODS, **{name: method_named(name) for name in names if ":" in name}}
+
+
+def _imported(name: str) -> type[FewShotSegmenter]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise InputError(
+            f"method {name!r}: {error}. Install its package, or put its folder in PYTHONPATH."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, FewShotSegmenter)):
+        raise InputError(
+            f"method {name!r}: {module} has no class {attribute} that is a "
+            "fssplat.methods.FewShotSegmenter. See docs/add-a-method.md."
+        )
+    return found
+
+
 def build_method(spec: MethodSpec, backbone: BackboneSpec) -> FewShotSegmenter:
     """The network with its backbone built as the method wants it; the head by the current seed.
 
     Raises InputError for an unknown name or option, and for missing backbone weights.
     """
-    if spec.name not in METHODS:
-        near = difflib.get_close_matches(spec.name, METHODS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise InputError(f"method {spec.name!r} is unknown. {hint}Known: {', '.join(METHODS)}.")
-    method = METHODS[spec.name]
+    method = method_named(spec.name)
     options = validate(method.Options, spec.options, f"{spec.name}.options")
     layout = method.backbone_layout(backbone.name, options)
     network = method(build_backbone(backbone, layout), options)

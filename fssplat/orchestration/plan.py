@@ -114,13 +114,14 @@ def make_plan(
     Raises InputError for a bad grid, a missing data set, or resources Ray cannot give.
     """
     infos = datasets(experiment)
-    from fssplat.methods import METHODS
+    from fssplat.methods import methods_named
 
+    methods = methods_named(entry.name for entry in experiment.grid.method)
     check_resources(experiment)
     machine = machine or this_machine()
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
     images = {name: info.counts.get("train", 0) for name, info in infos.items()}
-    grid = tuple(jobs(expand(experiment, METHODS), fingerprints))
+    grid = tuple(jobs(expand(experiment, methods), fingerprints))
     store = store or Store(experiment.store)
     states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
     resources = experiment.resources
