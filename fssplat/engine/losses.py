@@ -43,15 +43,13 @@ class LossLog:
         self.pending = []
 
     def finish(self) -> Path | None:
-        """All parts as one file; None where nothing was logged."""
+        """All parts as one file; None where nothing was logged. The parts stay: a run that is cut
+        before its weights are written still needs them."""
         self.flush()
         paths = self._paths()
         if paths:
             table = pa.concat_tables([pq.read_table(path) for path in paths])
             write_whole(self.whole, lambda temporary: pq.write_table(table, temporary))
-            for path in paths:
-                path.unlink()
-            self.parts.rmdir()
         return self.whole if self.whole.is_file() else None
 
     def _paths(self) -> list[Path]:

@@ -175,6 +175,7 @@ class Training:
         if not final.is_file():
             self._write_final(final)
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+            shutil.rmtree(self.log.parts, ignore_errors=True)
         found = checkpoint.load(final)
         checkpoint.check_owner(found.header, self.header, str(final))
         checkpoint.load_weights(self.network, found, str(final))
