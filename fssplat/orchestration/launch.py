@@ -26,7 +26,7 @@ from fssplat.orchestration.cluster import Cluster, Node, cluster
 from fssplat.orchestration.plan import Machine, Plan, make_plan, table
 from fssplat.orchestration.progress import Progress
 from fssplat.orchestration.runner import Session, Stop, run
-from fssplat.orchestration.store import Store
+from fssplat.orchestration.store import SETTLED, Store
 from fssplat.orchestration.work import Work
 from fssplat.spec import ExperimentSpec, load_experiment
 
@@ -96,7 +96,10 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
     bad = sum(status.state in ("failed", "diverged") for status in states.values())
     if bad:
         console.print(f"{bad} trials failed. After mending: {request.command('retry')}")
-    return 1 if bad else 0
+    left = sum(status.state not in (*SETTLED, "failed") for status in states.values())
+    if left:  # their end could not be written down, as on a full disk
+        console.print(f"{left} trials were cut short. To go on: {request.command()}")
+    return 1 if bad or left else 0
 
 
 class Launch:

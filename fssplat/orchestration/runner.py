@@ -21,10 +21,11 @@ from fssplat.orchestration.board import Board, JobEnded, Note, RayChannel, Trial
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
 from fssplat.orchestration.store import SETTLED, Store
+from fssplat.orchestration.work import RETRIES as RETRIES
 from fssplat.orchestration.work import Outcome, Task, Work, perform
 from fssplat.spec import DatasetSpec
 
-RETRIES = 3  # of a job whose worker died; it goes on from its checkpoint each time
+LIVES = 50  # workers that one launch gives a job at most, however far each of them gets
 GRACE_S = 60.0  # for running jobs to write a checkpoint once a stop is asked for
 LISTEN_S = 0.5  # between two visits to the board
 BUSY_S = 5.0  # between two looks at jobs that another launch holds
@@ -73,9 +74,9 @@ def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> 
     import ray
 
     cluster.check(pending)
-    board: Any = ray.remote(Board).options(num_cpus=0).remote()
+    board = _board(ray)
     stop = Stop()
-    with _signals(stop), _listening(board, session, stop):
+    with signals(stop), _listening(board, session, stop):
         left = pending
         while left and not stop.asked.is_set():
             outcomes = _fit(left, session, cluster, board, stop)
@@ -85,6 +86,15 @@ def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> 
                 _await_others(left, session, stop)
     ray.kill(board)
     return stop
+
+
+def _board(ray: Any) -> Any:
+    """The board beside the driver, so that only the driver's death takes it away."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=strategy).remote()
 
 
 def _fit(
@@ -102,6 +112,7 @@ def _fit(
         "images": session.images,
         "fingerprints": session.fingerprints,
         "about": session.about,
+        "retries": session.retries,
     }
     trainable = tune.with_parameters(_trainable, board=board, work=session.work, common=common)
     folder = Path(tempfile.mkdtemp(prefix="fssplat-tune-"))
@@ -119,12 +130,12 @@ def _fit(
             storage_path=str(folder),
             stop=Halt(watch, stop, session.grace_s),
             callbacks=[watch],
-            failure_config=tune.FailureConfig(max_failures=session.retries),
+            failure_config=tune.FailureConfig(max_failures=LIVES),
             verbose=0,
         ),
     )
     try:
-        with _quiet():
+        with quiet():
             tuner.fit()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -185,7 +196,7 @@ def _absolute(dataset: DatasetSpec) -> DatasetSpec:
 
 
 @contextlib.contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
+def signals(stop: Stop) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for checkpoints."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -260,7 +271,7 @@ def mark_lost(job: Job, reason: str, session: Session) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Tune's own lines would tear the display; what matters is in the store."""
     import logging
 

@@ -7,7 +7,7 @@ from ray import tune
 from ray.tune.stopper import Stopper
 
 from fssplat.grid import Job
-from fssplat.orchestration.runner import Session, Stop, mark_lost
+from fssplat.orchestration.runner import LIVES, Session, Stop, mark_lost
 from fssplat.orchestration.work import Outcome
 
 
@@ -44,7 +44,7 @@ class Watch(Unkept, tune.Callback):
         self.working.discard(key)
         if self._stop.asked.is_set():
             return  # its worker was taken away: the next launch goes on
-        reason = f"its worker failed {self._session.retries + 1} times; last: {_cause(trial)}"
+        reason = f"its worker failed {LIVES + 1} times; last: {_cause(trial)}"
         mark_lost(self._jobs[key], reason, self._session)
         self.outcomes[key] = Outcome(key, "failed", reason)
 

@@ -11,6 +11,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from fssplat.engine.events import (
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.errors import InputError
 from fssplat.grid import Job
+from fssplat.orchestration import lives
 from fssplat.orchestration.board import (
     Channel,
     JobEnded,
@@ -43,6 +45,7 @@ from fssplat.orchestration.store import Mirror, State, Store
 
 CURVE_POINTS = 200  # of a training's losses that are shown; the Parquet file has every step
 MIRROR_S = 30.0  # seconds between two copies of a job's folder to a store behind an address
+RETRIES = 3  # of a job whose worker died, each from its checkpoint; getting further starts anew
 TRANSIENT = (OSError, EOFError, MemoryError)  # worth another try in a fresh process
 
 # (job, fingerprints of its data, folder to work in, emit, stop, settings)
@@ -63,6 +66,7 @@ class Task:
     images: Mapping[str, int] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)  # data the plan was made with
     about: Mapping[str, Any] = field(default_factory=dict)  # kept beside each result
+    retries: int = RETRIES
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,10 @@ class Outcome:
 def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
     """Run a job to one of its ends. Raises only what another try in a new process may cure."""
     store, key = Store(task.store), task.job.key
-    claim = store.claim_job(key, task.launch)
+    try:
+        claim = store.claim_job(key, task.launch)
+    except InputError as error:  # the store's disk is full or cannot be written any more
+        return Outcome(key, "failed", str(error))
     if claim is None:
         return Outcome(key, "busy", "another launch runs it")
     with claim:
@@ -91,6 +98,8 @@ def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
         outcome = Outcome(key, "failed", "its worker died")
         try:
             outcome = _run(job, task, store, mirror, pulse, work or engine_work)
+        except InputError as error:  # not even the reason could be written down
+            outcome = Outcome(key, "failed", str(error))
         finally:
             pulse.end(JobEnded(key, outcome.state, outcome.reason))
             reset_process()
@@ -116,27 +125,41 @@ def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work:
     scribe = Scribe(job, task, store, pulse)
     try:
         mirror.pull()
+        died = lives.deaths(store, job.key, task.launch, mirror.folder, len(job.trials))
+        if died > task.retries:
+            lives.survived(store, job.key)
+            reason = f"its worker died {died} times in a row without getting any further"
+            return scribe.close("failed", reason)
         set_threads(task.cpu)
         settings = settings_of(job, store)
         work(job, task.fingerprints, mirror.folder, scribe.hear, pulse.stopping, settings)
         mirror.push()
-    except Interrupted as end:
-        mirror.push()
-        return scribe.close("pending", f"stopped at step {end.step}", "interrupted")
-    except Diverged as end:
-        mirror.push()
-        return scribe.close("diverged", str(end))
-    except InputError as error:
-        return scribe.close("failed", str(error))
     except Exception as error:
-        reason = describe(error)
-        store.files.write(f"jobs/{job.key}/error.txt", traceback.format_exc().encode())
-        outcome = scribe.close("failed", reason)
+        outcome = _cut_short(error, job, store, mirror, scribe)
         if is_transient(error):
             raise
-        return outcome
-    scribe.record()
-    return scribe.close("failed", "the engine returned without a result for it", "finished")
+    else:
+        scribe.record()
+        outcome = scribe.close("failed", "the engine returned without a result for it", "finished")
+    lives.survived(store, job.key)
+    return outcome
+
+
+def _cut_short(
+    error: Exception, job: Job, store: Store, mirror: Mirror, scribe: "Scribe"
+) -> Outcome:
+    """How a job ends that raised; its checkpoints are kept where it can go on or be looked at."""
+    if isinstance(error, Interrupted):
+        mirror.push()
+        return scribe.close("pending", f"stopped at step {error.step}", "interrupted")
+    if isinstance(error, Diverged):
+        mirror.push()
+        return scribe.close("diverged", str(error))
+    if isinstance(error, InputError):
+        return scribe.close("failed", str(error))
+    with suppress(InputError):  # a full disk has no room for it
+        store.files.write(f"jobs/{job.key}/error.txt", traceback.format_exc().encode())
+    return scribe.close("failed", describe(error))
 
 
 class Scribe:
