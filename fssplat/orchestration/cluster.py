@@ -84,7 +84,7 @@ def start(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one here. Raises InputError where none answers."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
-        ray.init(address="local", include_dashboard=False, **common)
+        start_here(ray, address="local", include_dashboard=False, **common)
         return
     passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
     env = {**passed, **TUNE_SETTINGS}
@@ -96,6 +96,22 @@ def start(ray: Any, address: str) -> None:
             f"RAY_ADDRESS={address}: no Ray cluster answers ({first}). "
             "Start one with `ray start --head`, or unset RAY_ADDRESS to run here."
         ) from error
+
+
+def start_here(ray: Any, **arguments: Any) -> None:
+    """Start Ray on this machine; a second time where a busy machine let Ray's 30 s run out."""
+    for last in (False, True):
+        try:
+            ray.init(**arguments)
+            return
+        except Exception as error:  # Ray's own class for this is Exception itself
+            ray.shutdown()
+            if last or "timed out" not in str(error):
+                first = str(error).strip().splitlines()[0]
+                raise InputError(
+                    f"Ray did not start on this machine: {first} "
+                    "Free some memory and processor time, then run the same command again."
+                ) from error
 
 
 def nodes(ray: Any) -> tuple[Node, ...]:
