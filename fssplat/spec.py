@@ -192,6 +192,7 @@ class ExperimentSpec(Spec):
     exclude: tuple[dict[str, Any], ...] = ()
     overrides: tuple[Override, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)  # over every method's own recipe
+    search: dict[str, Any] = Field(default_factory=dict)  # for `fssplat search` alone
     evaluation: "EvaluationSpec" = Field(default_factory=lambda: EvaluationSpec())
     resources: ResourceSpec = ResourceSpec()
     store: str = "results"  # folder or s3:// address

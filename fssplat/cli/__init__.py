@@ -17,6 +17,7 @@ from fssplat.cli import (
     launch,
     plan,
     retry,
+    search,
     status,
     stop,
     sync,
@@ -36,6 +37,7 @@ app.add_typer(data.app, name="data")
 COMMANDS: tuple[Callable[..., None], ...] = (
     launch.launch,
     plan.plan,
+    search.search,
     status.status,
     retry.retry,
     stop.stop,

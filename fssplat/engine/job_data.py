@@ -60,11 +60,13 @@ class JobData:
         """What a method may read before training."""
         return BaseImages(self.datasets[trial.train_on.name], trial)
 
-    def selection(self, trial: Trial, device: torch.device) -> BestOf | None:
-        """How the protocol chooses among a run's weights; None: it takes the last."""
+    def selection(
+        self, trial: Trial, device: torch.device, count: int | None = None
+    ) -> BestOf | None:
+        """How the protocol chooses among a run's weights, over `count` episodes; None: the last."""
         if trial.protocol.selection == "last":
             return None
-        look = looking(trial)
+        look = looking(trial, count)
         dataset = self.datasets[look.dataset.name]
         part: Part = "selection" if trial.protocol.selection == "base-val" else "novel"
         episodes = manifest(dataset, look.fold, look.shot, look.protocol, 0, look.way, part=part)

@@ -19,14 +19,14 @@ CHECKS = 10  # looks per training, evenly spaced, the last one at its end
 EPISODES = {"base-val": 200, "novel-best": 1000}  # per look
 
 
-def looking(trial: Trial) -> Trial:
+def looking(trial: Trial, episodes: int | None = None) -> Trial:
     """The trial as a look scores it: at the training's shot and size, in float32."""
     protocol = trial.protocol.model_copy(
         update={
             "input": "pad",
             "size": trial.training.size,
             "score": ("original",),
-            "episodes": EPISODES[trial.protocol.selection],
+            "episodes": episodes or EPISODES[trial.protocol.selection],
             "episode_seeds": (0,),
             "draw": "even",
             "supports_repeat": False,

@@ -135,28 +135,33 @@ class Training:
         self.saved = (self.step, time.monotonic())
 
     def to_the_end(self, data: TrainingData, stop: Stop) -> None:
+        self.advance(self.header.steps, data, stop)
+
+    def advance(self, until: int, data: TrainingData, stop: Stop) -> None:
+        """Take the steps up to `until`. What draws between two calls changes no later step."""
         steps = self.header.steps
         learnable = sum(p.numel() for p in self.parameters.values())
         self.emit(TrainingStarted(self.header.key, steps, self.step, learnable))
         determinism.reset_peak_memory(self.settings.device)
-        stream = data.batches(self.trial, self.step, steps, self.settings.workers)
+        stream = data.batches(self.trial, self.step, until, self.settings.workers)
         batch = next(stream, None)  # starting the stream may draw, so states are set after it
         if self.random is None:
             determinism.seed_everything(self.training.seed)
         else:
             determinism.restore_random_state(*self.random, self.settings.device)
         self.network.train()
-        while self.step < steps:
+        while self.step < until:
             if stop():
                 self.save()
                 raise Interrupted(self.step)
-            assert batch is not None, f"the stream ended at step {self.step} of {steps}"
+            assert batch is not None, f"the stream ended at step {self.step} of {until}"
             started = time.monotonic()
             self.take_step(batch.to(self.settings.device))
-            batch = next(stream, None) if self.step < steps else None
+            batch = next(stream, None) if self.step < until else None
             self.look_after()
             self.seconds += time.monotonic() - started
         self.read_losses()
+        self.random = determinism.random_state(self.settings.device)
 
     def look_after(self) -> None:
         """What is due between two steps: reading losses, choosing weights, a checkpoint."""

@@ -1,0 +1,29 @@
+"""`fssplat search`: from a space in YAML to the best setting."""
+
+from pathlib import Path
+
+import typer
+
+from fssplat.cli.options import EXPERIMENT, SET
+
+
+def search(
+    experiment: Path = EXPERIMENT,
+    changes: list[str] = SET,
+    dry_run: bool = typer.Option(False, help="Check the space and the data, start nothing."),
+) -> None:
+    """Tune a method without looking at novel classes: fssplat search experiments/search/mmnet.yaml
+
+    Ctrl-C stops it; the same command goes on. Several may work on one study at once.
+    """
+    from fssplat.orchestration.launch import Request
+    from fssplat.orchestration.search import drive
+
+    request = Request(experiment, tuple(changes))
+    if dry_run:
+        drive.prepare(request)
+        typer.echo("Space, data and storage address are in order.")
+        return
+    code = drive.search(request)
+    if code:
+        raise typer.Exit(code)

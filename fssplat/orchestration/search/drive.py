@@ -1,0 +1,334 @@
+"""One search from the YAML to its best setting: check, open the study, run, write down."""
+
+import json
+import queue
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from rich.console import Console
+
+from fssplat.data.index import DatasetInfo
+from fssplat.engine.job_data import JobData
+from fssplat.engine.milestones import judge
+from fssplat.engine.settings import RunSettings
+from fssplat.grid import Job, jobs
+from fssplat.orchestration import environment
+from fssplat.orchestration.board import Board, RayChannel
+from fssplat.orchestration.cluster import Cluster, cluster
+from fssplat.orchestration.launch import Request, check_disk, check_tracking
+from fssplat.orchestration.plan import (
+    PlannedJob,
+    check_resources,
+    datasets,
+)
+from fssplat.orchestration.runner import Stop, quiet, rooted, signals
+from fssplat.orchestration.search import output
+from fssplat.orchestration.search.output import Ended
+from fssplat.orchestration.search.space import Point, Search, load_search
+from fssplat.orchestration.search.study import Place, comparable, open_study, place_of, standing
+from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform
+from fssplat.orchestration.store import Store
+from fssplat.orchestration.work import RETRIES
+
+HOME = "searches"  # in the store: a folder per study
+POINTS_FOLDER = "points"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked search with what it needs of this machine."""
+
+    search: Search
+    store: Store
+    place: Place
+    fingerprints: dict[str, str]
+    mark: str  # of what makes values comparable
+
+    def jobs(self, point: Point) -> tuple[Job, ...]:
+        """The trainings of a point, one per fold and seed. Raises InputError."""
+        found = jobs(self.search.trials(point), self.fingerprints)
+        return tuple(rooted(job) for job in found)
+
+    def folder(self, study: str) -> Path:
+        """Where the study's files lie: in the store, or here for one behind an address."""
+        if self.store.folder is not None:
+            return self.store.folder / HOME / study
+        return Path(tempfile.gettempdir()) / "fssplat-searches" / study
+
+
+def search(
+    request: Request, console: Console | None = None, objective: Objective | None = None
+) -> int:
+    """Run the study to its number of points, end with the best. Returns the exit code:
+
+    0 all points have their end, 1 none is complete, 130 or 143 stopped by Ctrl-C or SIGTERM.
+    Raises InputError before anything starts.
+    """
+    console = console or Console()
+    prepared = prepare(request)
+    study = open_study(prepared.search, prepared.place, prepared.mark)
+    drive = Drive(request, prepared, study, console, objective)
+    console.print(drive.opening(), soft_wrap=True)
+    stop = Stop()
+    with drive.listening():
+        if standing(study).spent < prepared.search.spec.trials:
+            stop = drive.run()
+        return drive.conclude(stop)
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything that can be checked beforehand. Raises InputError."""
+    found = load_search(request.path, request.changes)
+    infos: dict[str, DatasetInfo] = datasets(found.experiment)
+    check_resources(found.experiment)
+    fingerprints = {name: info.fingerprint for name, info in infos.items()}
+    store = Store.open(found.experiment.store)
+    check_disk(store)
+    check_tracking(found.experiment, store)
+    place = place_of(found.spec, store.folder)
+    points = jobs(found.trials(found.defaults), fingerprints)
+    check_data(found, points, fingerprints)
+    mark = comparable(found, [job.key for job in points])
+    return Prepared(found, store, place, fingerprints, mark)
+
+
+def check_data(found: Search, points: list[Job], fingerprints: dict[str, str]) -> None:
+    """Open the data and draw the episodes that points are scored on. Raises InputError."""
+    for job in points:
+        data = JobData.open(job, fingerprints)
+        judge(job.first, data, found.spec.selection, found.spec.episodes, RunSettings())
+
+
+class Drive:
+    """One driver of a study."""
+
+    def __init__(
+        self,
+        request: Request,
+        prepared: Prepared,
+        study: Study,
+        console: Console,
+        objective: Objective | None,
+    ) -> None:
+        self.request, self.prepared, self.study = request, prepared, study
+        self.console, self.objective = console, objective
+        self.search, self.spec = prepared.search, prepared.search.spec
+        self.folder = prepared.folder(study.study_name)
+        self.hear: list[Callable[[Ended], None]] = [self.tell]
+        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.top: Ended | None = None
+
+    def opening(self) -> str:
+        """What is about to happen."""
+        spent, trials = standing(self.study).spent, self.spec.trials
+        folds = len(self.prepared.jobs(self.search.defaults))
+        dimensions = ", ".join(self.search.space)
+        return (
+            f"{self.study.study_name}: {trials} points over {dimensions}; {folds} trainings each, "
+            f"{self.spec.sampler}{' with asha' if self.spec.prunes else ''}. {spent} points done.\n"
+            f"Scored on {output.WHAT[self.spec.selection]}.\n"
+            f"Study in {self.prepared.place.shown}"
+        )
+
+    # -------------------------------------------------------------- running
+
+    def run(self) -> Stop:
+        """Ray's part: points until the study has its number, or a stop."""
+        import ray
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            machines = stack.enter_context(cluster())
+            cpu, gpu = self.resources(machines)
+            stop = Stop()
+            stack.enter_context(signals(stop))
+            board: Any = ray.remote(Board).options(num_cpus=0).remote()
+            try:
+                self._fit(board, stop, self.slots(machines, cpu, gpu), cpu, gpu)
+            finally:
+                ray.kill(board)
+        return stop
+
+    def resources(self, machines: Cluster) -> tuple[float, float]:
+        """Cores and GPUs of a point. Raises InputError for what no machine here has."""
+        asked = self.search.experiment.resources
+        gpu = asked.gpu if asked.gpu != "auto" else float(machines.gpus > 0)
+        first = self.prepared.jobs(self.search.defaults)[0]
+        machines.check((PlannedJob(first, 0.0, 0.0, False, float(gpu), asked.cpu),))
+        return asked.cpu, float(gpu)
+
+    def slots(self, machines: Cluster, cpu: float, gpu: float) -> int:
+        """How many points run at once."""
+        most = int(machines.gpus / gpu) if gpu else int(machines.cpus / cpu)
+        return max(1, min(most, self.search.experiment.resources.max_concurrent or most))
+
+    def _fit(self, board: Any, stop: Stop, slots: int, cpu: float, gpu: float) -> None:
+        from ray import tune
+
+        from fssplat.orchestration.search.tuning import Asha, HaltSearch, SafeOptuna, beating
+
+        def pack(number: int, point: Point) -> dict[str, Any]:
+            return {"point": packed(self.task(number, point, cpu)), "number": number}
+
+        place = self.prepared.place
+        searcher = SafeOptuna(self.search, self.study, place, slots, stop, pack, self.news)
+        bundle = {"CPU": cpu, **({"GPU": gpu} if gpu else {})}
+        trainable = tune.with_parameters(_trainable, board=board, objective=self.objective)
+        scratch = Path(tempfile.mkdtemp(prefix="fssplat-search-"))
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=Asha(searcher),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(scratch),
+                stop=HaltSearch(searcher, stop, lambda: board.stop.remote()),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                verbose=0,
+            ),
+        )
+        try:
+            with beating(searcher, place.heartbeat_s), quiet():
+                tuner.fit()
+        finally:
+            for trial_id in list(searcher.live):
+                searcher.put_back(trial_id)
+            shutil.rmtree(scratch, ignore_errors=True)
+        if searcher.hopeless:
+            self.console.print(f"Given up: every point fails. {searcher.hopeless}", soft_wrap=True)
+
+    def task(self, number: int, point: Point, cpu: float) -> PointTask:
+        """What a worker is told about a point. Raises InputError where it cannot be resolved."""
+        artefacts = self.prepared.store.folder
+        return PointTask(
+            number=number,
+            values=point,
+            jobs=self.prepared.jobs(point),
+            rungs=self.spec.rungs,
+            look=self.spec.selection,
+            episodes=self.spec.episodes,
+            folder=str(self.folder / POINTS_FOLDER),
+            cpu=cpu,
+            artefacts=str(artefacts / "artefacts") if artefacts is not None else "",
+            fingerprints=self.prepared.fingerprints,
+        )
+
+    # -------------------------------------------------------------- telling
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """A thread that passes ended points on, so that nobody waits for screen or MLflow."""
+        with ExitStack() as stack:
+            thread = threading.Thread(target=self._follow, daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(self.news.put, None)
+            yield
+
+    def _follow(self) -> None:
+        while (trial := self.news.get()) is not None:
+            one = output.ended(self.search, trial)
+            if one is not None:
+                for hear in self.hear:
+                    hear(one)
+
+    def tell(self, one: Ended) -> None:
+        """A line on the screen."""
+        if self.top is None:
+            self.top = output.best(output.all_ended(self.search, self.study))
+        self.top = output.best([one, *([self.top] if self.top else [])])
+        self.console.print(output.line(one, self.top), soft_wrap=True, highlight=False)
+
+    def conclude(self, stop: Stop) -> int:
+        """The table, the files, how to go on; the exit code."""
+        points = output.all_ended(self.search, self.study)
+        self.console.print()
+        self.console.print(output.table(self.search, points), crop=False, no_wrap=True)
+        paths = self.write(points)
+        for path in paths:
+            self.console.print(f"  {path}", soft_wrap=True)
+        if stop.asked.is_set() and stop.signal:
+            self.console.print(f"Stopped. To go on: {self.request.command('search')}")
+            return 130 if stop.signal == signal.SIGINT else 143
+        top = output.best(points)
+        if top is None:
+            self.console.print("No point is complete; the reasons stand in trials.csv.")
+            return 1
+        best = self.folder / "best.yaml"
+        self.console.print(f"Next: fssplat launch {best}", soft_wrap=True)
+        return 0
+
+    def write(self, points: list[Ended]) -> list[Path]:
+        """best.yaml, trials.csv and what the study was made with."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        output.write_csv(self.search, points, self.folder / "trials.csv")
+        paths = [self.folder / "trials.csv"]
+        top = output.best(points)
+        if top is not None:
+            path = self.folder / "best.yaml"
+            name = self.study.study_name
+            output.write_best(self.search, top, name, len(points), path)
+            paths.append(path)
+        about = {
+            "experiment": self.search.experiment.model_dump(mode="json"),
+            "search": self.spec.model_dump(mode="json"),
+            "environment": environment.capture(),
+        }
+        (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))
+        return paths
+
+
+# ------------------------------------------------------------------ in the worker
+
+
+def packed(task: PointTask) -> str:
+    """A task as text: Tune puts a placeholder where it finds an object in a config."""
+    plain = {**asdict(task), "jobs": [job.model_dump(mode="json") for job in task.jobs]}
+    return json.dumps(plain)
+
+
+def unpacked(text: str) -> PointTask:
+    plain = json.loads(text)
+    found = [Job.model_validate(job) for job in plain.pop("jobs")]
+    return PointTask(**{**plain, "jobs": tuple(found), "rungs": tuple(plain["rungs"])})
+
+
+def _trainable(config: dict[str, Any], board: Any, objective: Objective | None) -> dict[str, Any]:
+    """What Tune calls in a worker: every rung is a report, the end is the last one."""
+    from ray import tune
+
+    last: dict[str, Any] = {}
+
+    def report(rung: Rung) -> None:
+        last.update(
+            rung=rung.index,
+            share=rung.share,
+            miou=float(rung.miou),
+            episodes_per_s=float(rung.episodes_per_s),
+            parts=json.dumps(
+                dict(rung.parts) or {"all": float(rung.miou)}
+            ),  # Tune flattens mappings
+            steps=rung.steps,
+        )
+        tune.report(dict(last))
+
+    end = perform(unpacked(config["point"]), report, RayChannel(board), objective)
+    return {**last, "rung": None, "state": end.state, "reason": end.reason}
+
+
+def _name(trial: Any) -> str:
+    return f"point-{trial.config['number']}"

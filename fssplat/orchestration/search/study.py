@@ -1,0 +1,453 @@
+"""The Optuna study behind a search: where it is stored, who draws its points, which are left.
+
+A study may have several drivers, one after the other or at once. Whatever depends on how many
+points there are happens under one lock; a point whose driver fell silent is drawn again.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from fssplat.errors import InputError
+from fssplat.orchestration.search.space import Parameter, Point, Search, SearchSpec, active, label
+from fssplat.spec import digest
+
+BEATS = 3  # missed ones after which a driver is taken for dead
+POSTGRES = "postgresql"
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used")
+
+
+# ------------------------------------------------------------------ where it lies
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database of studies, and the lock that its drivers share."""
+
+    url: str
+    heartbeat_s: float
+
+    @property
+    def shown(self) -> str:
+        """The address without its password."""
+        return sqlalchemy.make_url(self.url).render_as_string(hide_password=True)
+
+    def connect(self) -> RDBStorage:
+        """The storage, made where missing. Raises InputError where it cannot be used."""
+        sqlite = self.url.startswith("sqlite")
+        engine: dict[str, Any] = {"pool_pre_ping": True}
+        if sqlite:
+            engine["connect_args"] = {"timeout": 60}
+        try:
+            with self.lock("storage"):
+                return RDBStorage(
+                    self.url,
+                    engine_kwargs=engine,
+                    heartbeat_interval=max(1, round(self.heartbeat_s)),
+                    grace_period=max(1, round(BEATS * self.heartbeat_s)),
+                    heartbeat_stale_trial_callback=draw_again,
+                )
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            raise self._unusable(error) from error
+        except ImportError as error:
+            raise InputError(
+                f"search.storage {self.shown}: its driver is not installed ({error}). "
+                "For Postgres: pip install 'fssplat[postgres]'."
+            ) from error
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """One driver at a time; free again when its holder dies. Raises InputError."""
+        path = sqlite_path(self.url)
+        if path is not None:
+            with _flock(path.with_name(f"{path.name}.lock")):
+                yield
+        elif self.url.startswith(POSTGRES):
+            with self._advisory(name):
+                yield
+        else:
+            yield
+
+    @contextlib.contextmanager
+    def _advisory(self, name: str) -> Iterator[None]:
+        """Postgres' own lock by number, which ends with the connection that holds it."""
+        number = int(hashlib.sha256(name.encode()).hexdigest()[:15], 16)
+        try:
+            connection = _engine(self.url).connect()
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            raise self._unusable(error) from error
+        with connection:
+            connection.execute(sqlalchemy.text("select pg_advisory_lock(:n)"), {"n": number})
+            try:
+                yield
+            finally:
+                connection.execute(sqlalchemy.text("select pg_advisory_unlock(:n)"), {"n": number})
+
+    def _unusable(self, error: BaseException) -> InputError:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return InputError(
+            f"search.storage {self.shown}: cannot be used ({first}). Give sqlite:///<file>.db, or "
+            "postgresql://<user>@<host>/<database> of a running server."
+        )
+
+
+_ENGINES: dict[str, Any] = {}
+
+
+def _engine(url: str) -> Any:
+    """The connections of this process that hold locks; one is open at a time."""
+    if url not in _ENGINES:
+        _ENGINES[url] = sqlalchemy.create_engine(
+            url, pool_pre_ping=True, isolation_level="AUTOCOMMIT"
+        )
+    return _ENGINES[url]
+
+
+def place_of(spec: SearchSpec, folder: Path | None) -> Place:
+    """Where a search keeps its study: its own address, else SQLite in the store's folder.
+
+    Raises InputError for an address that is none, and for a store without a folder.
+    """
+    url = spec.storage
+    if not url:
+        if folder is None:
+            raise InputError(
+                "search.storage is empty and the store is no folder. Give an address, e.g. "
+                "postgresql://<user>@<host>/<database>."
+            )
+        url = f"sqlite:///{folder / 'studies.db'}"
+    try:
+        sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise InputError(
+            f"search.storage {url}: not an address. Give sqlite:///<file>.db or postgresql://..."
+        ) from error
+    path = sqlite_path(url)
+    return Place(f"sqlite:///{path}" if path is not None else url, spec.heartbeat_s)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """The database file of a sqlite address, absolute; None for any other address."""
+    if not url.startswith("sqlite"):
+        return None
+    return Path(sqlalchemy.make_url(url).database or "studies.db").expanduser().absolute()
+
+
+@contextlib.contextmanager
+def _flock(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise InputError(
+            f"search.storage: {path.parent} cannot be written ({error.strerror or error}). "
+            "Give another with --set search.storage=sqlite:///<file>.db."
+        ) from error
+
+
+# ------------------------------------------------------------------ opening it
+
+
+def objectives(spec: SearchSpec) -> tuple[str, ...]:
+    """What is maximised, in Optuna's order."""
+    return ("miou", "episodes_per_s") if spec.sampler == "nsga2" else ("miou",)
+
+
+def comparable(search: Search, keys: Sequence[str]) -> str:
+    """Digest of whatever makes two values comparable: data, trainings, space and how it looks.
+
+    `keys` name the trainings of the default point.
+    """
+    spec = search.spec
+    plain = {name: parameter.model_dump() for name, parameter in search.space.items()}
+    return digest(
+        list(keys), plain, spec.selection, spec.episodes, spec.rungs, objectives(spec), length=8
+    )
+
+
+def open_study(search: Search, place: Place, mark: str) -> Study:
+    """The study, made with its first points where missing, dead drivers' points drawn again.
+
+    Raises InputError where a study of this name searches something else.
+    """
+    spec, names = search.spec, objectives(search.spec)
+    name = spec.study or f"{search.experiment.name}-{mark}"
+    storage = place.connect()
+    with place.lock(name):
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            directions=["maximize"] * len(names),
+            sampler=PerTrial(spec),
+            pruner=optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        _check_same(study, names, mark, place)
+        tend(study, place)
+        if "mark" not in study.user_attrs:
+            study.set_metric_names(list(names))
+            study.set_user_attr("selection", spec.selection)
+            study.set_user_attr("defaults", json.dumps(search.defaults))
+            study.enqueue_trial(labels(search.defaults), user_attrs={"origin": "defaults"})
+            for point in warm_points(search, place):
+                study.enqueue_trial(point, {"origin": "warm start"}, skip_if_exists=True)
+            study.set_user_attr("mark", mark)  # last: a driver cut before here starts it anew
+    return study
+
+
+def _check_same(study: Study, names: tuple[str, ...], mark: str, place: Place) -> None:
+    directions = [direction.name for direction in study.directions]
+    if directions != ["MAXIMIZE"] * len(names):
+        raise InputError(
+            f"study {study.study_name} in {place.shown}: its directions are "
+            f"{', '.join(directions).lower()}; this search maximises {' and '.join(names)}. "
+            "Give another name with search.study."
+        )
+    before = study.user_attrs.get("mark", mark)
+    if before != mark:
+        raise InputError(
+            f"study {study.study_name} in {place.shown}: made for another space, data set or "
+            f"schedule ({before}, now {mark}), so values do not compare. Give another name with "
+            "search.study; search.warm_start takes its best points over."
+        )
+
+
+def labels(point: Point) -> dict[str, Any]:
+    """A point as Optuna stores it."""
+    return {name: label(value) for name, value in point.items()}
+
+
+def warm_points(search: Search, place: Place) -> list[dict[str, Any]]:
+    """The best points of another study, as far as this space holds them; scored again here.
+
+    Their values are not taken over: other data, folds or schedules made them.
+    """
+    warm = search.spec.warm_start
+    if warm is None:
+        return []
+    other = Place(warm.storage, place.heartbeat_s) if warm.storage else place
+    storage = RDBStorage(other.url) if warm.storage else place.connect()
+    try:
+        study = optuna.load_study(study_name=warm.study, storage=storage, sampler=RandomSampler())
+    except KeyError:
+        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        raise InputError(
+            f"search.warm_start.study: {other.shown} has no study {warm.study}. Known: {known}."
+        ) from None
+    found = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+    sign = 1 if study.directions[0].name == "MAXIMIZE" else -1
+    best = sorted(found, key=lambda trial: -sign * trial.values[0])[: warm.best]
+    points = [within(search, trial.params) for trial in best]
+    return [point for point in points if point]
+
+
+def within(search: Search, params: dict[str, Any]) -> dict[str, Any]:
+    """The part of a point that this space holds; the sampler draws the rest."""
+    return {
+        name: value
+        for name, value in params.items()
+        if name in search.space and search.space[name].holds(_value(search.space[name], value))
+    }
+
+
+# ------------------------------------------------------------------ drawing points
+
+
+class PerTrial(BaseSampler):
+    """A fresh sampler for every trial, seeded by the search's seed and the trial's number.
+
+    A sampler that lives as long as its driver would repeat its draws in every driver that starts
+    with the same seed; this one draws the same point for the same number and the same past,
+    however often the search was cut.
+    """
+
+    def __init__(self, spec: SearchSpec) -> None:
+        self._spec = spec
+        self._samplers: dict[int, BaseSampler] = {}
+
+    def _of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number not in self._samplers:
+            self._samplers[trial.number] = sampler_of(self._spec, trial.number)
+        return self._samplers[trial.number]
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        beat(study, trial)  # at once, so that it is not taken for a dead driver's
+        self._of(trial).before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._of(trial).after_trial(study, trial, state, values)
+        self._samplers.pop(trial.number, None)
+
+
+def sampler_of(spec: SearchSpec, number: int) -> BaseSampler:
+    """The sampler of trial `number`."""
+    seed = int(digest(spec.seed, number, length=8), 16)
+    if spec.sampler == "random":
+        return RandomSampler(seed=seed)
+    if spec.sampler == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=1, warn_independent_sampling=False)
+    if spec.sampler == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=spec.population)
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=spec.startup,
+        multivariate=True,
+        group=True,
+        constant_liar=True,
+    )
+
+
+def suggested(trial: optuna.Trial, name: str, parameter: Parameter) -> Any:
+    """A value of one dimension, as Optuna stores it."""
+    if parameter.choice is not None:
+        return trial.suggest_categorical(name, [label(value) for value in parameter.choice])
+    if parameter.integer is not None:
+        return trial.suggest_int(name, *parameter.integer)
+    low, high = parameter.bounds or (0.0, 0.0)
+    return trial.suggest_float(name, low, high, log=parameter.log is not None)
+
+
+def draw(search: Search, trial: optuna.Trial) -> Point:
+    """The point of an asked trial: every dimension that counts, in order."""
+    point: Point = {}
+    for name, parameter in search.space.items():
+        if active(search.space, name, point):
+            point[name] = _value(parameter, suggested(trial, name, parameter))
+    return point
+
+
+def point_of(search: Search, params: dict[str, Any]) -> Point:
+    """A stored trial's point."""
+    return {
+        name: _value(search.space[name], value)
+        for name, value in params.items()
+        if name in search.space
+    }
+
+
+def _value(parameter: Parameter, stored: Any) -> Any:
+    for value in parameter.choice or ():
+        if label(value) == stored:
+            return value
+    return stored
+
+
+# ------------------------------------------------------------------ keeping it in order
+
+
+def beat(study: Study, trial: FrozenTrial) -> None:
+    """Say that a trial's driver is alive."""
+    storage = backend(study)
+    if storage is not None:
+        storage.record_heartbeat(trial._trial_id)
+
+
+def backend(study: Study) -> RDBStorage | None:
+    """The database behind Optuna's cache; None for a study in memory."""
+    inner = getattr(study._storage, "_backend", study._storage)
+    return inner if isinstance(inner, RDBStorage) else None
+
+
+def tend(study: Study, place: Place) -> None:
+    """Fail the trials whose driver has fallen silent, and put their points back in the queue."""
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        began = trial.datetime_start or datetime.now()
+        age = (datetime.now() - began).total_seconds()
+        if not trial.params and age > 10 * BEATS * place.heartbeat_s:  # died before its first beat
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                draw_again(study, trial)
+
+
+def draw_again(study: Study, trial: FrozenTrial) -> None:
+    """Queue the point of a trial that was cut; its training goes on from its checkpoint."""
+    point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    attrs = {name: trial.user_attrs[name] for name in ("origin",) if name in trial.user_attrs}
+    if point:
+        study.enqueue_trial(point, {**attrs, "again": trial.number})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a study is."""
+
+    spent: int  # points with an end of their own: complete, pruned, or failed by their own fault
+    running: int  # under any driver
+    trials: tuple[FrozenTrial, ...]
+
+
+def standing(study: Study) -> Standing:
+    trials = tuple(study.get_trials(deepcopy=False))
+    own_fault = [t for t in trials if t.state is TrialState.FAIL and "failed" in t.user_attrs]
+    ended = [t for t in trials if t.state in ENDED]
+    running = [t for t in trials if t.state is TrialState.RUNNING]
+    return Standing(len(ended) + len(own_fault), len(running), trials)
+
+
+def survives(value: float, others: Sequence[float], reduction: float) -> bool:
+    """Whether ASHA goes on: the value is among the best 1 / reduction at its rung so far.
+
+    Li et al., MLSys 2020, in the form that stops at once rather than waits (there is no pause):
+    a value below the (1 - 1 / reduction) quantile of those before it ends its trial.
+    """
+    known = sorted(other for other in others if math.isfinite(other))
+    if not known:
+        return True
+    place = (1 - 1 / reduction) * (len(known) - 1)
+    low, share = math.floor(place), place - math.floor(place)
+    high = min(low + 1, len(known) - 1)
+    return value >= known[low] * (1 - share) + known[high] * share
+
+
+def best_of(study: Study) -> FrozenTrial | None:
+    """The complete trial with the highest mIoU; None where none is complete."""
+    done = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+    return max(done, key=lambda trial: trial.values[0], default=None)

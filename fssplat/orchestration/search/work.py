@@ -1,0 +1,177 @@
+"""What happens to a point in a worker process: climb from milestone to milestone, score, report.
+
+Nothing here imports Ray or Optuna. A point's folder holds its trainings until the point has an end
+of its own, so that a point that was cut goes on where it was.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from fssplat.engine.files import write_json
+from fssplat.engine.milestones import Climb, Look
+from fssplat.engine.settings import Diverged, Interrupted, RunSettings
+from fssplat.errors import InputError
+from fssplat.grid import Job
+from fssplat.orchestration.board import Channel
+from fssplat.orchestration.work import describe, is_transient, reset_process, set_threads
+from fssplat.spec import digest
+
+RUNGS = "rungs.json"
+ASK_S = 1.0  # seconds between two looks whether the search is stopping
+
+
+@dataclass(frozen=True)
+class PointTask:
+    """All that a worker is told about a point."""
+
+    number: int  # of its Optuna trial
+    values: Mapping[str, object]
+    jobs: tuple[Job, ...]  # one training per fold and seed
+    rungs: tuple[float, ...]  # shares of the trainings at which they are scored
+    look: Look
+    episodes: int
+    folder: str  # of the study's points
+    cpu: float = 1.0
+    artefacts: str = ""  # what methods compute beforehand; empty: the user's cache folder
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names the point by its trainings."""
+        return digest([job.key for job in self.jobs])
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A point's worth at one milestone, over all its trainings."""
+
+    index: int  # counts from 1
+    share: float
+    miou: float  # mean, 0 to 1
+    episodes_per_s: float  # mean
+    parts: Mapping[str, float] = field(default_factory=dict)  # mIoU by training, e.g. fold0
+    steps: int = 0  # optimiser steps up to here, all trainings together
+
+
+@dataclass(frozen=True)
+class End:
+    """How a point ended: finished, diverged, failed, or interrupted."""
+
+    state: str
+    reason: str = ""
+
+
+Report = Callable[[Rung], None]
+Objective = Callable[[PointTask, Path, Report, Callable[[], bool]], None]
+
+
+def perform(
+    task: PointTask, report: Report, channel: Channel, objective: Objective | None = None
+) -> End:
+    """Run a point to one of its ends. Raises what another try in a new process may cure, and
+    lets the exit pass by which Ray Tune ends a pruned trial."""
+    set_threads(task.cpu)
+    stopping = Asked(channel)
+    with _folder(task) as folder:
+        end = End("pruned")
+        try:
+            (objective or climb)(task, folder, report, stopping)
+            end = End("finished")
+        except Interrupted as error:
+            end = End("interrupted", str(error))
+        except Diverged as error:
+            end = End("diverged", str(error))
+        except InputError as error:
+            end = End("failed", str(error))
+        except Exception as error:
+            end = End("interrupted" if is_transient(error) else "failed", describe(error))
+            (folder / "error.txt").write_text(traceback.format_exc())
+            if is_transient(error):
+                raise
+        finally:
+            reset_process()
+            cut = end.state == "interrupted" or (end.state == "pruned" and stopping(now=True))
+            if not cut:
+                shutil.rmtree(folder, ignore_errors=True)
+        return end
+
+
+def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
+    """Train all folds to a milestone, score them, report their mean; then the next one."""
+    from fssplat.engine.run import JobData
+
+    known = rungs_in(folder)
+    for rung in known:
+        report(rung)
+    artefacts = Path(task.artefacts) if task.artefacts else None
+    climbs = {}
+    for job in task.jobs if len(known) < len(task.rungs) else ():
+        data = JobData.open(job, task.fingerprints)
+        settings = RunSettings(workers=job.first.evaluation.workers, artefacts=artefacts)
+        climbs[name_of(job)] = Climb(
+            job.first, data, folder / job.key, task.look, task.episodes, settings, job.key
+        )
+    for index, share in enumerate(task.rungs[len(known) :], start=len(known) + 1):
+        heights = {name: one.to(share, stopping) for name, one in climbs.items()}
+        rung = Rung(
+            index,
+            share,
+            statistics.fmean(height.miou for height in heights.values()),
+            statistics.fmean(height.episodes_per_s for height in heights.values()),
+            {name: height.miou for name, height in heights.items()},
+            sum(height.step for height in heights.values()),
+        )
+        known.append(rung)
+        write_json(folder / RUNGS, [asdict(one) for one in known])
+        report(rung)
+
+
+def name_of(job: Job) -> str:
+    """A training within its point."""
+    seed = job.first.training.seed
+    return f"fold{job.first.fold}" + (f"_seed{seed}" if seed else "")
+
+
+def rungs_in(folder: Path) -> list[Rung]:
+    """What an earlier try at the point has reached."""
+    path = folder / RUNGS
+    return [Rung(**one) for one in json.loads(path.read_text())] if path.is_file() else []
+
+
+class Asked:
+    """Whether the search is stopping; asks at most once a second, so that it costs no step."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._last = time.monotonic()
+        self._stopping = False
+
+    def __call__(self, now: bool = False) -> bool:
+        if not self._stopping and (now or time.monotonic() - self._last >= ASK_S):
+            self._last = time.monotonic()
+            self._stopping = self._channel.tell([])
+        return self._stopping
+
+
+@contextlib.contextmanager
+def _folder(task: PointTask) -> Iterator[Path]:
+    """The point's folder, to itself: a twin that runs at the same time gets one of its own."""
+    points = Path(task.folder)
+    points.mkdir(parents=True, exist_ok=True)
+    folder = points / task.key
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            folder = points / f"{task.key}-{task.number}"
+            folder.mkdir(exist_ok=True)
+        yield folder

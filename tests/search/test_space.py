@@ -1,0 +1,174 @@
+"""What a `search:` section may say, and that all of its errors are told at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fssplat.errors import InputError
+from fssplat.methods import METHODS
+from fssplat.orchestration.search.space import Search, checked, load_search
+from fssplat.spec import ExperimentSpec
+
+ONE = {"training": {"lr": {"log": [1e-4, 1e-1]}}}
+
+
+def searched(space: dict[str, Any], method: Any = "mmnet", **section: Any) -> Search:
+    settings = {
+        "name": "small",
+        "dataset": "synthetic",
+        "grid": {"fold": [0, 1], "method": [method], "backbone": ["resnet50"]},
+        **section.pop("experiment", {}),
+    }
+    experiment = ExperimentSpec.model_validate({**settings, "search": {"space": space, **section}})
+    return checked(experiment, METHODS, "small.yaml")
+
+
+def refusal(space: dict[str, Any], method: Any = "mmnet", **section: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        searched(space, method, **section)
+    return str(caught.value)
+
+
+def test_the_papers_values_are_the_default_point() -> None:
+    space = {
+        "loss_weights": {"reconstruction": {"log": [0.01, 1]}, "auxiliary": {"uniform": [0, 2]}},
+        "momentum": {"sgd": {"uniform": [0.5, 0.99]}},
+        "training": {"lr": {"log": [1e-4, 1e-1]}, "weight_decay": {"log": [1e-6, 1e-2]}},
+        "options": {"embeddings": {"integer": [10, 100]}},
+    }
+    assert searched(space).defaults == {
+        "loss_weights.reconstruction": 0.1,
+        "loss_weights.auxiliary": 1.0,
+        "momentum.sgd": 0.9,
+        "training.lr": 0.025,
+        "training.weight_decay": 1e-4,
+        "options.embeddings": 50,
+    }
+
+
+def test_a_point_changes_the_trials_of_every_fold_and_nothing_else() -> None:
+    found = searched({"loss_weights": {"auxiliary": {"uniform": [0, 2]}}, **ONE})
+    before = found.trials(found.defaults)
+    after = found.trials({**found.defaults, "loss_weights.auxiliary": 0.5, "training.lr": 0.01})
+    assert [trial.fold for trial in after] == [0, 1]
+    for one, other in zip(before, after, strict=True):
+        assert other.method.loss_weights == {**one.method.loss_weights, "auxiliary": 0.5}
+        assert other.training == one.training.model_copy(update={"lr": 0.01})
+        assert other.method.options == one.method.options
+
+
+def test_names_may_be_dotted_or_nested() -> None:
+    nested = searched({"training": {"augment": {"rotate": {"uniform": [0, 20]}}}})
+    dotted = searched({"training.augment.rotate": {"uniform": [0, 20]}})
+    assert nested.space == dotted.space
+    (trial, _) = nested.trials({"training.augment.rotate": 5.0})
+    assert trial.training.augment.rotate == 5.0
+    assert trial.training.augment.flip  # the recipe's other settings stay
+
+
+def test_all_errors_of_a_space_are_told_at_once() -> None:
+    told = refusal(
+        {
+            "loss_weights": {"alignment": {"log": [0.1, 10]}, "auxiliary": {"uniform": [2, 1]}},
+            "training": {"rl": {"log": [1e-4, 1e-1]}, "weight_decay": {"log": [0, 1e-2]}},
+            "options": {"embedings": {"integer": [10, 100]}, "bins": {"choice": [[60, 30]]}},
+            "momentum": {"sgd": {"uniform": [0.5, 1.0]}, "ema": {"uniform": [0.5, 0.9]}},
+        }
+    )
+    assert "loss_weights.alignment: mmnet has no loss 'alignment'" in told
+    assert "It has: segmentation, auxiliary, reconstruction." in told
+    assert "loss_weights.auxiliary: low 2 is not below high 1" in told
+    assert "training.rl is not a setting. Did you mean training.lr?" in told
+    assert "training.weight_decay: a log range starts above 0 (got 0)" in told
+    assert "options.embedings is not a setting. Did you mean options.embeddings?" in told
+    assert "options.bins: choice [[60, 30]] leaves no choice" in told
+    assert "momentum.sgd: a momentum lies in [0, 1) (got 0.5 to 1)" in told
+    assert "momentum.ema: mmnet has no momentum term 'ema'. It has: sgd." in told
+
+
+def test_a_value_that_the_methods_config_refuses_is_found_before_anything_starts() -> None:
+    told = refusal({"options": {"fusion": {"uniform": [0.5, 1.5]}}}, "mining")
+    assert "options.fusion: 1.5 is refused" in told
+    assert "less than or equal to 1" in told
+    told = refusal({"options": {"reconstruct": {"choice": ["support", "queries"]}}})
+    assert 'options.reconstruct: "queries" is refused' in told
+
+
+def test_a_space_must_hold_the_default() -> None:
+    told = refusal({"loss_weights": {"distillation": {"uniform": [0, 10]}}}, "sdaanet")
+    assert "leaves out the default 50.0, which is always tried first" in told
+
+
+def test_what_an_override_sets_cannot_be_searched() -> None:
+    overrides = {"overrides": [{"where": {"fold": 1}, "options": {"embeddings": 7}}]}
+    told = refusal({"options": {"embeddings": {"integer": [10, 100]}}}, experiment=overrides)
+    assert "options.embeddings: an entry of overrides sets it" in told
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({}, "search.space is empty"),
+        ({"training": {"seed": {"integer": [0, 9]}}}, "list seeds in grid.seed"),
+        ({"training": {"lr": {"log": [1e-4, 1e-1], "uniform": [0, 1]}}}, "give exactly one of"),
+        ({"training": {"lr": {"logg": [1e-4, 1e-1]}}}, "logg is not a setting"),
+        ({"training": {"lr": {"log": [1e-4, 1e-1], "when": {"options.x": 1}}}}, "not in the space"),
+    ],
+)
+def test_a_malformed_dimension_is_named(space: dict[str, Any], says: str) -> None:
+    assert says in refusal(space)
+
+
+def test_a_condition_must_be_a_value_of_a_choice() -> None:
+    kind = {"choice": ["support", "query", "none"]}
+    weight = {"log": [0.01, 1], "when": {"options.reconstruct": ["support", "nothing"]}}
+    space = {"options": {"reconstruct": kind}, "loss_weights": {"reconstruction": weight}}
+    assert 'options.reconstruct is never "nothing"' in refusal(space)
+
+
+def test_a_condition_comes_after_its_choice_whatever_the_order_in_the_file() -> None:
+    space = {
+        "loss_weights": {
+            "reconstruction": {"log": [0.01, 1], "when": {"options.reconstruct": "support"}}
+        },
+        "options": {"reconstruct": {"choice": ["support", "none"]}},
+    }
+    assert list(searched(space).space) == ["options.reconstruct", "loss_weights.reconstruction"]
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"sampler": "nsga2", "pruning": "asha"}, "two objectives and prunes nothing"),
+        ({"milestones": [0.5, 0.25, 1]}, "must rise from above 0 to 1"),
+        ({"sampler": "grid"}, "search.sampler"),
+        ({"trails": 5}, "Did you mean search.trials?"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused(section: dict[str, Any], says: str) -> None:
+    assert says in refusal(ONE, **section)
+
+
+def test_two_methods_need_two_searches() -> None:
+    experiment = {"grid": {"method": ["panet", "mmnet"]}}
+    assert "grid.method has 2 entries" in refusal(ONE, experiment=experiment)
+
+
+def test_a_training_free_method_has_nothing_to_tune() -> None:
+    assert "prior is not trained" in refusal(ONE, "prior")
+
+
+def test_a_file_without_a_section_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text("dataset: synthetic\ngrid: {method: [panet]}\n")
+    with pytest.raises(InputError, match="no `search:` section"):
+        load_search(path)
+
+
+@pytest.mark.parametrize("path", sorted(Path("experiments/search").glob("*.yaml")), ids=str)
+def test_every_ready_search_is_in_order(path: Path) -> None:
+    found = load_search(path)
+    assert found.method == path.stem
+    assert found.spec.selection == "base-val"
+    assert len(found.defaults) >= 2
