@@ -40,12 +40,15 @@ test: lint  ## the fast tier
 	$(BIN)/python -m pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile
 
 test-full: lint  ## both tiers, with line coverage of fssplat/
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest -m 'not chaos' -n $(TEST_WORKERS) --dist loadfile
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
 
 ablations-smoke: $(READY)  ## every ablation file to its end on small real images
 	$(BIN)/python -m tests.ablations_smoke
+
+test-chaos: $(READY)  ## 40 jobs on 3 local nodes, 32 processes killed at random; FSSPLAT_CHAOS_SEED=n
+	$(BIN)/python -m pytest -m chaos tests/orchestration/test_chaos.py
 
 clean:  ## remove what runs leave behind, but no data and no results
 	rm -rf .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -1,12 +1,13 @@
 """Small trials and jobs, and work that stands in for the engine."""
 
+import fcntl
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fssplat.spec import BackboneSpec, DatasetSpec, EvaluationSpec, MethodSpec, 
 Emit = Callable[[Event], None]
 Stop = Callable[[], bool]
 FINGERPRINT = "0" * 16
+PAUSE_S = 0.15  # after each step of a training that is meant to be killed
 
 
 def trial(
@@ -177,6 +179,30 @@ def patient(
         if stop():
             raise Interrupted(3)
         time.sleep(0.05)
+
+
+def careful(
+    one: Job, data: Mapping[str, str], folder: Path, emit: Emit, stop: Stop, settings: Any
+) -> None:
+    """The engine with many checkpoints, slow enough to be killed anywhere.
+
+    Fails where another process works on the same job; notes each trial that it has scored.
+    """
+    from fssplat.engine.run import JobData, run_job
+
+    def heard(event: Event) -> None:
+        emit(event)
+        if isinstance(event, StepDone):
+            time.sleep(PAUSE_S)
+        if isinstance(event, TrialScored):
+            with (folder / "scored").open("a") as stream:
+                stream.write(f"{event.trial_id}\n")
+
+    note_run(one, folder)
+    often = replace(settings, checkpoint_steps=2, fetch_steps=1)
+    with (folder / "alone").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        run_job(one, JobData.open(one, data), folder, heard, stop, often)
 
 
 def never(

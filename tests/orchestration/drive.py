@@ -1,0 +1,25 @@
+"""A launch in a process of its own: python -m tests.orchestration.drive WORK X.yaml [key=value ...]
+
+WORK names what stands in for the engine, a function of tests/orchestration/jobs.py.
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from fssplat.errors import InputError
+from fssplat.orchestration.launch import Request, launch
+from tests.orchestration import jobs
+
+
+def main(work: str, path: str, *changes: str) -> int:
+    try:
+        return launch(Request(Path(path), changes), Console(width=200), getattr(jobs, work))
+    except InputError as error:
+        print(f"fssplat: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
