@@ -178,6 +178,16 @@ class FewShotSegmenter(nn.Module):
     def before_evaluation(self) -> None:
         """Once before episodes are scored, in eval mode with its weights in. Default: nothing."""
 
+    def evaluation_state(self) -> dict[str, Tensor]:
+        """What scoring reads besides the weights, after `before_evaluation`. Default: nothing.
+
+        With it a model scores where the base images are not at hand.
+        """
+        return {}
+
+    def load_evaluation_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `evaluation_state` gave, into a network that has the same weights."""
+
     def learnable(self) -> dict[str, nn.Parameter]:
         """Parameters that training changes, by name: the head, and the backbone where trained."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}

@@ -269,12 +269,12 @@ class MiningFSS(FewShotSegmenter):
 
         One pass over the pool per set of weights; nothing of it is kept with them.
         """
-        assert self.prepared is not None, "call prepare() before evaluation"
         known = self.neighbourhood
         if known is not None and self.checked:
             return known[1]
         weights, self.checked = weights_digest(self.encoder), True
         if known is None or known[0] != weights:
+            assert self.prepared is not None, "call prepare() before evaluation"
             found = regions(self.features_of(self.encoder), *self.prepared)
             known = (weights, Regions(**found).to(self.background.device))
             self.neighbourhood = known
@@ -284,6 +284,14 @@ class MiningFSS(FewShotSegmenter):
         """The pass over the pool, which no episode is to wait for."""
         if self.options.foreground:
             self.neighbours()
+
+    def evaluation_state(self) -> dict[str, Tensor]:
+        """The fields of `Regions`."""
+        return vars(self.neighbours()).copy() if self.options.foreground else {}
+
+    def load_evaluation_state(self, state: dict[str, Tensor]) -> None:
+        found = Regions(**state).to(self.background.device)
+        self.neighbourhood = (weights_digest(self.encoder), found)
 
     def features_of(self, encoder: Backbone) -> Callable[[Tensor], Tensor]:
         """uint8 [3, H, W] -> [c, h, w]."""

@@ -4,16 +4,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fssplat.data.convert import build
 from fssplat.data.folds import novel_classes
-from fssplat.data.sources.record import SourceOptions
 from fssplat.engine import checkpoint
 from fssplat.engine.base_images import BaseImages
 from fssplat.engine.events import (
@@ -28,12 +25,12 @@ from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.selection import EPISODES
 from fssplat.engine.settings import Interrupted, RunSettings
 from fssplat.errors import InputError
-from fssplat.grid import Job, expand, jobs
+from fssplat.grid import Job
 from fssplat.methods import METHODS
 from fssplat.protocol import PROTOCOLS
-from fssplat.spec import DatasetSpec, ExperimentSpec, validate
+from fssplat.spec import DatasetSpec
+from tests.engine.small_jobs import SIZE, data_set, job_of
 
-SIZE = 65
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,10 +42,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic data set."""
-    folder = tmp_path_factory.mktemp("data") / "synthetic"
-    options = SourceOptions(train_images=40, val_images=60, workers=1)
-    build("synthetic", folder.parent / "raw", folder, options=options, workers=1)
-    return folder
+    return data_set(tmp_path_factory.mktemp("data") / "synthetic")
 
 
 def settings(folder: Path, workers: int = 0) -> RunSettings:
@@ -59,26 +53,6 @@ def settings(folder: Path, workers: int = 0) -> RunSettings:
         fetch_steps=2,
         checkpoint_steps=3,
     )
-
-
-def job_of(root: Path, method: str, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
-    """The one job of a small grid; `changes` are axes of the protocol or `training`."""
-    training = {"steps": 4, "size": SIZE, "batch": 2, **changes.pop("training", {})}
-    evaluation = changes.pop("evaluation", {})
-    protocol = {"episodes": 6, "episode_seeds": [0, 1], "short_classes": "drop", "min_area": 100}
-    values = {
-        "name": "test",
-        "dataset": "synthetic",
-        "datasets": {"synthetic": {"name": "synthetic", "root": str(root)}},
-        "backbones": {"efficientnet_lite0": {"name": "efficientnet_lite0", "weights": "random"}},
-        "grid": {"shot": shots, "method": [method], "backbone": ["efficientnet_lite0"]},
-        "protocol": {"name": "fssplat", **protocol, "score": ["original", 33], **changes},
-        "training": training,
-        "evaluation": evaluation,
-    }
-    experiment = validate(ExperimentSpec, values, "test")
-    (job,) = jobs(expand(experiment, METHODS), {})
-    return job
 
 
 def test_shots_share_one_training(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,204 @@
+"""Segment one image with a trained network, exactly as an evaluation would.
+
+A finished training leaves three files in its folder, and they are the whole model:
+
+    model.json              the trial as resolved, versions, and a checksum of what was not trained
+    weights.safetensors     what training changed
+    evaluation.safetensors  what else the method reads when it scores (none for most)
+
+The frozen backbone is not copied: it is built again by name and must have the same checksum.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+
+from fssplat.data.episodes import Episode
+from fssplat.data.index import Dataset
+from fssplat.data.transforms import Label, Pixels
+from fssplat.engine import checkpoint, determinism
+from fssplat.engine.checkpoint import Header
+from fssplat.engine.files import write_json, write_whole
+from fssplat.engine.inputs import Inputs, Score
+from fssplat.engine.network import fresh_network
+from fssplat.engine.scoring import Rules, Scorer, Task
+from fssplat.errors import InputError
+from fssplat.grid import ENGINE_RESULT_VERSION, Trial
+from fssplat.methods import method_named
+from fssplat.methods.base import FewShotSegmenter
+
+MODEL, WEIGHTS, EVALUATION = "model.json", "weights.safetensors", "evaluation.safetensors"
+FILES = (MODEL, WEIGHTS, EVALUATION)
+FORMAT = 1
+
+
+class Predictor:
+    """A trained network; every call is one episode."""
+
+    def __init__(
+        self, network: FewShotSegmenter, trial: Trial, device: torch.device | None = None
+    ) -> None:
+        self.network, self.trial = network, trial
+        self.device = device or determinism.best_device()
+        network.to(self.device).eval()
+        network.before_evaluation()
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | None = None) -> "Predictor":
+        """From the files of a finished training.
+
+        Raises InputError where one is missing or damaged, the backbone's weights are others, or
+        the numbers of method or engine have changed since.
+        """
+        note = _note(folder / MODEL)
+        trial = Trial.model_validate(note["trial"])
+        _check_versions(trial, note, folder)
+        with determinism.kept_random_state(torch.device("cpu")):
+            network = fresh_network(trial)
+        found = checkpoint.load(folder / WEIGHTS)
+        names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
+        checkpoint.check_owner(found.header, names, str(folder / WEIGHTS))
+        if frozen_crc32(network) != note["frozen_crc32"]:
+            raise InputError(
+                f"{folder / MODEL}: backbone {trial.backbone.name} ({trial.backbone.weights}) has "
+                "other weights here than at the training. Put the same file into $FSSPLAT_WEIGHTS."
+            )
+        checkpoint.load_weights(network, found, str(folder / WEIGHTS))
+        network.eval()
+        if (folder / EVALUATION).is_file():
+            network.load_evaluation_state(load_file(folder / EVALUATION))
+        return cls(network, trial, device)
+
+    def __call__(
+        self, query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label]
+    ) -> npt.NDArray[np.uint8]:
+        """uint8 RGB [H, W, 3], K of [h, w, 3], K of [h, w] (1 object, 0 other, 255 ignored) ->
+        uint8 [H, W], 1 where the query shows the object.
+
+        Images have any size. With n ways the supports are K of the first, K of the second, ...,
+        and the answer holds 1 to n. Raises InputError for shapes that do not fit each other.
+        """
+        way = self.trial.way
+        episode = _episode(query, supports, masks, way)
+        inputs = Inputs(
+            cast(Dataset, episode),
+            self.trial.protocol.input,
+            self.trial.protocol.size or self.trial.training.size,
+        )
+        score = own_size(self.trial)
+        rules = Rules(len(supports) // way, (score,), self.trial.protocol.ignore_border)
+        settings = self.trial.evaluation.model_copy(update={"workers": 0})
+        scorer = Scorer(self.network, inputs, rules, settings, self.device)
+        task = Task(0, 0, Episode(0, tuple(range(1, len(supports) + 1)), tuple(range(1, way + 1))))
+        with determinism.deterministic():
+            (scored,) = scorer.score([task])
+        prediction: npt.NDArray[np.uint8] = scored.predictions[score].byte().cpu().numpy()
+        return prediction
+
+
+def own_size(trial: Trial) -> Score:
+    """The protocol's score at the query's own size; `original` where it has none."""
+    return next((score for score in trial.protocol.score if isinstance(score, str)), "original")
+
+
+class Shown:
+    """The images of one episode as rows of a data set: the query, then the supports."""
+
+    def __init__(self, images: Sequence[Pixels], masks: Sequence[Label]) -> None:
+        self.images, self.masks = images, masks
+        self.sizes = np.array([image.shape[:2] for image in images], dtype=np.int32)
+
+    def image(self, row: int) -> Pixels:
+        return self.images[row]
+
+    def mask(self, row: int, class_id: int) -> Label:
+        return self.masks[row - 1]
+
+    def target(self, row: int, classes: tuple[int, ...]) -> Label:
+        """Nothing is known of the query."""
+        return np.zeros(self.images[row].shape[:2], dtype=np.uint8)
+
+
+def _episode(query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label], way: int) -> Shown:
+    """Checked input. Raises InputError."""
+    images = [np.ascontiguousarray(image) for image in (query, *supports)]
+    names = ["query", *(f"support {index}" for index in range(len(supports)))]
+    for name, image in zip(names, images, strict=True):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(
+                f"{name}: {image.dtype} {list(image.shape)}; needed is uint8 [H, W, 3], RGB."
+            )
+    if not supports or len(supports) % way or len(masks) != len(supports):
+        raise InputError(
+            f"{len(supports)} supports and {len(masks)} masks for {way} way(s): give K images per "
+            "way and one mask for each."
+        )
+    labels = [np.ascontiguousarray(mask).astype(np.uint8) for mask in masks]
+    for index, (label, image) in enumerate(zip(labels, images[1:], strict=True)):
+        if label.shape != image.shape[:2] or not np.isin(label, (0, 1, 255)).all():
+            raise InputError(
+                f"mask {index}: {list(label.shape)} with values {np.unique(label)[:5].tolist()}; "
+                f"needed is {list(image.shape[:2])} of 0, 1 and 255."
+            )
+    return Shown(images, labels)
+
+
+# ------------------------------------------------------------------ the files
+
+
+def keep(network: FewShotSegmenter, trial: Trial, folder: Path) -> None:
+    """Write what the weights' file lacks, once training has ended: the network is in eval mode."""
+    if (folder / MODEL).is_file():
+        return
+    network.before_evaluation()
+    state = network.evaluation_state()
+    if state:
+        kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        write_whole(folder / EVALUATION, lambda temporary: save_file(kept, temporary))
+    nowhere = {"root": ""}  # where data lay is no part of a model
+    named = trial.model_copy(
+        update={
+            "dataset": trial.dataset.model_copy(update=nowhere),
+            "train_on": trial.train_on.model_copy(update=nowhere),
+        }
+    )
+    note = {
+        "format": FORMAT,
+        "engine_version": ENGINE_RESULT_VERSION,
+        "frozen_crc32": frozen_crc32(network),
+        "trial": named.model_dump(mode="json"),
+    }
+    write_json(folder / MODEL, note)
+
+
+def frozen_crc32(network: FewShotSegmenter) -> int:
+    """Checksum of all that a checkpoint leaves out: the frozen backbone."""
+    trained = checkpoint.weights(network)
+    rest = {name: v for name, v in network.state_dict().items() if name not in trained}
+    return checkpoint.crc32(dict(sorted(rest.items())))
+
+
+def _note(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. A model is the folder of a finished training.")
+    note = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(note, dict) or note.get("format") != FORMAT:
+        raise InputError(f"{path}: not a model of this program (format {FORMAT}).")
+    return note
+
+
+def _check_versions(trial: Trial, note: dict[str, Any], folder: Path) -> None:
+    made = (trial.method_version, note["engine_version"])
+    here = (method_named(trial.method.name).RESULT_VERSION, ENGINE_RESULT_VERSION)
+    if made != here:
+        raise InputError(
+            f"{folder / MODEL}: made by version {made[0]} of {trial.method.name} and {made[1]} of "
+            f"the engine, here are {here[0]} and {here[1]}, which predict otherwise. Install the "
+            "commit that the model names, or train anew."
+        )

@@ -1,0 +1,38 @@
+"""A small real data set on disk and jobs over it, for tests of whole jobs."""
+
+from pathlib import Path
+from typing import Any
+
+from fssplat.data.convert import build
+from fssplat.data.sources.record import SourceOptions
+from fssplat.grid import Job, expand, jobs
+from fssplat.methods import METHODS
+from fssplat.spec import ExperimentSpec, validate
+
+SIZE = 65
+
+
+def data_set(folder: Path) -> Path:
+    options = SourceOptions(train_images=40, val_images=60, workers=1)
+    build("synthetic", folder.parent / "raw", folder, options=options, workers=1)
+    return folder
+
+
+def job_of(root: Path, method: str, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
+    """The one job of a small grid; `changes` are axes of the protocol or `training`."""
+    training = {"steps": 4, "size": SIZE, "batch": 2, **changes.pop("training", {})}
+    evaluation = changes.pop("evaluation", {})
+    protocol = {"episodes": 6, "episode_seeds": [0, 1], "short_classes": "drop", "min_area": 100}
+    values = {
+        "name": "test",
+        "dataset": "synthetic",
+        "datasets": {"synthetic": {"name": "synthetic", "root": str(root)}},
+        "backbones": {"efficientnet_lite0": {"name": "efficientnet_lite0", "weights": "random"}},
+        "grid": {"shot": shots, "method": [method], "backbone": ["efficientnet_lite0"]},
+        "protocol": {"name": "fssplat", **protocol, "score": ["original", 33], **changes},
+        "training": training,
+        "evaluation": evaluation,
+    }
+    experiment = validate(ExperimentSpec, values, "test")
+    (job,) = jobs(expand(experiment, METHODS), {})
+    return job
