@@ -178,6 +178,13 @@ class ResourceSpec(Spec):
     max_concurrent: PositiveInt | None = None
 
 
+class MlflowSpec(Spec):
+    """What MLflow gets beside metrics, parameters and files; changes no number."""
+
+    models: bool = True  # each finished training as a model that loads back and predicts
+    system_metrics: bool = True  # memory, CPU and GPU use of each running job
+
+
 class ExperimentSpec(Spec):
     """One experiment file, after `extends`, the profile and `--set` are applied."""
 
@@ -197,6 +204,7 @@ class ExperimentSpec(Spec):
     resources: ResourceSpec = ResourceSpec()
     store: str = "results"  # folder or s3:// address
     tracking: str = ""  # MLflow address; empty: MLFLOW_TRACKING_URI, else SQLite in the store
+    mlflow: MlflowSpec = MlflowSpec()
 
 
 class EvaluationSpec(Spec):

@@ -178,7 +178,7 @@ class Launch:
         uri = tracking_uri(self.experiment.tracking, self.store)
         tags = tags_of(self.plan, self.id, self.environment["commit"])
         try:
-            tracking = open_tracking(uri, self.experiment.name)
+            tracking = open_tracking(uri, self.experiment.name, self.experiment.mlflow)
             about = {"mlflow.source.git.commit": self.environment["commit"]}
             tracking.start_launch(self.id, self.experiment.name, about)
             sync(tracking, self.store, self.plan.trials, tags)
@@ -223,7 +223,7 @@ def deliver(
 
     uri = tracking_uri(experiment.tracking, store)
     try:
-        tracking = open_tracking(uri, experiment.name)
+        tracking = open_tracking(uri, experiment.name, experiment.mlflow)
         return sync(tracking, store, plan.trials, tags_of(plan, "", environment.commit()))
     except Away as error:
         say(f"MLflow is away ({error}); results stay in the store until `fssplat sync`.")

@@ -3,10 +3,11 @@
 import time
 from pathlib import Path
 
+from fssplat.engine.predict import FILES
 from fssplat.orchestration.plan import Plan
 from fssplat.orchestration.store import SETTLED, Store
 
-KEPT = ("weights.safetensors", "steps.parquet", "record.json", "claim.lock")  # of a finished job
+KEPT = (*FILES, "steps.parquet", "record.json", "claim.lock")  # of a finished job
 STALE_S = 3600.0  # an unfinished file this old has lost its writer
 
 
@@ -31,7 +32,7 @@ def waste(plan: Plan, store: Store, weights: bool = False) -> dict[str, int]:
         if not settled or store.job_held(job.key):
             continue
         for name, size in store.files.sizes(f"jobs/{job.key}").items():
-            kept = name in KEPT and not (weights and name == "weights.safetensors")
+            kept = name in KEPT and not (weights and name in FILES)
             if not kept:
                 found[f"jobs/{job.key}/{name}"] = size
     return {**found, **_unfinished_files(store)}

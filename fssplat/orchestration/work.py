@@ -122,7 +122,7 @@ def engine_work(
 
 def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work: Work) -> Outcome:
     store.mark(job.trial_ids, "running", job=job.key, launch=task.launch)
-    scribe = Scribe(job, task, store, pulse)
+    scribe = Scribe(job, task, store, pulse, mirror.push)
     try:
         mirror.pull()
         died = lives.deaths(store, job.key, task.launch, mirror.folder, len(job.trials))
@@ -165,8 +165,11 @@ def _cut_short(
 class Scribe:
     """Hears the engine's events: finishes trials in the store, tells the board."""
 
-    def __init__(self, job: Job, task: Task, store: Store, pulse: Pulse) -> None:
+    def __init__(
+        self, job: Job, task: Task, store: Store, pulse: Pulse, push: Callable[[], None]
+    ) -> None:
         self._job, self._task, self._store, self._pulse = job, task, store, pulse
+        self._push = push  # brings the job's own files into a store behind an address
         self._trials = dict(zip(job.trial_ids, job.trials, strict=True))
         self._left = dict.fromkeys(job.trial_ids)
         self._started = time.monotonic()
@@ -235,6 +238,7 @@ class Scribe:
         }
         trial = self._trials[event.trial_id]
         self._peak = max(self._peak, int(event.metrics.get("peak_memory_bytes", 0)))
+        self._push()  # the weights are there before any result that comes from them
         self._store.finish(trial, event.trial_id, event.folder, event.metrics, event.notes, about)
         shutil.rmtree(event.folder, ignore_errors=True)  # its files are in the store now
         del self._left[event.trial_id]

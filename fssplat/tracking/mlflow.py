@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fssplat.grid import Trial
 from fssplat.orchestration.board import Point
 from fssplat.orchestration.store import Result, Store
 from fssplat.orchestration.work import curve_stride
+from fssplat.spec import MlflowSpec
 
 METRICS_PER_BATCH = 1000  # MLflow's own limits
 PARAMS_PER_BATCH = 100
@@ -60,6 +61,7 @@ class Tracking:
     experiment_id: str
     client: Any
     parent: str = ""  # run id of the launch
+    wanted: MlflowSpec = field(default_factory=MlflowSpec)
     runs: dict[str, Known] = field(default_factory=dict)  # trial id -> its run
     logged: dict[str, int] = field(default_factory=dict)  # run id -> last step of its curve
 
@@ -160,6 +162,7 @@ class Tracking:
                 for path in sorted(files.iterdir()):
                     if path.name in {Path(name).parts[0] for name in result.files}:
                         self._artifact(run_id, path)
+            self._model(run_id, trial, result, store, Path(scratch))
             at = int(1000 * float(result.about.get("finished_at", 0.0))) or _now()
             notes = {"fssplat.state": "finished", "fssplat.notes": "; ".join(result.notes)}
             last_step = trial.training.steps or self.logged.get(run_id, 0)
@@ -197,6 +200,61 @@ class Tracking:
         for first in range(0, len(rows), PARAMS_PER_BATCH):
             self.client.log_batch(run_id, params=rows[first : first + PARAMS_PER_BATCH])
 
+    def _model(
+        self, run_id: str, trial: Trial, result: Result, store: Store, scratch: Path
+    ) -> None:
+        """The training behind a trial as an MLflow model: made once, shown in all its runs."""
+        if not self.wanted.models or trial.training.steps == 0:
+            return
+        job = str(result.about.get("job", ""))
+        commit = str(result.about.get("commit", ""))
+        model_id = self._known_model(job) or self._new_model(
+            run_id, trial, job, commit, store, scratch
+        )
+        if model_id is None:
+            return
+        from mlflow.entities import LoggedModelOutput
+
+        shown = self.client.get_run(run_id).outputs
+        if model_id not in {output.model_id for output in shown.model_outputs}:
+            self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+    def _known_model(self, job: str) -> str | None:
+        """The job's model if it is whole; what a delivery that was cut has left is removed."""
+        found = self.client.search_logged_models(
+            [self.experiment_id], filter_string=f"tags.`fssplat.job` = '{job}'"
+        )
+        whole: str | None = None
+        for model in found:
+            if str(model.status) == "READY":
+                whole = model.model_id
+            else:
+                self.client.delete_logged_model(model.model_id)
+        return whole
+
+    def _new_model(
+        self, run_id: str, trial: Trial, job: str, commit: str, store: Store, scratch: Path
+    ) -> str | None:
+        """Log the job's weights; None where they are not in the store (any more)."""
+        from mlflow.models import Model
+
+        from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS
+        from fssplat.tracking.models import write_model
+
+        source = _fetch(store, f"jobs/{job}", [MODEL, WEIGHTS, EVALUATION], scratch / "files")
+        if source is None or not all((source / name).is_file() for name in (MODEL, WEIGHTS)):
+            return None
+        tags = {name: value for name, value in trial_tags(trial, "").items() if name != "shot"}
+        tags |= {"fssplat.kind": "model", "fssplat.job": job, "fssplat.git_commit": commit}
+        name = _model_name(trial)
+        made = self.client.create_logged_model(self.experiment_id, name, run_id, tags=_tags(tags))
+        model_id: str = made.model_id
+        card = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
+        write_model(scratch / "model", source, card, {"fssplat.git_commit": commit})
+        self.client.log_model_artifacts(model_id, str(scratch / "model"))
+        self.client.finalize_logged_model(model_id, "READY")
+        return model_id
+
     def _artifact(self, run_id: str, path: Path) -> None:
         if path.is_dir():
             self.client.log_artifacts(run_id, str(path), path.name)
@@ -232,7 +290,7 @@ def tracking_uri(setting: str, store: Store) -> str:
     return f"sqlite:///{path}" if path is not None else uri
 
 
-def open_tracking(uri: str, experiment: str) -> Tracking:
+def open_tracking(uri: str, experiment: str, wanted: MlflowSpec | None = None) -> Tracking:
     """Connect, with database and experiment made where missing.
 
     Raises InputError for a database that cannot be written, Away for a server that is silent.
@@ -245,7 +303,7 @@ def open_tracking(uri: str, experiment: str) -> Tracking:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     path = sqlite_path(uri)
     if path is None:
-        return _connect(uri, experiment, artifacts=None)
+        return replace(_connect(uri, experiment, artifacts=None), wanted=wanted or MlflowSpec())
     with _locked(path):  # MLflow's schema cannot be made by two processes at once
         try:
             tracking = _connect(uri, experiment, artifacts=path.parent / "mlartifacts")
@@ -255,7 +313,7 @@ def open_tracking(uri: str, experiment: str) -> Tracking:
                 f"tracking {uri}: cannot be used ({error}). Check the file and its folder, or "
                 "give another with --set tracking=sqlite:///<file>.db."
             ) from error
-    return tracking
+    return replace(tracking, wanted=wanted or MlflowSpec())
 
 
 def check_writable(uri: str) -> None:
@@ -340,6 +398,12 @@ def trial_tags(trial: Trial, trial_id: str) -> dict[str, str]:
         "seed": str(trial.training.seed),
         "protocol": f"{trial.protocol.name} {trial.protocol.hash}",
     }
+
+
+def _model_name(trial: Trial) -> str:
+    """Without the letters that MLflow refuses in a model's name."""
+    parts = (trial.method.label, trial.backbone.name, trial.train_on.name, f"fold-{trial.fold}")
+    return re.sub(r"[^\w\-]+", "-", " ".join(parts))
 
 
 def parameters(trial: Trial) -> dict[str, str]:

@@ -1,0 +1,102 @@
+"""A finished training as an MLflow model: support images, masks and a query in, a mask out.
+
+MLflow loads it through `_load_pyfunc` below, named in the model's own MLmodel file. Nothing is
+pickled: the model is the training's JSON and safetensors, the code is this package as installed,
+and a version whose numbers differ refuses to load it. Needs fssplat installed where it is loaded:
+
+    model = mlflow.pyfunc.load_model("models:/<model id>")
+    mask = model.predict({"query": query, "supports": [image], "masks": [mask]})
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fssplat import __version__
+from fssplat.engine.predict import FILES, Predictor
+from fssplat.errors import InputError
+
+Mask = npt.NDArray[np.uint8]  # [H, W]
+INPUTS = {
+    "query": "uint8 RGB [H, W, 3]",
+    "supports": "K images, uint8 RGB [h, w, 3] each, of any size",
+    "masks": "K of uint8 [h, w]: 1 the object, 0 other, 255 ignored",
+}
+
+
+class Segmenter:
+    """What `mlflow.pyfunc.load_model` wraps."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+
+    def predict(self, model_input: Any, params: Any = None) -> Mask | list[Mask]:
+        """One episode, a mapping of `INPUTS` -> its mask uint8 [H, W]. Several -> a list of masks.
+
+        Several are a list of mappings, or one mapping of arrays with the episode as first axis,
+        which is what MLflow's scoring server makes of `{"instances": [...]}`.
+        Raises InputError for anything else.
+        """
+        if isinstance(model_input, Mapping) and np.ndim(model_input.get("query", 0)) != 4:
+            return self._one(model_input)
+        return [self._one(episode) for episode in _episodes(model_input)]
+
+    def _one(self, episode: Mapping[str, Any]) -> Mask:
+        if set(episode) != set(INPUTS):
+            wanted = "; ".join(f"{name}: {what}" for name, what in INPUTS.items())
+            raise InputError(f"model input {', '.join(map(str, episode))}: needed are {wanted}.")
+        images = [_pixels(image) for image in episode["supports"]]
+        return self.predictor(_pixels(episode["query"]), images, list(episode["masks"]))
+
+
+def _episodes(value: Any) -> Sequence[Mapping[str, Any]]:
+    if isinstance(value, Mapping):
+        lengths = {len(part) for part in value.values()}
+        if len(lengths) == 1:
+            return [{name: part[i] for name, part in value.items()} for i in range(lengths.pop())]
+    if isinstance(value, list) and all(isinstance(episode, Mapping) for episode in value):
+        return value
+    raise InputError(
+        f"model input {type(value).__name__}: give a mapping of {', '.join(INPUTS)}, or a list of "
+        "such mappings."
+    )
+
+
+def _pixels(value: Any) -> Any:
+    """Whole numbers from JSON come as int64; they are pixels all the same."""
+    array = np.asarray(value)
+    whole = np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8
+    fits = whole and array.size and array.min() >= 0 and array.max() <= 255
+    return array.astype(np.uint8) if fits else array
+
+
+def _load_pyfunc(path: str, model_config: Any = None) -> Segmenter:
+    """MLflow's hook: the folder of the model's data -> the model."""
+    return Segmenter(Predictor.load(Path(path)))
+
+
+def write_model(folder: Path, source: Path, card: Any, metadata: Mapping[str, str]) -> None:
+    """MLflow's model folder around the files that a finished training left in `source`.
+
+    `card` is the `mlflow.models.Model` that names the run and the model.
+    """
+    from mlflow import pyfunc
+
+    card.metadata = dict(metadata)
+    with tempfile.TemporaryDirectory() as scratch:
+        data = Path(scratch) / "training"
+        data.mkdir()
+        for name in FILES:
+            if (source / name).is_file():
+                (data / name).symlink_to((source / name).absolute())
+        pyfunc.save_model(
+            path=str(folder),
+            loader_module=__name__,
+            data_path=str(data),
+            mlflow_model=card,
+            pip_requirements=[f"fssplat=={__version__}"],
+        )
