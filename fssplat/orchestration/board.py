@@ -38,6 +38,15 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
+class JobUsage:
+    """What a job's process and GPU are used for, now and then."""
+
+    key: str
+    seconds: int  # since the job started
+    values: Mapping[str, float]  # see `usage.Meter`
+
+
+@dataclass(frozen=True)
 class TrialDone:
     key: str
     trial_id: str
@@ -62,7 +71,7 @@ class JobEnded:
     reason: str = ""
 
 
-Note = JobStarted | JobProgress | TrialDone | TrialEnded | JobEnded
+Note = JobStarted | JobProgress | JobUsage | TrialDone | TrialEnded | JobEnded
 
 
 @dataclass

@@ -34,6 +34,7 @@ from fssplat.orchestration.board import (
     JobEnded,
     JobProgress,
     JobStarted,
+    JobUsage,
     Point,
     Pulse,
     TrialDone,
@@ -42,6 +43,7 @@ from fssplat.orchestration.board import (
 from fssplat.orchestration.cost import record_of
 from fssplat.orchestration.plan import unfinished
 from fssplat.orchestration.store import Mirror, State, Store
+from fssplat.orchestration.usage import Meter
 
 CURVE_POINTS = 200  # of a training's losses that are shown; the Parquet file has every step
 MIRROR_S = 30.0  # seconds between two copies of a job's folder to a store behind an address
@@ -92,7 +94,15 @@ def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
         if not job.trials:
             return Outcome(key, "finished", "another launch finished it")
         mirror = Mirror(store, key)
-        pulse = Pulse(channel, _now_and_then(mirror.push))
+        push, meter = _now_and_then(mirror.push), Meter()
+
+        def beat() -> None:
+            push()
+            used = meter.read()
+            if used is not None:
+                pulse.add(JobUsage(key, *used))
+
+        pulse = Pulse(channel, beat)
         if pulse.start(JobStarted(key, job.trial_ids)):
             return Outcome(key, "interrupted", "the launch is stopping")
         outcome = Outcome(key, "failed", "its worker died")

@@ -11,6 +11,7 @@ from fssplat.orchestration.board import (
     JobEnded,
     JobProgress,
     JobStarted,
+    JobUsage,
     Note,
     Point,
     TrialDone,
@@ -81,6 +82,9 @@ class Delivery:
                 self._try(self.tracking.begin, trial, trial_id, self._tags(trial))
         elif isinstance(note, JobProgress) and note.points:
             self._points.setdefault(note.key, []).extend(note.points)
+        elif isinstance(note, JobUsage):
+            for run_id in self._running(note.key):
+                self._try(self.tracking.usage, run_id, note.seconds, note.values)
         elif isinstance(note, TrialDone):
             if not self._try(self._deliver, note.trial_id):
                 self.missed.add(note.trial_id)
@@ -99,10 +103,13 @@ class Delivery:
 
     def _flush(self, key: str) -> None:
         points = self._points.pop(key, [])
-        for trial_id in self._jobs.get(key, ()):
-            known = self.tracking.runs.get(trial_id)
-            if known is not None and not known.delivered:
-                self.tracking.curve(known.run_id, points)
+        for run_id in self._running(key):
+            self.tracking.curve(run_id, points)
+
+    def _running(self, key: str) -> list[str]:
+        """The runs of a job's trials that are not yet whole."""
+        known = [self.tracking.runs.get(trial_id) for trial_id in self._jobs.get(key, ())]
+        return [run.run_id for run in known if run is not None and not run.delivered]
 
     def _try(self, call: Callable[..., Any], *arguments: Any) -> bool:
         """One call; after a failure the server is left alone for a while."""

@@ -142,6 +142,16 @@ class Tracking:
             self._batch(run_id, metrics, {})
         self.logged[run_id] = fresh[-1].step
 
+    def usage(self, run_id: str, seconds: int, values: Mapping[str, float]) -> None:
+        """What the run's job uses now, under `system/`, at the seconds since it started.
+
+        Told while the job runs and not kept in the store: what a silent server misses is lost.
+        """
+        if self.wanted.system_metrics:
+            named = {f"system/{name}": value for name, value in values.items()}
+            with away():
+                self._batch(run_id, _metrics(named, seconds, _now()), {})
+
     def deliver(
         self, trial: Trial, trial_id: str, result: Result, store: Store, tags: Mapping[str, str]
     ) -> None:

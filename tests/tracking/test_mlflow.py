@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 
 from fssplat.errors import InputError
-from fssplat.orchestration.board import JobEnded, JobProgress, JobStarted, Point, TrialDone
+from fssplat.orchestration.board import (
+    JobEnded,
+    JobProgress,
+    JobStarted,
+    JobUsage,
+    Point,
+    TrialDone,
+)
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import Task, perform
+from fssplat.spec import MlflowSpec
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.mlflow import (
     Away,
@@ -152,6 +160,20 @@ def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, stor
     status = {run.data.tags["fssplat.trial_id"]: run.info.status for run in runs(tracking)}
     assert status == {first: "FINISHED", task.job.trial_ids[1]: "RUNNING"}
     assert warned == []
+
+
+def test_what_a_job_uses_stands_under_system_metrics(tracking: Tracking, store: Store) -> None:
+    task = scored(store)
+    delivery = Delivery(tracking, store, trials_of(task), tags, print)
+    delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
+    delivery.hear(JobUsage(task.job.key, 10, {"process_memory_megabytes": 512.0}))
+    delivery.close()
+    for run in runs(tracking):
+        name = "system/process_memory_megabytes"
+        assert history(tracking, run.info.run_id, name) == [(10, 512.0)]
+    tracking.wanted = MlflowSpec(system_metrics=False)
+    tracking.usage(runs(tracking)[0].info.run_id, 20, {"process_memory_megabytes": 1.0})
+    assert len(history(tracking, runs(tracking)[0].info.run_id, name)) == 1
 
 
 def test_a_silent_server_costs_nothing_and_gets_everything_later(
