@@ -68,6 +68,11 @@ class MethodCard(Protocol):
         """A K-shot trial uses the 1-shot weights."""
         ...
 
+    @property
+    def SCORING_OPTIONS(self) -> frozenset[str]:
+        """Switches that training never sees: trials that differ in them alone share weights."""
+        ...
+
     def recipe(self, dataset: str, backbone: str) -> Mapping[str, Any]:
         """TrainingSpec fields as the paper (or its code) trains on this data set."""
         ...
@@ -80,7 +85,7 @@ class MethodCard(Protocol):
 class Trial(Spec):
     """One cell of the result table, every setting resolved."""
 
-    not_hashed = frozenset({"evaluation"})
+    not_hashed = frozenset({"evaluation", "scoring_options"})
     dataset: DatasetSpec  # scored on
     train_on: DatasetSpec  # trained on; the same but for domain shift
     fold: int
@@ -92,15 +97,23 @@ class Trial(Spec):
     protocol: protocols.Protocol
     evaluation: EvaluationSpec
     method_version: int
+    scoring_options: tuple[str, ...] = ()  # of the method: not part of what names the weights
 
     def training_key(self, fingerprints: Mapping[str, str]) -> str:
         """Names the weights: two trials with one key share one training."""
-        return digest(*self._weights(fingerprints))
+        return digest(*self._weights(fingerprints, self.trained_method))
+
+    @property
+    def trained_method(self) -> MethodSpec:
+        """The method without the options that training never sees, which then have defaults."""
+        options = self.method.options.items()
+        trained = {name: value for name, value in options if name not in self.scoring_options}
+        return self.method.model_copy(update={"options": trained})
 
     def trial_id(self, fingerprints: Mapping[str, str]) -> str:
         """Names the result: whatever can change the number, and nothing else."""
         return digest(
-            *self._weights(fingerprints),
+            *self._weights(fingerprints, self.method),
             self.dataset,
             self.shot,
             self.way,
@@ -109,7 +122,7 @@ class Trial(Spec):
             fingerprints.get(self.dataset.name, ""),
         )
 
-    def _weights(self, fingerprints: Mapping[str, str]) -> tuple[Any, ...]:
+    def _weights(self, fingerprints: Mapping[str, str], method: MethodSpec) -> tuple[Any, ...]:
         rules = self.protocol
         data_rules: list[Any] = [
             rules.training_list,
@@ -118,11 +131,13 @@ class Trial(Spec):
             rules.min_area,
         ]
         data_rules += [rules.min_area_query, rules.coco_folds, rules.selection]
+        given = self.training.checkpoint
+        data_rules += [fingerprints.get(given, given)] if given else []
         return (
             self.train_on,
             fingerprints.get(self.train_on.name, ""),
             self.fold,
-            self.method,
+            method,
             self.backbone,
             self.training,
             data_rules,
@@ -260,6 +275,7 @@ def _resolve(
         protocol=rules,
         evaluation=experiment.evaluation,
         method_version=card.RESULT_VERSION,
+        scoring_options=tuple(sorted(card.SCORING_OPTIONS)),
     )
 
 
@@ -277,6 +293,8 @@ def _training(
     apart = {"apart": True, "reuse": False, "method": not card.SHOTS_SHARE_TRAINING}
     if card.TRAINED and apart[rules.five_shot]:
         recipe["shot"] = cell["shot"]
+    if recipe.get("checkpoint"):
+        recipe = merged(recipe, {"steps": 0})
     return {**recipe, "seed": cell["seed"]}
 
 

@@ -92,7 +92,8 @@ class AugmentSpec(Spec):
 class TrainingSpec(Spec):
     """One training run. Exactly one of `steps` and `epochs` says how long."""
 
-    not_hashed = frozenset({"micro_batch"})
+    not_hashed = frozenset({"micro_batch", "checkpoint"})  # what a checkpoint holds is hashed
+    checkpoint: str = ""  # a head.safetensors to score in place of training; its steps are then 0
     steps: NonNegativeInt | None = None  # optimiser steps, whatever the batch; 0: nothing to train
     epochs: PositiveInt | None = None  # passes over the training list
     batch: PositiveInt = 4  # episodes per optimiser step

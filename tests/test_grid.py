@@ -29,6 +29,7 @@ class Shared:
     RESULT_VERSION = 1
     TRAINED = True
     SHOTS_SHARE_TRAINING = True
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
@@ -43,6 +44,15 @@ class Apart(Shared):
     SHOTS_SHARE_TRAINING = False
 
 
+class Scored(Shared):
+    """Has an option that only scoring reads."""
+
+    class Options(Shared.Options):
+        scales: int = 1
+
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales"})
+
+
 class Untrained(Shared):
     TRAINED = False
 
@@ -51,7 +61,12 @@ class Untrained(Shared):
         return {"steps": 0}
 
 
-CARDS: dict[str, MethodCard] = {"shared": Shared, "apart": Apart, "untrained": Untrained}
+CARDS: dict[str, MethodCard] = {
+    "shared": Shared,
+    "apart": Apart,
+    "scored": Scored,
+    "untrained": Untrained,
+}
 
 
 def trials(**changes: Any) -> list[Trial]:
@@ -191,3 +206,12 @@ def test_every_experiment_file_expands_to_trials_of_registered_methods() -> None
             continue
         for changes in ((), ("profile=smoke",)):
             assert expand(load_experiment(path, changes), METHODS), path
+
+
+def test_options_that_only_scoring_sees_share_a_training() -> None:
+    entries = [{"name": "scored", "options": {"scales": number}} for number in (1, 2)]
+    found = trials(grid={"method": entries})
+    (job,) = jobs(found, FINGERPRINTS)
+    assert len(set(job.trial_ids)) == 2
+    other = trials(grid={"method": [{"name": "scored", "options": {"width": 9}}]})
+    assert other[0].training_key(FINGERPRINTS) != job.key

@@ -42,6 +42,7 @@ def import_checkpoint(
     body = {name: value.contiguous() for name, value in network.backbone.state_dict().items()}
     write_whole(out / "backbone.safetensors", lambda place: save_file(body, place))
     typer.echo(f"{len(learnt)} entries of {method} -> {out / 'head.safetensors'}")
+    typer.echo(f"To score it: set training.checkpoint to {out / 'head.safetensors'}")
     typer.echo(f"Its backbone: set backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
 
 

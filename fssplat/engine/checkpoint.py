@@ -78,6 +78,15 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(header, tensors)
 
 
+def identity(path: Path) -> tuple[Header, str]:
+    """Whose weights a file holds, and a name of their content, without reading the tensors.
+
+    Raises InputError as `load`.
+    """
+    header, crc = _header(path)
+    return header, f"{crc:08x}"
+
+
 def _header(path: Path) -> tuple[Header, int]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint.")

@@ -126,6 +126,8 @@ def notes_of(trial: Trial, manifests: Mapping[int, Manifest]) -> tuple[str, ...]
     """What a reader of the numbers must know, each once."""
     dropped = sorted({name for manifest in manifests.values() for name in manifest.dropped})
     notes = [f"left out, too few images: {', '.join(dropped)}"] if dropped else []
-    if trial.protocol.selection == "novel-best":
+    if trial.training.checkpoint:
+        notes.append(f"not trained here: weights of {trial.training.checkpoint}")
+    elif trial.protocol.selection == "novel-best":
         notes.append("novel-best: the weights were chosen by the novel classes' own scores")
     return tuple(dict.fromkeys([*notes, *(n for m in manifests.values() for n in m.notes)]))

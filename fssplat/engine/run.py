@@ -30,7 +30,8 @@ def run_job(
     stop: Stop = never,
     settings: RunSettings | None = None,
 ) -> dict[str, Metrics]:
-    """Train once on the base classes, then score every trial that shares the weights.
+    """Train once on the base classes, or take the weights that `training.checkpoint` names, then
+    score every trial that shares them.
 
     `folder` keeps the training and `trials/<trial_id>/`, so a second call goes on where the first
     was cut. A trial whose fold has no episodes is told as TrialSkipped and has no metrics.
@@ -42,12 +43,16 @@ def run_job(
         return {}
     with determinism.deterministic(settings.deterministic):
         network = built(job.first, data, settings)
-        best = data.selection(job.first, settings.device)
+        given = job.first.training.checkpoint
+        if given:
+            load_given(network, job.first, Path(given))
+        best = None if given else data.selection(job.first, settings.device)
         trained = train(network, job.first, data, folder, emit, stop, settings, job.key, best)
         predict.keep(network, job.first, folder)
         results = {}
         for trial_id, (trial, episodes) in manifests.items():
             place = folder / "trials" / trial_id
+            network.take_scoring_options(trial.method.options)
             results[trial_id] = read_back(place, trial_id, emit) or evaluate(
                 network, trial, data.dataset(trial), episodes, place, trial_id,
                 emit, stop, settings.device, trained.state["cost"],
@@ -68,16 +73,14 @@ def score_checkpoint(
     Raises InputError where they are of another method or backbone, or the trial has no episodes.
     """
     settings = settings or RunSettings()
-    found = checkpoint.load(weights)
-    names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
-    checkpoint.check_owner(found.header, names, str(weights))
     episodes = data.manifests(trial)
     reasons = [m.skipped_reason for m in episodes.values() if m.skipped_reason]
     if reasons:
         raise InputError(f"{trial.title}: {reasons[0]}. Choose another fold or a lower shot.")
     with determinism.deterministic(settings.deterministic):
         network = built(trial, data, settings)
-        checkpoint.load_weights(network, found, str(weights))
+        load_given(network, trial, weights)
+        network.take_scoring_options(trial.method.options)
         dataset = data.dataset(trial)
         return evaluate(
             network, trial, dataset, episodes, folder, emit=emit, device=settings.device
@@ -97,9 +100,21 @@ def scorable(job: Job, data: JobData, emit: Emit) -> dict[str, tuple[Trial, dict
     return result
 
 
+def load_given(network: FewShotSegmenter, trial: Trial, weights: Path) -> None:
+    """Fill a network. Raises InputError where the weights are of another method or backbone."""
+    found = checkpoint.load(weights)
+    names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
+    checkpoint.check_owner(found.header, names, str(weights))
+    checkpoint.load_weights(network, found, str(weights))
+
+
 def built(trial: Trial, data: JobData, settings: RunSettings) -> FewShotSegmenter:
-    """The network at its seed's start, with what its method prepares from the base images."""
-    network = fresh_network(trial, settings.device)
+    """The network at its seed's start, with what its method prepares from the base images.
+
+    Options that only scoring reads have their defaults, so that no trial of a job is special.
+    """
+    trained = trial.model_copy(update={"method": trial.trained_method})
+    network = fresh_network(trained, settings.device)
     chosen = settings.artefacts
     artefacts = ArtefactCache(chosen) if chosen is not None else ArtefactCache.default()
     network.prepare(data.base_images(trial), artefacts)

@@ -77,6 +77,8 @@ class FewShotSegmenter(nn.Module):
     RESULT_VERSION: ClassVar[int] = 1
     TRAINED: ClassVar[bool] = True
     SHOTS_SHARE_TRAINING: ClassVar[bool] = True
+    # Options that neither the network's parts nor its training depend on: only `segment` reads them
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     # Where shots meet: inside `segment`, or after it, one segmentation per shot.
     SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
 
@@ -174,6 +176,12 @@ class FewShotSegmenter(nn.Module):
 
     def after_step(self, step: int, steps: int) -> None:
         """Once after every optimiser step: moving averages live here. Default: nothing."""
+
+    def take_scoring_options(self, options: Mapping[str, Any]) -> None:
+        """Read SCORING_OPTIONS as this trial has them; the weights serve several trials."""
+        own = {name: options[name] for name in self.SCORING_OPTIONS if name in options}
+        whole = {**self.options.model_dump(), **own}
+        self.options = type(self.options).model_validate(whole)
 
     def before_evaluation(self) -> None:
         """Once before episodes are scored, in eval mode with its weights in. Default: nothing."""

@@ -93,6 +93,7 @@ class MiningFSS(FewShotSegmenter):
         }
     }
     SHOTS_SHARE_TRAINING: ClassVar[bool] = False
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fusion", "neighbours", "rectify"})
 
     options: Options
     background: Tensor  # [c], p_bg^global of Eq. 6; zero until the first step is done

@@ -92,6 +92,7 @@ class SDAANet(FewShotSegmenter):
         },
     }
     SHOTS_SHARE_TRAINING = False
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales"})
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
         super().__init__(backbone, options)

@@ -3,7 +3,7 @@
 import heapq
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,9 @@ def make_plan(
     machine = machine or this_machine()
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
     images = {name: info.counts.get("train", 0) for name, info in infos.items()}
-    grid = tuple(jobs(expand(experiment, methods), fingerprints))
+    trials = expand(experiment, methods)
+    fingerprints |= given_weights(trials)
+    grid = tuple(jobs(trials, fingerprints))
     store = store or Store(experiment.store)
     states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
     resources = experiment.resources
@@ -140,6 +142,23 @@ def make_plan(
         machine=machine,
         devices=max(1, int(slots)),
     )
+
+
+def given_weights(trials: Sequence[Trial]) -> dict[str, str]:
+    """Name of the content of every `training.checkpoint`, by its path.
+
+    Raises InputError where a file is missing, or holds another method's or backbone's weights.
+    """
+    from fssplat.engine.checkpoint import check_owner, identity
+
+    found = {}
+    for trial in trials:
+        given = trial.training.checkpoint
+        if given:
+            header, found[given] = identity(Path(given))
+            wanted = replace(header, method=trial.method.name, backbone=trial.backbone.name)
+            check_owner(header, wanted, given)
+    return found
 
 
 def unfinished(job: Job, states: Mapping[str, TrialStatus]) -> Job:

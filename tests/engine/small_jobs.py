@@ -18,7 +18,7 @@ def data_set(folder: Path) -> Path:
     return folder
 
 
-def job_of(root: Path, method: str, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
+def job_of(root: Path, method: Any, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
     """The one job of a small grid; `changes` are axes of the protocol or `training`."""
     training = {"steps": 4, "size": SIZE, "batch": 2, **changes.pop("training", {})}
     evaluation = changes.pop("evaluation", {})

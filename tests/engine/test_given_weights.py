@@ -1,0 +1,103 @@
+"""Trials that share weights: given ones, and those that differ in what only scoring reads."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fssplat.engine.events import Event, StepDone, TrainingDone
+from fssplat.engine.run import JobData, run_job, score_checkpoint
+from fssplat.engine.settings import RunSettings
+from fssplat.errors import InputError
+from fssplat.grid import Trial
+from fssplat.orchestration.plan import given_weights
+from tests.engine.small_jobs import data_set, job_of
+
+PARTS = ("miou", "fb_iou")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_set(tmp_path_factory.mktemp("data") / "synthetic")
+
+
+def settings(folder: Path) -> RunSettings:
+    return RunSettings(device=torch.device("cpu"), artefacts=folder / "artefacts")
+
+
+def scores(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: metrics[name] for name in PARTS}
+
+
+def test_given_weights_are_scored_and_nothing_is_trained(root: Path, tmp_path: Path) -> None:
+    trained = job_of(root, "pfenet", training={"steps": 2})
+    data = JobData.open(trained)
+    (wanted,) = run_job(trained, data, tmp_path / "a", settings=settings(tmp_path)).values()
+    weights = tmp_path / "a" / "weights.safetensors"
+    given = job_of(root, "pfenet", training={"steps": 2, "checkpoint": str(weights)})
+    assert given.first.training.steps == 0
+    events: list[Event] = []
+    folder = tmp_path / "b"
+    found = run_job(given, data, folder, events.append, settings=settings(tmp_path))
+    assert scores(found[given.trial_ids[0]]) == scores(wanted)
+    assert not any(isinstance(event, StepDone) for event in events)
+    assert any(isinstance(event, TrainingDone) for event in events)
+    assert str(weights) in (folder / "trials" / given.trial_ids[0] / "notes.json").read_text()
+
+
+def test_the_content_of_given_weights_names_the_result_not_their_place(
+    root: Path, tmp_path: Path
+) -> None:
+    def trial(path: str) -> Trial:
+        return job_of(root, "pfenet", training={"checkpoint": path}).first
+
+    one, copy = trial("a.safetensors"), trial("b.safetensors")
+    same = {"a.safetensors": "123", "b.safetensors": "123"}
+    assert one.trial_id(same) == copy.trial_id(same)
+    assert one.trial_id(same) != one.trial_id({"a.safetensors": "124"})
+    assert one.training_key(same) != one.training_key({"a.safetensors": "124"})
+
+
+def test_weights_of_another_method_or_none_stop_a_plan(root: Path, tmp_path: Path) -> None:
+    job = job_of(root, "panet", training={"steps": 1})
+    run_job(job, JobData.open(job), tmp_path, settings=settings(tmp_path))
+    weights = str(tmp_path / "weights.safetensors")
+    same = job_of(root, "panet", training={"checkpoint": weights})
+    assert list(given_weights(same.trials)) == [weights]
+    other = job_of(root, "pfenet", training={"checkpoint": weights})
+    with pytest.raises(InputError, match="a checkpoint of method panet, needed is pfenet"):
+        given_weights(other.trials)
+    missing = job_of(root, "pfenet", training={"checkpoint": str(tmp_path / "none.safetensors")})
+    with pytest.raises(InputError, match="no such checkpoint"):
+        given_weights(missing.trials)
+
+
+def entry(scales: list[int]) -> dict[str, Any]:
+    return {"name": "sdaanet", "options": {"scales": scales}}
+
+
+def test_several_scales_are_scored_from_one_training(root: Path, tmp_path: Path) -> None:
+    alone = job_of(root, entry([33, 65]), training={"steps": 2})
+    job = job_of(root, entry([]), training={"steps": 2})
+    assert alone.key == job.key
+    both = job.model_copy(
+        update={
+            "trials": (*job.trials, *alone.trials),
+            "trial_ids": (*job.trial_ids, *alone.trial_ids),
+        }
+    )
+    data = JobData.open(both)
+    found = run_job(both, data, tmp_path / "both", settings=settings(tmp_path))
+    several = run_job(alone, data, tmp_path / "alone", settings=settings(tmp_path))
+    assert scores(found[alone.trial_ids[0]]) == scores(several[alone.trial_ids[0]])
+    weights = tmp_path / "both" / "weights.safetensors"
+    for trial_id, trial in zip(both.trial_ids, both.trials, strict=True):
+        place = tmp_path / trial_id
+        again = score_checkpoint(trial, weights, data, place, settings=settings(tmp_path))
+        assert scores(again) == scores(found[trial_id])
