@@ -88,8 +88,7 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
 
     states = store.states(plan.trials)
     console.print()
-    width = console.width if console.is_terminal else max(console.width, TABLE_WIDTH)
-    console.print(results_table(plan.trials, states, store), width=width, crop=False)
+    page(console).print(results_table(plan.trials, states, store))
     if stop.asked.is_set():
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
         return 130 if stop.signal == signal.SIGINT else 143
@@ -100,6 +99,13 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
     if left:  # their end could not be written down, as on a full disk
         console.print(f"{left} trials were cut short. To go on: {request.command()}")
     return 1 if bad or left else 0
+
+
+def page(console: Console) -> Console:
+    """The same screen; where it is a file, wide enough for any table."""
+    if console.is_terminal:
+        return console
+    return Console(file=console.file, width=max(console.width, TABLE_WIDTH))
 
 
 class Launch:

@@ -51,7 +51,7 @@ def show(request: RowRequest, console: Console) -> None:
     finished = [name for name, status in plan.states.items() if status.state == "finished"]
     results = store.results(finished)
     drawn = comparison(request.row, plan.trials, results, differs(request, plan))
-    console.print(drawn, width=max(console.width, launching.TABLE_WIDTH), no_wrap=True, crop=False)
+    launching.page(console).print(drawn)
 
 
 def differs(request: RowRequest, plan: Plan) -> bool:

@@ -130,6 +130,12 @@ def test_a_disk_that_is_all_but_full_stops_the_launch(
         launched(experiment(tmp_path), never)
 
 
+def test_a_file_takes_the_table_whole_and_a_screen_keeps_its_width() -> None:
+    assert launching.page(Console(file=StringIO(), width=80)).width == 200
+    screen = Console(file=StringIO(), width=80, force_terminal=True)
+    assert launching.page(screen) is screen
+
+
 def test_the_command_that_goes_on_repeats_what_was_typed() -> None:
     request = Request(Path("x.yaml"), ("training.steps=5", "name=my test"))
     assert request.command() == "fssplat launch x.yaml --set training.steps=5 --set 'name=my test'"
