@@ -81,6 +81,10 @@ class MethodCard(Protocol):
         """Switches that the paper sets otherwise on this data set."""
         ...
 
+    def fewest_episodes(self, options: Any) -> int:
+        """Episodes that a training pass needs at least."""
+        ...
+
 
 class Trial(Spec):
     """One cell of the result table, every setting resolved."""
@@ -256,10 +260,13 @@ def _resolve(
     layers = [experiment.training, *(change.training for change in changes), entry.training]
     training = _training(cell, card, rules, recipe, layers)
     label = f"{where}: {entry.name}"
+    settings = validate(card.Options, options, label, "options.")
+    training_spec = validate(TrainingSpec, training, label, "training.")
+    _check_batch(training_spec, card.fewest_episodes(settings), label)
     method = MethodSpec(
         name=entry.name,
         variant=entry.variant or entry.preset,
-        options=validate(card.Options, options, label, "options.").model_dump(mode="json"),
+        options=settings.model_dump(mode="json"),
         loss_weights=_terms(card.LOSS_WEIGHTS, preset, entry, "loss_weights", label),
         momentum=_terms(card.MOMENTUM, preset, entry, "momentum", label),
     )
@@ -271,12 +278,22 @@ def _resolve(
         way=cell["way"],
         method=method,
         backbone=experiment.backbones.get(cell["backbone"], BackboneSpec(name=cell["backbone"])),
-        training=validate(TrainingSpec, training, label, "training."),
+        training=training_spec,
         protocol=rules,
         evaluation=experiment.evaluation,
         method_version=card.RESULT_VERSION,
         scoring_options=tuple(sorted(card.SCORING_OPTIONS)),
     )
+
+
+def _check_batch(training: TrainingSpec, fewest: int, label: str) -> None:
+    """InputError where a backward pass would get too few episodes."""
+    for name, episodes in (("batch", training.batch), ("micro_batch", training.micro_batch)):
+        if training.steps != 0 and episodes is not None and episodes < fewest:
+            raise InputError(
+                f"{label}: training.{name} is {episodes}; BatchNorm over single values needs "
+                f"{fewest} episodes or more."
+            )
 
 
 def _training(

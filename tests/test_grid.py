@@ -39,6 +39,10 @@ class Shared:
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
         return {"width": 16} if dataset == "coco-20i" else {}
 
+    @classmethod
+    def fewest_episodes(cls, options: BaseModel) -> int:
+        return 1
+
 
 class Apart(Shared):
     SHOTS_SHARE_TRAINING = False
@@ -215,3 +219,21 @@ def test_options_that_only_scoring_sees_share_a_training() -> None:
     assert len(set(job.trial_ids)) == 2
     other = trials(grid={"method": [{"name": "scored", "options": {"width": 9}}]})
     assert other[0].training_key(FINGERPRINTS) != job.key
+
+
+@pytest.mark.parametrize("setting", ["batch", "micro_batch"])
+def test_a_batch_too_small_for_the_method_is_refused_before_it_runs(setting: str) -> None:
+    from fssplat.methods import METHODS
+
+    def expanded(**options: bool) -> list[Trial]:
+        values = {
+            "name": "test",
+            "dataset": "synthetic",
+            "grid": {"method": [{"name": "sdaanet", "options": options}]},
+            "training": {"batch": 2, setting: 1},
+        }
+        return expand(ExperimentSpec.model_validate(values), METHODS)
+
+    with pytest.raises(InputError, match=f"sdaanet: training.{setting} is 1; .* 2 episodes"):
+        expanded()
+    assert expanded(saam=False)

@@ -44,8 +44,8 @@ class EpisodeBatch:
         """In memory that a GPU reads without a copy; the data loader calls it."""
         return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
-    def split(self, size: int) -> list[Self]:
-        """Micro-batches of at most `size` episodes, in order."""
+    def split(self, size: int | list[int]) -> list[Self]:
+        """Parts of at most `size` episodes, or of these sizes, in order."""
         parts = {f.name: getattr(self, f.name).split(size) for f in fields(self)}
         count = len(parts["query"])
         return [type(self)(**{name: part[i] for name, part in parts.items()}) for i in range(count)]

@@ -99,6 +99,7 @@ class Training:
         self.header = Header(key, trial.method.name, trial.backbone.name, 0, steps)
         self.parameters = network.learnable()
         self.owners = owners_of_buffers(network)  # of what a step may write besides parameters
+        self.least = network.fewest_episodes(network.options)  # of a backward pass
         self.step = 0  # finished steps
         self.micro_batch = self.training.micro_batch or self.training.batch
         self.seconds = 0.0  # spent in steps, over all parts of an interrupted run
@@ -229,7 +230,7 @@ class Training:
         A micro-batch counts by its share of the episodes.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        parts = batch.split(min(self.micro_batch, len(batch)))
+        parts = batch.split(sizes_of_parts(len(batch), self.micro_batch, self.least))
         rows = []
         for part in parts:
             share = len(part) / len(batch)
@@ -248,12 +249,13 @@ class Training:
         return torch.tensor([self.trial.method.loss_weights[name] for name in losses])
 
     def _halve(self, batch: EpisodeBatch) -> None:
-        tried = min(self.micro_batch, len(batch))
-        if tried == 1:
+        tried = max(sizes_of_parts(len(batch), self.micro_batch, self.least))
+        if tried < 2 * self.least:
+            fewest = "one training episode" if tried == 1 else f"{tried} training episodes at once"
             raise InputError(
-                f"{self.trial.title}: one training episode of {self.training.size} pixels does "
-                "not fit the device. Lower training.size, set training.precision=bf16, or give "
-                "the job a larger device."
+                f"{self.trial.title}: {fewest} of {self.training.size} pixels does not fit the "
+                "device, and fewer cannot be. Lower training.size, set training.precision=bf16, "
+                "or give the job a larger device."
             )
         self.micro_batch = tried // 2
 
@@ -333,6 +335,15 @@ class Training:
 
     def _weights(self) -> dict[str, Tensor]:
         return checkpoint.weights(self.network)
+
+
+def sizes_of_parts(episodes: int, most: int, least: int) -> list[int]:
+    """How a batch is cut into micro-batches of at most `most` episodes: nearly evenly.
+
+    None gets fewer than `least`, even where one then exceeds `most`.
+    """
+    parts = max(1, min(-(-episodes // most), episodes // least))
+    return [episodes // parts + (part < episodes % parts) for part in range(parts)]
 
 
 def owners_of_buffers(network: FewShotSegmenter) -> list[tuple[nn.Module, str]]:

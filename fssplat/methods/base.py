@@ -101,6 +101,11 @@ class FewShotSegmenter(nn.Module):
         return BackboneLayout()
 
     @classmethod
+    def fewest_episodes(cls, options: MethodOptions) -> int:
+        """A training pass with fewer is impossible, e.g. for BatchNorm over single values."""
+        return 1
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """TrainingSpec fields as the paper trains on this data set."""
         raise NotImplementedError

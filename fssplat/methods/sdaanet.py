@@ -121,6 +121,12 @@ class SDAANet(FewShotSegmenter):
         return {} if dataset == "pascal-5i" else {"bins": (1.0, 0.5, 0.25, 0.125)}
 
     @classmethod
+    def fewest_episodes(cls, options: MethodOptions) -> int:
+        """Attention's pyramid has BatchNorm over a 1 x 1 grid: one value is no statistic."""
+        assert isinstance(options, cls.Options)
+        return 2 if options.saam and options.ways == 1 else 1
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """Section IV-A; a shorter run at a higher rate on the small images of other data sets."""
         lengths: dict[str, dict[str, Any]] = {
@@ -176,7 +182,7 @@ class SDAANet(FewShotSegmenter):
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """Eq. 12, its terms before their weights, and the pyramid levels' own."""
-        if self.training and self.attention and len(masks) * self.options.ways < 2:
+        if self.training and len(masks) < self.fewest_episodes(self.options):
             raise InputError(
                 "sdaanet: one episode cannot train, BatchNorm over a 1 x 1 grid needs two. "
                 "Set training.batch and training.micro_batch to 2 or more."

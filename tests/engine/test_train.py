@@ -17,7 +17,7 @@ from fssplat.data.batch import EpisodeBatch
 from fssplat.engine import checkpoint
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
-from fssplat.engine.train import train
+from fssplat.engine.train import sizes_of_parts, train
 from fssplat.errors import InputError
 from tests.engine.killed import SETTINGS
 from tests.engine.tiny import Tiny, TinyData, tiny_network, tiny_trial
@@ -290,3 +290,13 @@ def test_nothing_is_trained_in_no_steps(tmp_path: Path) -> None:
     header = train(network, tiny_trial(steps=0), TinyData(), tmp_path, settings=RunSettings())
     assert torch.equal(network.head[0].weight, before)
     assert header.steps == 0
+
+
+@pytest.mark.parametrize(
+    ("most", "least", "expected"),
+    [(5, 1, [5]), (4, 1, [3, 2]), (2, 1, [2, 2, 1]), (2, 2, [3, 2]), (1, 2, [3, 2]), (9, 2, [5])],
+)
+def test_five_episodes_are_cut_evenly_and_no_part_is_too_small(
+    most: int, least: int, expected: list[int]
+) -> None:
+    assert sizes_of_parts(5, most, least) == expected
