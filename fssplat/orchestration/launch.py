@@ -84,11 +84,14 @@ def launch(request: Asked, console: Console | None = None, work: Work | None = N
 
 def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Console) -> int:
     """The table, what is missing, how to go on; the exit code."""
+    from fssplat.report.efficiency import efficiency
     from fssplat.report.table import table as results_table
 
     states = store.states(plan.trials)
     console.print()
     page(console).print(results_table(plan.trials, states, store))
+    if plan.experiment.resources.max_concurrent == 1:  # only then do speeds compare
+        page(console).print(efficiency(plan.trials, store.results(plan.trials)))
     if stop.asked.is_set():
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
         return 130 if stop.signal == signal.SIGINT else 143
