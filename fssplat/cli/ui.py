@@ -15,14 +15,17 @@ def ui(
     """Open MLflow over a launch's store, on this machine only: fssplat ui X.yaml"""
     from fssplat.orchestration.launch import Request
     from fssplat.orchestration.store import Store
-    from fssplat.tracking.mlflow import serve, tracking_uri
+    from fssplat.tracking.mlflow import open_tracking, serve, tracking_uri
+    from fssplat.tracking.views import table_address
 
     spec = Request(experiment, tuple(changes)).load()
     uri = tracking_uri(spec.tracking, Store(spec.store))
     if uri.startswith("http"):
         print(f"This experiment's MLflow runs at {uri}")
         return
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    table = table_address(open_tracking(uri, spec.name).experiment_id)
+    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    print(f"The table of this experiment: http://127.0.0.1:{port}{table}", flush=True)
     code = serve(uri, port)
     if code:
         raise typer.Exit(code)

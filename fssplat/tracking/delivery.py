@@ -133,6 +133,7 @@ def sync(
     tags: Callable[[Trial], dict[str, str]],
 ) -> int:
     """Deliver every finished trial that MLflow lacks; how many those were. Raises Away."""
+    tracking.arrange(trials.values())
     tracking.find()
     lacking = [i for i in trials if i not in tracking.runs or not tracking.runs[i].delivered]
     results = store.results(lacking)

@@ -27,6 +27,7 @@ from fssplat.orchestration.board import Point
 from fssplat.orchestration.store import Result, Store
 from fssplat.orchestration.work import curve_stride
 from fssplat.spec import MlflowSpec
+from fssplat.tracking import views
 
 METRICS_PER_BATCH = 1000  # MLflow's own limits
 PARAMS_PER_BATCH = 100
@@ -83,6 +84,14 @@ class Tracking:
                 self.client.log_artifact(self.parent, str(path))
             self._batch(self.parent, _metrics(metrics, 0, _now()), {})
             self.client.set_terminated(self.parent, status)
+
+    def arrange(self, trials: Iterable[Trial]) -> None:
+        """Let the experiment's pages open on the table of these trials."""
+        with away():
+            known = self.client.get_experiment(self.experiment_id).tags
+            rows = dict.fromkeys(views.row_of(trial) for trial in trials)
+            for name, value in views.experiment_tags(rows, known).items():
+                self.client.set_experiment_tag(self.experiment_id, name, value)
 
     # -------------------------------------------------------------- a trial
 
@@ -176,7 +185,10 @@ class Tracking:
             at = int(1000 * float(result.about.get("finished_at", 0.0))) or _now()
             notes = {"fssplat.state": "finished", "fssplat.notes": "; ".join(result.notes)}
             last_step = trial.training.steps or self.logged.get(run_id, 0)
-            self._batch(run_id, _metrics(result.metrics, last_step, at), notes)
+            metrics = dict(result.metrics)
+            if "miou" in metrics:
+                metrics[views.fold_metric(trial.fold)] = metrics["miou"]
+            self._batch(run_id, _metrics(metrics, last_step, at), notes)
             self.client.set_terminated(run_id, "FINISHED")
         self.runs[trial_id] = Known(run_id, delivered=True)
 
@@ -396,13 +408,14 @@ def _use_wal(path: Path) -> None:
 
 
 def trial_tags(trial: Trial, trial_id: str) -> dict[str, str]:
-    """What a run is found by."""
+    """What a run is found and grouped by."""
     return {
         "fssplat.kind": "trial",
         "fssplat.trial_id": trial_id,
         "dataset": trial.dataset.name,
         "fold": str(trial.fold),
         "shot": str(trial.shot),
+        views.ROW: views.row_of(trial),
         "method": trial.method.label,
         "backbone": trial.backbone.name,
         "seed": str(trial.training.seed),

@@ -87,6 +87,9 @@ def test_a_finished_trial_arrives_whole(tracking: Tracking, store: Store) -> Non
     assert run.data.params["method.name"] == "panet"
     assert run.data.metrics["miou"] == 0.5
     assert run.data.metrics["iou/a"] == 0.5
+    assert run.data.metrics["miou/fold-0"] == 0.5  # its column in MLflow's table
+    pages = tracking.client.get_experiment(tracking.experiment_id).tags
+    assert run.data.tags["row"] in pages["mlflow.sharedViewState.table"]
     assert history(tracking, run.info.run_id, "loss/total") == [
         (1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3)), (4, 0.25),
     ]  # fmt: skip

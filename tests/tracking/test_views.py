@@ -1,0 +1,34 @@
+"""MLflow's own table shows what the paper's table shows."""
+
+import json
+
+from fssplat.tracking.views import experiment_tags, row_of, table_address, table_view
+from tests.orchestration.jobs import trial
+
+
+def test_folds_and_seeds_share_a_row_and_nothing_else_does() -> None:
+    row = row_of(trial(seed=0, fold=0))
+    assert row_of(trial(seed=3, fold=2)) == row
+    other = trial().protocol.model_copy(update={"episodes": 7})
+    others = [
+        trial(shot=5), trial(method="prior"), trial().model_copy(update={"way": 5}),
+        trial().model_copy(update={"protocol": other}),
+    ]  # fmt: skip
+    assert len({row, *(row_of(one) for one in others)}) == 5
+
+
+def test_the_view_has_a_column_per_fold_and_groups_by_row() -> None:
+    view = table_view(["panet 1-shot"])
+    assert [f"metrics.`miou/fold-{fold}`" for fold in range(4)] == view["selectedColumns"][:4]
+    assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "row"}]
+    assert view["groupsExpanded"] == {"tag.row.panet 1-shot": False}
+
+
+def test_rows_are_added_to_a_view_and_a_known_view_is_left_alone() -> None:
+    first = experiment_tags(["a"], {})
+    assert first["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment_tags(["a"], first) == {}
+    ((name, value),) = experiment_tags(["b"], first).items()
+    assert name == "mlflow.sharedViewState.table"
+    assert set(json.loads(value)["groupsExpanded"]) == {"tag.row.a", "tag.row.b"}
+    assert table_address("3").endswith("/experiments/3/runs?viewStateShareKey=table")
