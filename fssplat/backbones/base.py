@@ -20,6 +20,7 @@ class BackboneLayout:
     last_relu: bool = True  # False: the very last ReLU is left out
     blocks: bool = False  # also give the output of every block before its last ReLU
     ceil_pools: bool = True  # VGG's pools round a size up (PFENet); False: down (HSNet)
+    dilate_vgg: bool = False  # VGG's fourth pool keeps its grid, the group after is dilated (PANet)
     frozen: bool = True  # no gradient; eval mode, unless batch_statistics
     batch_statistics: bool = False  # BatchNorm normalises by the batch and its buffers drift
 

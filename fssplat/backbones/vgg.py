@@ -2,7 +2,8 @@
 
 Source   Simonyan and Zisserman, ICLR 2015; layers as torchvision's `features`.
 Stages   The five groups end after the first four pools and after the last convolution block: the
-         first is the stem, the others are stages 1 to 4 at strides 4, 8, 16, 16.
+         first is the stem, the others are stages 1 to 4 at strides 4, 8, 16, 16; PANet's fourth
+         pool has stride 1 (3 x 3, as in its code) and its last group is dilated by 2.
 Blocks   Convolution outputs before their ReLU, by the grid they lie on: strides 4, 8, 16, and the
          fifth pool at 32, as HSNet takes them. They are one stage later than the stages.
 """
@@ -16,23 +17,27 @@ GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class VGG16(Backbone):
-    """`layout.output_stride` is not read: no public code dilates VGG."""
+    """`layout.output_stride` is not read, since PFENet's kind of method leaves VGG at stride 16;
+    `layout.dilate_vgg` is what PANet does to it."""
 
     def __init__(self, layout: BackboneLayout, batch_norm: bool) -> None:
         super().__init__(layout)
         inputs = 3
+        self.strides = ((4, 8, 8, 8) if layout.dilate_vgg else (4, 8, 16, 16))[: layout.stages]
         for index in range(layout.stages + 1):
             layers: list[nn.Module] = []
             for outputs in GROUPS[index]:
-                layers.append(nn.Conv2d(inputs, outputs, 3, padding=1))
+                wide = 2 if index == 4 and layout.dilate_vgg else 1
+                layers.append(nn.Conv2d(inputs, outputs, 3, padding=wide, dilation=wide))
                 layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
                 layers.append(nn.ReLU())
                 inputs = outputs
-            if index < 4:
+            if index == 3 and layout.dilate_vgg:
+                layers.append(nn.MaxPool2d(3, stride=1, padding=1))
+            elif index < 4:
                 layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=layout.ceil_pools))
             self.add_module(group_name(index), nn.Sequential(*layers))
         self.channels = tuple(group[-1] for group in GROUPS[1 : layout.stages + 1])
-        self.strides = (4, 8, 16, 16)[: layout.stages]
         self.block_channels = (*GROUPS[2:], (512,))[: layout.stages]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

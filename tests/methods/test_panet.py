@@ -122,3 +122,11 @@ def test_the_whole_backbone_is_trained_and_nothing_is_added() -> None:
     learnable = sum(p.numel() for p in panet.learnable().values())
     assert learnable == 14_714_688  # VGG-16 without its classifier
     assert all(name.startswith("backbone.") for name in panet.learnable())
+
+
+def test_vgg_keeps_an_eighth_of_the_image_and_its_width() -> None:
+    backbone = network("vgg16").backbone
+    assert backbone.strides == (4, 8, 8, 8)
+    with torch.no_grad():
+        last = backbone(torch.zeros(1, 3, 64, 64)).stages[-1]
+    assert last.shape == (1, 512, 8, 8)
