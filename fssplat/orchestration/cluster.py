@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fssplat.errors import InputError
@@ -84,7 +85,8 @@ def start(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one here. Raises InputError where none answers."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
-        start_here(ray, address="local", include_dashboard=False, **common)
+        with _apart(ray):
+            start_here(ray, address="local", include_dashboard=False, **common)
         return
     passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
     env = {**passed, **TUNE_SETTINGS}
@@ -112,6 +114,22 @@ def start_here(ray: Any, **arguments: Any) -> None:
                     f"Ray did not start on this machine: {first} "
                     "Free some memory and processor time, then run the same command again."
                 ) from error
+
+
+@contextmanager
+def _apart(ray: Any) -> Iterator[None]:
+    """Ray's processes that start inside get process groups of their own.
+
+    `timeout`, a closing terminal and batch systems signal the launch's whole group. Ray would die
+    of that at once, before running jobs have written their checkpoints. Ray has no setting for it.
+    """
+    services = ray._private.services
+    popen = services.ConsolePopen
+    services.ConsolePopen = partial(popen, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 def nodes(ray: Any) -> tuple[Node, ...]:

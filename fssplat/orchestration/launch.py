@@ -62,8 +62,8 @@ class Request:
 def launch(request: Asked, console: Console | None = None, work: Work | None = None) -> int:
     """Run every trial that has no result yet, end with the table. Returns the exit code:
 
-    0 all trials have their result, 1 some failed or diverged, 130 or 143 stopped by Ctrl-C or
-    SIGTERM. Raises InputError before anything starts.
+    0 all trials have their result, 1 some failed or diverged, or the disk is full, 130 or 143
+    stopped by Ctrl-C or SIGTERM. Raises InputError before anything starts.
     """
     console = console or Console()
     experiment = request.load()
@@ -93,7 +93,10 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
     if plan.experiment.resources.max_concurrent == 1:  # only then do speeds compare
         page(console).print(efficiency(plan.trials, store.results(plan.trials)))
     if stop.asked.is_set():
+        console.print(stop.because, end="\n" if stop.because else "", soft_wrap=True)
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
+        if stop.because:
+            return 1
         return 130 if stop.signal == signal.SIGINT else 143
     bad = sum(status.state in ("failed", "diverged") for status in states.values())
     if bad:

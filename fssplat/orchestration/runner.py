@@ -54,14 +54,15 @@ class Stop:
     """Whether and why the launch is to end early."""
 
     asked: threading.Event = field(default_factory=threading.Event)
-    signal: int = 0  # 0: `fssplat stop`
+    signal: int = 0  # 0: `fssplat stop`, or `because`
+    because: str = ""  # what makes going on pointless
     since: float = 0.0
     count: int = 0
 
-    def ask(self, number: int = 0) -> None:
+    def ask(self, number: int = 0, because: str = "") -> None:
         self.count += 1
         if not self.asked.is_set():
-            self.signal, self.since = number, time.monotonic()
+            self.signal, self.because, self.since = number, because, time.monotonic()
             self.asked.set()
 
 

@@ -1,5 +1,6 @@
 """The two hooks that Ray Tune calls in the driver. Imports Ray, so it is imported late."""
 
+import re
 import time
 from typing import Any
 
@@ -9,6 +10,8 @@ from ray.tune.stopper import Stopper
 from fssplat.grid import Job
 from fssplat.orchestration.runner import LIVES, Session, Stop, mark_lost
 from fssplat.orchestration.work import Outcome
+
+FULL = re.compile("no space left", re.IGNORECASE)  # as the store and the system call it
 
 
 class Unkept:
@@ -35,6 +38,8 @@ class Watch(Unkept, tune.Callback):
         self.working.discard(key)
         if "state" in last:
             self.outcomes[key] = Outcome(key, last["state"], last.get("reason", ""))
+            if last["state"] == "failed" and FULL.search(last.get("reason", "")):
+                self._stop.ask(because=last["reason"])  # the next job would only fail as well
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.working.discard(_key(trial))

@@ -9,11 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from fssplat.errors import InputError
+from fssplat.orchestration import launch as launching
 from fssplat.orchestration.launch import Request, launch
 from tests.orchestration import jobs
 
 
 def main(work: str, path: str, *changes: str) -> int:
+    if work != "careful":  # the others need no pictures, so there are none to check
+        launching.check_data = lambda plan: None
     try:
         return launch(Request(Path(path), changes), Console(width=200), getattr(jobs, work))
     except InputError as error:

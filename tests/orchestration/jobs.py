@@ -121,6 +121,18 @@ def learn(
     score(one, folder, emit)
 
 
+def tiny(
+    one: Job, data: Mapping[str, str], folder: Path, emit: Emit, stop: Stop, settings: Any
+) -> None:
+    """A real training in milliseconds with real checkpoints, then a score."""
+    from fssplat.engine.train import train
+    from tests.engine.tiny import TinyData, tiny_network, tiny_trial
+
+    often = replace(settings, checkpoint_steps=4, fetch_steps=3)
+    train(tiny_network(), tiny_trial(), TinyData(), folder, emit, stop, often, one.key)
+    score(one, folder, emit)
+
+
 def note_run(one: Job, folder: Path) -> int:
     """Leave a trace of this attempt; how many there have been."""
     folder.mkdir(parents=True, exist_ok=True)
