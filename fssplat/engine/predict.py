@@ -161,20 +161,30 @@ def keep(network: FewShotSegmenter, trial: Trial, folder: Path) -> None:
     if state:
         kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         write_whole(folder / EVALUATION, lambda temporary: save_file(kept, temporary))
-    nowhere = {"root": ""}  # where data lay is no part of a model
-    named = trial.model_copy(
-        update={
-            "dataset": trial.dataset.model_copy(update=nowhere),
-            "train_on": trial.train_on.model_copy(update=nowhere),
-        }
-    )
     note = {
         "format": FORMAT,
         "engine_version": ENGINE_RESULT_VERSION,
         "frozen_crc32": frozen_crc32(network),
-        "trial": named.model_dump(mode="json"),
+        "trial": portable(trial).model_dump(mode="json"),
     }
     write_json(folder / MODEL, note)
+
+
+def note_for(folder: Path, trial: Trial) -> str:
+    """`model.json` for another trial that shares the training: with its own scoring options."""
+    note = {**_note(folder / MODEL), "trial": portable(trial).model_dump(mode="json")}
+    return json.dumps(note, indent=1, sort_keys=True) + "\n"
+
+
+def portable(trial: Trial) -> Trial:
+    """The trial without the folders of this machine, which are no part of a model."""
+    nowhere = {"root": ""}
+    changes = {
+        "dataset": trial.dataset.model_copy(update=nowhere),
+        "train_on": trial.train_on.model_copy(update=nowhere),
+        "training": trial.training.model_copy(update={"checkpoint": ""}),
+    }
+    return trial.model_copy(update=changes)
 
 
 def frozen_crc32(network: FewShotSegmenter) -> int:

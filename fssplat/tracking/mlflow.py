@@ -226,25 +226,34 @@ class Tracking:
         self, run_id: str, trial: Trial, result: Result, store: Store, scratch: Path
     ) -> None:
         """The training behind a trial as an MLflow model: made once, shown in all its runs."""
-        if not self.wanted.models or trial.training.steps == 0:
+        untrained = trial.training.steps == 0 and not trial.training.checkpoint
+        if not self.wanted.models or untrained:
             return
+        from fssplat.tracking.models import model_key
+
         job = str(result.about.get("job", ""))
-        commit = str(result.about.get("commit", ""))
-        model_id = self._known_model(job) or self._new_model(
-            run_id, trial, job, commit, store, scratch
-        )
+        about = {
+            "fssplat.kind": "model",
+            "fssplat.model": model_key(trial, job),
+            "fssplat.job": job,
+            "fssplat.git_commit": str(result.about.get("commit", "")),
+        }
+        model_id = self._known_model(about["fssplat.model"])
         if model_id is None:
-            return
+            source = _training(store, job, scratch / "files")
+            if source is None:
+                return
+            model_id = self._new_model(run_id, trial, about, source, scratch / "model")
         from mlflow.entities import LoggedModelOutput
 
         shown = self.client.get_run(run_id).outputs
         if model_id not in {output.model_id for output in shown.model_outputs}:
             self.client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
-    def _known_model(self, job: str) -> str | None:
-        """The job's model if it is whole; what a delivery that was cut has left is removed."""
+    def _known_model(self, key: str) -> str | None:
+        """The model if it is whole; what a delivery that was cut has left is removed."""
         found = self.client.search_logged_models(
-            [self.experiment_id], filter_string=f"tags.`fssplat.job` = '{job}'"
+            [self.experiment_id], filter_string=f"tags.`fssplat.model` = '{key}'"
         )
         whole: str | None = None
         for model in found:
@@ -255,25 +264,21 @@ class Tracking:
         return whole
 
     def _new_model(
-        self, run_id: str, trial: Trial, job: str, commit: str, store: Store, scratch: Path
-    ) -> str | None:
-        """Log the job's weights; None where they are not in the store (any more)."""
+        self, run_id: str, trial: Trial, about: Mapping[str, str], source: Path, scratch: Path
+    ) -> str:
+        """Log the weights of `source` as they score this trial; the model's id."""
         from mlflow.models import Model
 
-        from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS
         from fssplat.tracking.models import write_model
 
-        source = _fetch(store, f"jobs/{job}", [MODEL, WEIGHTS, EVALUATION], scratch / "files")
-        if source is None or not all((source / name).is_file() for name in (MODEL, WEIGHTS)):
-            return None
-        tags = {name: value for name, value in trial_tags(trial, "").items() if name != "shot"}
-        tags |= {"fssplat.kind": "model", "fssplat.job": job, "fssplat.git_commit": commit}
-        name = _model_name(trial)
-        made = self.client.create_logged_model(self.experiment_id, name, run_id, tags=_tags(tags))
+        shared = {k: v for k, v in trial_tags(trial, "").items() if k not in ("shot", views.ROW)}
+        made = self.client.create_logged_model(
+            self.experiment_id, _model_name(trial), run_id, tags=_tags({**shared, **about})
+        )
         model_id: str = made.model_id
         card = Model(run_id=run_id, model_uuid=model_id, model_id=model_id)
-        write_model(scratch / "model", source, card, {"fssplat.git_commit": commit})
-        self.client.log_model_artifacts(model_id, str(scratch / "model"))
+        write_model(scratch, source, trial, card, about)
+        self.client.log_model_artifacts(model_id, str(scratch))
         self.client.finalize_logged_model(model_id, "READY")
         return model_id
 
@@ -480,6 +485,15 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _now() -> int:
     return int(time.time() * 1000)
+
+
+def _training(store: Store, job: str, scratch: Path) -> Path | None:
+    """The folder of a finished training's files; None where the store has not got them."""
+    from fssplat.engine.predict import FILES, MODEL, WEIGHTS
+
+    found = _fetch(store, f"jobs/{job}", FILES, scratch)
+    whole = found is not None and all((found / name).is_file() for name in (MODEL, WEIGHTS))
+    return found if whole else None
 
 
 def _fetch(store: Store, folder: str, names: Sequence[str], scratch: Path) -> Path | None:

@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fssplat import __version__
-from fssplat.engine.predict import FILES, Predictor
+from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS, Predictor, note_for
 from fssplat.errors import InputError
+from fssplat.grid import Trial
+from fssplat.spec import digest
 
 Mask = npt.NDArray[np.uint8]  # [H, W]
 INPUTS = {
@@ -79,7 +81,14 @@ def _load_pyfunc(path: str, model_config: Any = None) -> Segmenter:
     return Segmenter(Predictor.load(Path(path)))
 
 
-def write_model(folder: Path, source: Path, card: Any, metadata: Mapping[str, str]) -> None:
+def model_key(trial: Trial, job: str) -> str:
+    """Names a model: trials share it where they share weights and how these score, as shots do."""
+    return f"{job}-{digest(trial.method, trial.protocol, trial.evaluation, trial.way)}"
+
+
+def write_model(
+    folder: Path, source: Path, trial: Trial, card: Any, metadata: Mapping[str, str]
+) -> None:
     """MLflow's model folder around the files that a finished training left in `source`.
 
     `card` is the `mlflow.models.Model` that names the run and the model.
@@ -90,7 +99,8 @@ def write_model(folder: Path, source: Path, card: Any, metadata: Mapping[str, st
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "training"
         data.mkdir()
-        for name in FILES:
+        (data / MODEL).write_text(note_for(source, trial), encoding="utf-8")
+        for name in (WEIGHTS, EVALUATION):
             if (source / name).is_file():
                 (data / name).symlink_to((source / name).absolute())
         pyfunc.save_model(

@@ -18,7 +18,7 @@ from fssplat.orchestration.work import Task, perform
 from fssplat.spec import MlflowSpec
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import Away, Tracking, open_tracking
-from fssplat.tracking.models import Segmenter
+from fssplat.tracking.models import Segmenter, model_key
 from tests.engine.small_jobs import data_set, job_of
 from tests.orchestration.jobs import Notes
 
@@ -153,6 +153,16 @@ def test_a_delivery_cut_within_a_model_leaves_one_whole_model(
     assert str(model.status) == "READY"
     again.find()
     assert shown(again, job) == [[model.model_id], [model.model_id]]
+
+
+def test_trials_that_score_the_weights_otherwise_have_a_model_of_their_own(
+    finished: tuple[Job, Store],
+) -> None:
+    first, second = finished[0].trials
+    assert model_key(first, "job") == model_key(second, "job")  # one shot and five
+    assert model_key(first, "job") != model_key(first, "other job")
+    method = first.method.model_copy(update={"options": {**first.method.options, "scales": [1]}})
+    assert model_key(first.model_copy(update={"method": method}), "job") != model_key(first, "job")
 
 
 def test_models_can_be_left_out(finished: tuple[Job, Store], database: str) -> None:
