@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torchvision.io  # noqa: F401 - loaded here, before workers are forked, not in each of them
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
@@ -43,6 +42,8 @@ def training_loader(
     dataset: Dataset, trial: Trial, first_step: int, steps: int, workers: int = 0
 ) -> Iterator[EpisodeBatch]:
     """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes."""
+    import torchvision.io  # noqa: F401 - slow: here, before workers are forked, not in each of them
+
     loader = DataLoader(
         training_batches(dataset, trial),
         batch_size=None,  # an item is a batch already

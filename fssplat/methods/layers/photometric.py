@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as images
 
 KERNEL = 13  # pixels; SimCLR takes a tenth of the side, but weights past 3 sigma = 6 vanish
 
@@ -41,6 +40,9 @@ def draw_distortion(draw: np.random.Generator) -> Distortion:
 
 def distort(image: Tensor, by: Distortion) -> Tensor:
     """float32 [3, H, W] in 0..1 -> the same range."""
+    # Here, because it takes over a second to import and most commands distort nothing.
+    from torchvision.transforms.v2 import functional as images
+
     if by.colour is not None:
         changes = (
             images.adjust_brightness, images.adjust_contrast,
