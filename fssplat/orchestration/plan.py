@@ -349,7 +349,7 @@ def table(plan: Plan) -> RenderableType:
     for heading in ("start", "takes", unit, "job", "trials that share it"):
         rows.add_column(heading, justify="right" if heading in ("start", "takes") else "left")
     for item in plan.placements[:SHOWN]:
-        shared = ", ".join(_cell(trial) for trial in item.planned.job.trials)
+        shared = ", ".join(_cells(item.planned.job))
         rows.add_row(
             duration(item.start_s),
             duration(item.planned.seconds),
@@ -360,6 +360,14 @@ def table(plan: Plan) -> RenderableType:
     rest = len(plan.pending) - SHOWN
     tail = [Text(f"... and {rest} more jobs; --json lists all.")] if rest > 0 else []
     return Group(*(Text(line) for line in lines), rows, *tail)
+
+
+def _cells(job: Job) -> list[str]:
+    """A job's trials, by variant where options that only scoring reads tell them apart."""
+    several = len({trial.method.label for trial in job.trials}) > 1
+    return [
+        f"{trial.method.label} {_cell(trial)}" if several else _cell(trial) for trial in job.trials
+    ]
 
 
 def _cell(trial: Trial) -> str:
