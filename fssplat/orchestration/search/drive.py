@@ -23,7 +23,7 @@ from fssplat.grid import Job, jobs
 from fssplat.orchestration import environment
 from fssplat.orchestration.board import Board, RayChannel
 from fssplat.orchestration.cluster import Cluster, cluster
-from fssplat.orchestration.launch import Request, check_disk, check_tracking
+from fssplat.orchestration.launch import TABLE_WIDTH, Request, check_disk, check_tracking
 from fssplat.orchestration.plan import (
     PlannedJob,
     check_resources,
@@ -31,15 +31,18 @@ from fssplat.orchestration.plan import (
 )
 from fssplat.orchestration.runner import Stop, quiet, rooted, signals
 from fssplat.orchestration.search import output
+from fssplat.orchestration.search.mirror import Mirror, address_of
 from fssplat.orchestration.search.output import Ended
 from fssplat.orchestration.search.space import Point, Search, load_search
 from fssplat.orchestration.search.study import Place, comparable, open_study, place_of, standing
 from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import RETRIES
+from fssplat.report.search_plots import write_plots
 
 HOME = "searches"  # in the store: a folder per study
 POINTS_FOLDER = "points"
+BEST = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,16 @@ def search(
     drive = Drive(request, prepared, study, console, objective)
     console.print(drive.opening(), soft_wrap=True)
     stop = Stop()
-    with drive.listening():
+    defaults = prepared.jobs(prepared.search.defaults)
+    address = address_of(prepared.search, prepared.store)
+    mirror = Mirror(prepared.search, defaults, address, study, console.print)
+    with mirror.following(drive.hear), drive.listening():
         if standing(study).spent < prepared.search.spec.trials:
             stop = drive.run()
-        return drive.conclude(stop)
+    points = output.all_ended(prepared.search, study)
+    files = drive.write(points)
+    mirror.close(points, files, stop)
+    return drive.conclude(points, stop)
 
 
 def prepare(request: Request) -> Prepared:
@@ -253,43 +262,36 @@ class Drive:
         self.top = output.best([one, *([self.top] if self.top else [])])
         self.console.print(output.line(one, self.top), soft_wrap=True, highlight=False)
 
-    def conclude(self, stop: Stop) -> int:
+    def conclude(self, points: list[Ended], stop: Stop) -> int:
         """The table, the files, how to go on; the exit code."""
-        points = output.all_ended(self.search, self.study)
         self.console.print()
-        self.console.print(output.table(self.search, points), crop=False, no_wrap=True)
-        paths = self.write(points)
-        for path in paths:
-            self.console.print(f"  {path}", soft_wrap=True)
+        table = output.table(self.search, points)
+        width = max(self.console.width, TABLE_WIDTH)
+        self.console.print(table, width=width, crop=False, no_wrap=True)
+        self.console.print(f"All of it: {self.folder}", soft_wrap=True)
         if stop.asked.is_set() and stop.signal:
             self.console.print(f"Stopped. To go on: {self.request.command('search')}")
             return 130 if stop.signal == signal.SIGINT else 143
-        top = output.best(points)
-        if top is None:
+        if output.best(points) is None:
             self.console.print("No point is complete; the reasons stand in trials.csv.")
             return 1
-        best = self.folder / "best.yaml"
-        self.console.print(f"Next: fssplat launch {best}", soft_wrap=True)
+        self.console.print(f"Next: fssplat launch {self.folder / BEST}", soft_wrap=True)
         return 0
 
-    def write(self, points: list[Ended]) -> list[Path]:
-        """best.yaml, trials.csv and what the study was made with."""
+    def write(self, points: list[Ended]) -> Path:
+        """The best setting, a table of all points, plots, and what they were made with."""
         self.folder.mkdir(parents=True, exist_ok=True)
         output.write_csv(self.search, points, self.folder / "trials.csv")
-        paths = [self.folder / "trials.csv"]
-        top = output.best(points)
+        top, name = output.best(points), self.study.study_name
         if top is not None:
-            path = self.folder / "best.yaml"
-            name = self.study.study_name
-            output.write_best(self.search, top, name, len(points), path)
-            paths.append(path)
+            output.write_best(self.search, top, name, len(points), self.folder / BEST)
+            write_plots(self.study, self.folder / "plots")
         about = {
             "experiment": self.search.experiment.model_dump(mode="json"),
-            "search": self.spec.model_dump(mode="json"),
             "environment": environment.capture(),
         }
         (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))
-        return paths
+        return self.folder
 
 
 # ------------------------------------------------------------------ in the worker

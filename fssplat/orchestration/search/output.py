@@ -58,19 +58,20 @@ def ended(search: Search, trial: FrozenTrial) -> Ended | None:
         return None
     names = objectives(search.spec)
     values = dict(zip(names, trial.values or (), strict=False))
-    rungs = {}
-    for index, share in enumerate(search.spec.rungs, start=1):
-        parts = attrs.get(f"rung{index}")
-        if parts is not None:
-            own = {name: value for name, value in parts.items() if name != "share"}
-            rungs[share] = {"miou": sum(own.values()) / max(1, len(own)), **own}
+    rungs, steps = {}, 0
+    for index in range(1, len(search.spec.rungs) + 1):
+        facts = attrs.get(f"rung{index}")
+        if facts is not None:
+            parts = facts["parts"]
+            rungs[facts["share"]] = {"miou": sum(parts.values()) / len(parts), **parts}
+            steps = facts["steps"]
     return Ended(
         number=trial.number,
         state=state,
         point=point_of(search, trial.params),
         values=values if state == "complete" else {},
         rungs=rungs,
-        steps=int(attrs.get("steps", 0)),
+        steps=steps,
         reason=str(attrs.get("failed") or attrs.get("diverged") or _stopped(state, rungs)),
         origin=str(attrs.get("origin", "")),
         started=trial.datetime_start,
@@ -132,7 +133,7 @@ def table(search: Search, points: Sequence[Ended]) -> RenderableType:
     ]
     rows = Table(box=None, pad_edge=False)
     names = objectives(search.spec)
-    for heading in ("point", *names, "", *search.space):
+    for heading in ("point", *names, *short_names(list(search.space)), ""):
         rows.add_column(heading, justify="right" if heading in ("point", *names) else "left")
     ranked = sorted(points, key=_rank)
     for one in ranked[:SHOWN]:
@@ -140,10 +141,16 @@ def table(search: Search, points: Sequence[Ended]) -> RenderableType:
         known = one.values or (one.rungs[max(one.rungs)] if one.rungs else {})
         scores = [_score(name, known) for name in names]
         note = "the default" if one.origin == "defaults" else one.reason or one.origin
-        rows.add_row(str(one.number), *scores, note[:40], *cells)
+        rows.add_row(str(one.number), *scores, *cells, note[:40])
     rest = len(points) - SHOWN
     tail = [Text(f"... and {rest} more in trials.csv.")] if rest > 0 else []
     return Group(*(Text(text) for text in head), rows, *tail)
+
+
+def short_names(names: list[str]) -> list[str]:
+    """The last part of each dotted name, or the whole where two end alike."""
+    last = [name.rpartition(".")[2] for name in names]
+    return [short if last.count(short) == 1 else n for short, n in zip(last, names, strict=True)]
 
 
 def _rank(one: Ended) -> tuple[int, float, int]:

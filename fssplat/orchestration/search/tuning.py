@@ -133,10 +133,8 @@ class SafeOptuna(Unkept, OptunaSearch):
             return False
         spec = self._search.spec
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            trial.set_user_attr(
-                f"rung{rung}", {**json.loads(result["parts"]), "share": result["share"]}
-            )
-            trial.set_user_attr("steps", result["steps"])
+            facts = {name: result[name] for name in ("share", "steps")}
+            trial.set_user_attr(f"rung{rung}", {**facts, "parts": json.loads(result["parts"])})
             if len(self._study.directions) == 1:
                 trial.report(value, rung)
         if not spec.prunes or rung >= len(spec.rungs):

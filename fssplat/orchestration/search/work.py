@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fssplat.engine.files import write_json
-from fssplat.engine.milestones import Climb, Look
+from fssplat.engine.milestones import Climb, Height, Look
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.errors import InputError
 from fssplat.grid import Job
@@ -97,7 +97,6 @@ def perform(
             if is_transient(error):
                 raise
         finally:
-            reset_process()
             cut = end.state == "interrupted" or (end.state == "pruned" and stopping(now=True))
             if not cut:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -106,32 +105,41 @@ def perform(
 
 def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
     """Train all folds to a milestone, score them, report their mean; then the next one."""
-    from fssplat.engine.run import JobData
-
     known = rungs_in(folder)
     for rung in known:
         report(rung)
+    if len(known) == len(task.rungs):
+        return
+    try:
+        climbs = {name_of(job): _begun(job, task, folder / job.key) for job in task.jobs}
+        for index, share in enumerate(task.rungs[len(known) :], start=len(known) + 1):
+            rung = _reached(index, share, {n: c.to(share, stopping) for n, c in climbs.items()})
+            known.append(rung)
+            write_json(folder / RUNGS, [asdict(one) for one in known])
+            report(rung)
+    finally:
+        reset_process()
+
+
+def _begun(job: Job, task: PointTask, folder: Path) -> Climb:
+    from fssplat.engine.run import JobData
+
+    data = JobData.open(job, task.fingerprints)
     artefacts = Path(task.artefacts) if task.artefacts else None
-    climbs = {}
-    for job in task.jobs if len(known) < len(task.rungs) else ():
-        data = JobData.open(job, task.fingerprints)
-        settings = RunSettings(workers=job.first.evaluation.workers, artefacts=artefacts)
-        climbs[name_of(job)] = Climb(
-            job.first, data, folder / job.key, task.look, task.episodes, settings, job.key
-        )
-    for index, share in enumerate(task.rungs[len(known) :], start=len(known) + 1):
-        heights = {name: one.to(share, stopping) for name, one in climbs.items()}
-        rung = Rung(
-            index,
-            share,
-            statistics.fmean(height.miou for height in heights.values()),
-            statistics.fmean(height.episodes_per_s for height in heights.values()),
-            {name: height.miou for name, height in heights.items()},
-            sum(height.step for height in heights.values()),
-        )
-        known.append(rung)
-        write_json(folder / RUNGS, [asdict(one) for one in known])
-        report(rung)
+    settings = RunSettings(workers=job.first.evaluation.workers, artefacts=artefacts)
+    return Climb(job.first, data, folder, task.look, task.episodes, settings, job.key)
+
+
+def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:
+    every = list(heights.values())
+    return Rung(
+        index,
+        share,
+        statistics.fmean(height.miou for height in every),
+        statistics.fmean(height.episodes_per_s for height in every),
+        {name: height.miou for name, height in heights.items()},
+        sum(height.step for height in every),
+    )
 
 
 def name_of(job: Job) -> str:

@@ -1,0 +1,151 @@
+"""What MLflow hears of a search: one parent run per study, one nested run per point.
+
+The study is the truth and MLflow mirrors it. A point's run is written once, when the point has its
+end, so that a search that was cut leaves no run half-told; what is missing is added at the end.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fssplat.tracking.mlflow import PARAM_LENGTH, Tracking, away
+
+KIND_STUDY, KIND_POINT = "study", "point"
+
+
+@dataclass(frozen=True)
+class PointRun:
+    """A point as its run shows it."""
+
+    number: int
+    state: str  # complete, pruned, diverged, failed
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]  # final values
+    curve: Mapping[int, Mapping[str, float]]  # percent of the training -> metrics there
+    tags: Mapping[str, str] = field(default_factory=dict)
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+class StudyRun:
+    """The parent run of a study, found again by every driver."""
+
+    def __init__(self, tracking: Tracking, study: str, tags: Mapping[str, str]) -> None:
+        self.tracking, self.study, self.tags = tracking, study, dict(tags)
+        self.run_id = ""
+        self.told: set[int] = set()  # numbers of points that have their run
+
+    def open(self, params: Mapping[str, str]) -> None:
+        """The study's run, running, and which points it has. Raises Away."""
+        client = self.tracking.client
+        with away():
+            found = self._search(KIND_STUDY)
+            if found:
+                self.run_id = found[0].info.run_id
+                client.update_run(self.run_id, status="RUNNING")
+            else:
+                run = client.create_run(
+                    self.tracking.experiment_id,
+                    run_name=self.study,
+                    tags={**self.tags, "fssplat.kind": KIND_STUDY, "fssplat.study": self.study},
+                )
+                self.run_id = run.info.run_id
+                self._log(self.run_id, params, [])
+            self.learn()
+
+    def learn(self) -> None:
+        """Which points have a run already. Raises Away."""
+        with away():
+            for run in self._search(KIND_POINT):
+                if run.info.status in ("FINISHED", "FAILED"):
+                    self.told.add(int(run.data.tags.get("fssplat.point", -1)))
+
+    def tell(self, point: PointRun) -> None:
+        """A point's run, whole. Raises Away."""
+        if point.number in self.told:
+            return
+        from mlflow.entities import Metric
+
+        client = self.tracking.client
+        at = _milliseconds(point.ended)
+        tags = {
+            **self.tags,
+            **point.tags,
+            "fssplat.kind": KIND_POINT,
+            "fssplat.study": self.study,
+            "fssplat.point": str(point.number),
+            "fssplat.state": point.state,
+            "mlflow.parentRunId": self.run_id,
+        }
+        metrics = [
+            Metric(name, _finite(value), at, percent)
+            for percent, values in point.curve.items()
+            for name, value in values.items()
+        ]
+        last = max(point.curve, default=100)
+        metrics += [Metric(name, _finite(v), at, last) for name, v in point.metrics.items()]
+        with away():
+            run = client.create_run(
+                self.tracking.experiment_id,
+                start_time=_milliseconds(point.started),
+                run_name=f"point {point.number}",
+                tags={name: value for name, value in tags.items() if value},
+            )
+            self._log(run.info.run_id, point.params, metrics)
+            status = "FINISHED" if point.state in ("complete", "pruned") else "FAILED"
+            client.set_terminated(run.info.run_id, status, at)
+        self.told.add(point.number)
+
+    def close(
+        self, status: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Path
+    ) -> None:
+        """The study's totals and artefacts; `params` as tags, since a later best replaces them.
+
+        Raises Away.
+        """
+        from mlflow.entities import Metric, RunTag
+
+        client, at = self.tracking.client, _milliseconds(None)
+        with away():
+            rows = [Metric(name, _finite(value), at, 0) for name, value in metrics.items()]
+            tags = [RunTag(f"best.{name}", value) for name, value in params.items()]
+            client.log_batch(self.run_id, metrics=rows, tags=tags)
+            for path in sorted(files.iterdir()) if files.is_dir() else ():
+                if path.is_file():
+                    client.log_artifact(self.run_id, str(path))
+                elif path.name == "plots":
+                    client.log_artifacts(self.run_id, str(path), path.name)
+            client.set_terminated(self.run_id, status)
+
+    def _search(self, kind: str) -> list[Any]:
+        found: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self.tracking.client.search_runs(
+                [self.tracking.experiment_id],
+                filter_string=f"tags.`fssplat.kind` = '{kind}' and "
+                f"tags.`fssplat.study` = '{self.study}'",
+                max_results=1000,
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _log(self, run_id: str, params: Mapping[str, str], metrics: Sequence[Any]) -> None:
+        from mlflow.entities import Param
+
+        rows = [Param(name, value[:PARAM_LENGTH]) for name, value in params.items()]
+        self.tracking.client.log_batch(run_id, metrics=list(metrics), params=rows)
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return int((moment or datetime.now()).timestamp() * 1000)

@@ -1,0 +1,210 @@
+"""Whole searches: with Ray, MLflow and plots; and with real trainings."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fssplat.data.folds import novel_classes
+from fssplat.errors import InputError
+from fssplat.grid import expand
+from fssplat.methods import METHODS
+from fssplat.orchestration.launch import Request
+from fssplat.orchestration.search import output
+from fssplat.orchestration.search.drive import prepare, search
+from fssplat.orchestration.search.work import climb
+from fssplat.protocol import PROTOCOLS
+from fssplat.spec import load_experiment
+from tests.search.small import SETTINGS, run_here, search_file, valley
+
+
+def test_a_search_with_ray_ends_in_a_file_that_launch_takes(data: Path, tmp_path: Path) -> None:
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    path = search_file(
+        tmp_path, data, trials=8, training={"steps": 4}, experiment={"tracking": tracking}
+    )
+    console = Console(record=True, width=120, file=(tmp_path / "screen").open("w"))
+    assert search(Request(path), console, valley) == 0
+    said = console.export_text()
+    assert "8 points" in said
+    assert "the default" in said
+    (folder,) = (tmp_path / "store" / "searches").iterdir()
+    rows = (folder / "trials.csv").read_text().splitlines()
+    assert len(rows) == 9
+    assert (folder / "plots" / "plots.html").is_file()
+
+    best = load_experiment(folder / "best.yaml")
+    (trial,) = expand(best, METHODS)
+    top = max(
+        (row.split(",") for row in rows[1:] if ",complete," in row), key=lambda row: float(row[3])
+    )
+    assert str(trial.training.lr) in top
+    assert trial.training.steps == 8  # the search's own, shorter schedule stays out
+    assert trial.method.label == "panet:tuned"
+    assert "base-val" in best.claim
+    check_mlflow(tracking, folder)
+
+
+def check_mlflow(tracking: str, folder: Path) -> None:
+    """One parent run with the artefacts, one nested run per point with its curve."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = [run for run in runs if run.data.tags["fssplat.kind"] == "study"]
+    points = [run for run in runs if run.data.tags["fssplat.kind"] == "point"]
+    assert sorted(int(run.data.tags["fssplat.point"]) for run in points) == list(range(8))
+    assert {run.data.tags["mlflow.parentRunId"] for run in points} == {parent.info.run_id}
+    assert {run.data.tags["selection"] for run in runs} == {"base-val"}
+    assert all(run.info.status == "FINISHED" for run in runs)
+    first = next(run for run in points if run.data.tags["fssplat.point"] == "0")
+    curve = client.get_metric_history(first.info.run_id, "miou")
+    assert [metric.step for metric in curve] == [25, 50, 75, 100]
+    assert first.data.params == {"loss_weights.alignment": "1.0", "training.lr": "0.002"}
+    names = {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert {"best.yaml", "trials.csv", "search.json", "plots"} <= names
+
+
+def test_a_bad_space_ends_with_code_2_before_ray_is_loaded(data: Path, tmp_path: Path) -> None:
+    space = {"loss_weights": {"dice": {"log": [0, 1]}}, "training": {"lr": {"log": [1, 0.1]}}}
+    path = search_file(tmp_path, data, space=space)
+    program = (
+        "import sys\nfrom fssplat.cli import main\n"
+        f"sys.argv = ['fssplat', 'search', {str(path)!r}]\n"
+        "try:\n    main()\nfinally:\n    assert 'ray' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 2, done.stderr
+    assert "panet has no loss 'dice'" in done.stderr
+    assert "low 1 is not below high 0.1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "store").exists()
+
+
+def test_points_that_all_fail_end_the_search_with_their_reason(data: Path, tmp_path: Path) -> None:
+    def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
+        raise InputError("one episode does not fit the device.")
+
+    drive = run_here(search_file(tmp_path, data, trials=50), broken)
+    found = output.all_ended(drive.search, drive.study)
+    assert [one.state for one in found] == ["failed"] * 3
+    assert {one.reason for one in found} == {"one episode does not fit the device."}
+
+
+def test_a_choice_by_novel_classes_is_labelled_wherever_it_shows(
+    data: Path, tmp_path: Path
+) -> None:
+    drive = run_here(search_file(tmp_path, data, trials=2, selection="novel-best"))
+    folder = drive.write(output.all_ended(drive.search, drive.study))
+    text = (folder / "best.yaml").read_text()
+    assert "the NOVEL classes themselves" in text
+    best = load_experiment(folder / "best.yaml")
+    (trial,) = expand(best, METHODS)
+    assert trial.method.label == "panet:tuned-novel-best"
+    assert best.name.endswith("novel-best")
+    assert "NOVEL" in drive.opening()
+
+
+# ------------------------------------------------------------------ real trainings
+
+
+def relabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two data sets that differ in the labels of fold 0's novel classes alone.
+
+    Their fingerprint, from which episodes are drawn, is held the same, so that nothing else
+    differs.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from fssplat.data import convert, index
+    from fssplat.data.convert import build
+    from fssplat.data.index import Dataset
+    from fssplat.data.sources.record import SourceOptions
+
+    for module in (convert, index):
+        monkeypatch.setattr(module, "fingerprint_of", lambda *_: "0" * 16)
+    options = SourceOptions(train_images=40, val_images=60, workers=1)
+    raw, before, after = tmp_path / "raw", tmp_path / "before", tmp_path / "after"
+    build("synthetic", raw, before, options=options, workers=1)
+    novel = novel_classes(Dataset.open(str(before)).info, 0, PROTOCOLS["fssplat"])
+    for path in sorted((raw / "SegmentationClass").glob("*.png")):
+        picture = Image.open(path)
+        label = np.asarray(picture).copy()
+        other = np.arange(256, dtype=np.uint8)
+        other[list(novel)] = [0, *novel[:-1]]  # one vanishes, the others change places
+        changed = Image.fromarray(other[label], mode="P")
+        changed.putpalette(picture.getpalette() or [])
+        changed.save(path)
+    build("synthetic", raw, after, options=options, workers=1)
+    return before, after
+
+
+def table_of(folder: Path, data: Path, **section: Any) -> list[list[str]]:
+    drive = run_here(
+        search_file(folder, data, trials=2, milestones=[0.5, 1.0], pruning="none", **section), climb
+    )
+    drive.write(output.all_ended(drive.search, drive.study))
+    return [row.split(",") for row in (drive.folder / "trials.csv").read_text().splitlines()]
+
+
+def test_the_novel_folds_labels_change_nothing_in_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = relabelled(tmp_path, monkeypatch)
+    one = table_of(tmp_path / "one", before)
+    assert one[1][1] == "complete"
+    assert float(one[1][3]) > 0
+    assert table_of(tmp_path / "two", after) == one
+    # The same change does show where points are chosen by the novel classes themselves.
+    peeking = table_of(tmp_path / "three", before, selection="novel-best")
+    assert table_of(tmp_path / "four", after, selection="novel-best") != peeking
+
+
+def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    from fssplat.orchestration.search.work import Report, Rung
+    from tests.search.small import SPACE
+
+    folds = {"grid": {**SETTINGS["grid"], "fold": [0, 1]}}
+    options = {"space": SPACE, "trials": 1, "milestones": [0.5, 1.0], "experiment": folds}
+    whole = run_here(search_file(tmp_path / "whole", data, **options), climb)
+    (one,) = output.all_ended(whole.search, whole.study)
+    assert set(one.rungs[1.0]) == {"miou", "fold0", "fold1"}
+    mean = (one.rungs[1.0]["fold0"] + one.rungs[1.0]["fold1"]) / 2
+    assert one.values["miou"] == pytest.approx(mean)
+    assert one.steps == 16
+
+    class Cut(Exception):  # noqa: N818 - no error
+        pass
+
+    prepared = prepare(Request(search_file(tmp_path / "cut", data, **options)))
+    task = whole.task(0, prepared.search.defaults, 1.0)
+    folder = tmp_path / "point"
+    folder.mkdir()
+    seen: list[Rung] = []
+
+    def cut(rung: Rung) -> None:
+        seen.append(rung)
+        if len(seen) == 1:
+            raise Cut
+
+    def never() -> bool:
+        return False
+
+    for report in (cut, seen.append):
+        chosen: Report = report
+        try:
+            climb(task, folder, chosen, never)
+        except Cut:
+            continue
+    assert [rung.index for rung in seen] == [1, 1, 2]
+    assert seen[-1].miou == one.values["miou"]
+    assert json.loads((folder / "rungs.json").read_text())[1]["steps"] == 16

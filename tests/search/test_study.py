@@ -1,0 +1,221 @@
+"""The study: what is drawn, what counts, what a driver that dies leaves behind."""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from fssplat.errors import InputError
+from fssplat.orchestration.search import output
+from fssplat.orchestration.search.drive import Prepared
+from fssplat.orchestration.search.space import Point
+from fssplat.orchestration.search.study import (
+    Place,
+    address,
+    best_of,
+    draw,
+    open_study,
+    standing,
+    survives,
+    tend,
+)
+from fssplat.orchestration.search.work import PointTask, Report, Rung
+from tests.search.small import prepared_of, run_here, search_file
+
+
+def opened(prepared: Prepared) -> optuna.Study:
+    return open_study(prepared.search, prepared.place, prepared.mark)
+
+
+def points(study: optuna.Study) -> list[dict[str, Any]]:
+    return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+
+def test_asha_keeps_the_best_half_of_what_came_before() -> None:
+    assert survives(0.1, [], 2)
+    assert survives(0.5, [0.1, 0.5, 0.9], 2)
+    assert not survives(0.49, [0.1, 0.5, 0.9], 2)
+    assert not survives(0.6, [0.1, 0.2, 0.3, 0.9], 4) or survives(0.5, [0.1, 0.2, 0.3, 0.9], 4)
+    assert survives(0.2, [math.nan], 2)
+
+
+def test_the_papers_values_are_the_first_point(data: Path, tmp_path: Path) -> None:
+    drive = run_here(search_file(tmp_path, data, trials=3))
+    first = output.all_ended(drive.search, drive.study)[0]
+    assert first.point == {"loss_weights.alignment": 1.0, "training.lr": 2e-3}
+    assert first.origin == "defaults"
+
+
+def test_a_search_cut_anywhere_draws_what_an_uncut_one_draws(data: Path, tmp_path: Path) -> None:
+    whole = run_here(search_file(tmp_path / "whole", data, trials=8))
+    for trials in (1, 3, 4, 8):
+        parts = run_here(search_file(tmp_path / "parts", data, trials=trials))
+    assert points(parts.study) == points(whole.study)
+    assert len({str(point) for point in points(whole.study)}) == 8
+
+
+def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: Path) -> None:
+    drive = run_here(search_file(tmp_path, data, trials=25))
+    found = output.all_ended(drive.search, drive.study)
+    top = output.best(found)
+    assert top is not None
+    assert top.values["miou"] > found[0].values["miou"]
+    pruned = [one for one in found if one.state == "pruned"]
+    assert len(pruned) >= 8
+    assert all(one.values == {} and one.rungs for one in pruned)
+    assert sum(one.steps for one in found) < 0.75 * 25 * 100
+    best = best_of(drive.study)
+    assert best is not None
+    assert best.number == top.number
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
+def test_every_sampler_goes_on_where_the_study_is(sampler: str, data: Path, tmp_path: Path) -> None:
+    for trials in (5, 9):
+        drive = run_here(search_file(tmp_path, data, trials=trials, sampler=sampler))
+    found = output.all_ended(drive.search, drive.study)
+    assert [one.number for one in found] == list(range(9))
+    assert all(0 <= one.point["loss_weights.alignment"] <= 4 for one in found)
+    assert len({str(one.point) for one in found}) == 9
+
+
+def test_nsga2_weighs_accuracy_against_speed_and_prunes_nothing(data: Path, tmp_path: Path) -> None:
+    drive = run_here(search_file(tmp_path, data, trials=8, sampler="nsga2", population=4))
+    found = output.all_ended(drive.search, drive.study)
+    assert {one.state for one in found} == {"complete"}
+    assert all(set(one.values) == {"miou", "episodes_per_s"} for one in found)
+    front = output.front(found)
+    assert front[0].number == output.best(found).number  # type: ignore[union-attr]
+    assert front[-1].number == 7  # the objective calls the last point the fastest
+
+
+def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) -> None:
+    def broken(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        report(Rung(1, 0.25, math.nan if task.number else 0.5, 1.0, {"fold0": 0.5}))
+        if task.number == 0:
+            report(Rung(4, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+
+    drive = run_here(search_file(tmp_path, data, trials=3), broken)
+    states = [trial.state for trial in drive.study.get_trials()]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    reasons = {one.reason for one in output.all_ended(drive.search, drive.study)[1:]}
+    assert reasons == {"its mIoU is no number"}
+
+
+def test_the_same_point_is_not_trained_twice(data: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def count(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        calls.append(task.values)
+        report(Rung(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+
+    space = {"options": {"scale": {"choice": [10.0, 20.0]}}}
+    path = search_file(tmp_path, data, trials=6, space=space, milestones=[1.0])
+    drive = run_here(path, count)
+    assert len(calls) == 2
+    assert standing(drive.study).spent == 6
+
+
+def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: Path) -> None:
+    space = {
+        "training": {
+            "optimizer": {"choice": ["sgd", "adam"]},
+            "weight_decay": {"log": [1e-6, 1e-2], "when": {"training.optimizer": "adam"}},
+        }
+    }
+    drive = run_here(search_file(tmp_path, data, trials=10, space=space), constant)
+    for one in output.all_ended(drive.search, drive.study):
+        assert ("training.weight_decay" in one.point) == (one.point["training.optimizer"] == "adam")
+
+
+def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+    report(Rung(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+
+
+# ------------------------------------------------------------------ several drivers
+
+
+def test_a_study_of_another_direction_is_refused(data: Path, tmp_path: Path) -> None:
+    prepared = prepared_of(search_file(tmp_path, data, study="mine"))
+    storage = prepared.place.connect()
+    optuna.create_study(storage=storage, study_name="mine", direction="minimize")
+    with pytest.raises(InputError, match="its directions are minimize; this search maximises"):
+        opened(prepared)
+
+
+def test_a_study_of_another_space_is_refused(data: Path, tmp_path: Path) -> None:
+    opened(prepared_of(search_file(tmp_path, data, study="mine")))
+    other = {"training": {"lr": {"log": [1e-4, 1e-1]}}}
+    with pytest.raises(InputError, match="made for another space, data set or schedule"):
+        opened(prepared_of(search_file(tmp_path, data, study="mine", space=other)))
+
+
+def test_opening_a_study_again_queues_no_point_again(data: Path, tmp_path: Path) -> None:
+    prepared = prepared_of(search_file(tmp_path, data))
+    for _ in range(3):
+        study = opened(prepared)
+    assert len(study.get_trials(states=(TrialState.WAITING,))) == 1
+
+
+def test_a_point_is_drawn_again_only_once_its_driver_has_fallen_silent(
+    data: Path, tmp_path: Path
+) -> None:
+    prepared = prepared_of(search_file(tmp_path, data, heartbeat_s=1))
+    study = opened(prepared)
+    trial = study.ask()
+    point: Point = draw(prepared.search, trial)
+    tend(study, prepared.place)
+    assert study.trials[0].state is TrialState.RUNNING  # its heart has just beaten
+    end = time.monotonic() + 60
+    while study.trials[0].state is TrialState.RUNNING and time.monotonic() < end:
+        time.sleep(0.5)
+        tend(study, prepared.place)
+    assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    again = study.ask()
+    assert draw(prepared.search, again) == point
+    assert study.trials[1].user_attrs == {"origin": "defaults", "again": 0}
+    assert standing(study).spent == 0  # a cut point is not counted
+
+
+def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_path: Path) -> None:
+    first = run_here(search_file(tmp_path, data, trials=6, study="first", pruning="none"))
+    best = sorted(
+        (t for t in first.study.trials if t.state is TrialState.COMPLETE),
+        key=lambda trial: -trial.value,  # type: ignore[operator]
+    )
+    warm = {"study": "first", "best": 2}
+    space = {"loss_weights": {"alignment": {"uniform": [0, 4]}}}
+    path = search_file(tmp_path, data, trials=4, study="second", space=space, warm_start=warm)
+    second = run_here(path, constant)
+    wanted = [trial.params["loss_weights.alignment"] for trial in best[:2]]
+    got = [trial.params["loss_weights.alignment"] for trial in second.study.trials]
+    assert got[0] == 1.0
+    fresh = [value for value in wanted if value != 1.0]  # the default is not queued twice
+    assert fresh
+    assert got[1 : 1 + len(fresh)] == fresh
+
+
+def test_a_warm_start_from_nowhere_names_what_there_is(data: Path, tmp_path: Path) -> None:
+    run_here(search_file(tmp_path, data, trials=1, study="first"), constant)
+    path = search_file(tmp_path, data, study="second", warm_start={"study": "frist"})
+    with pytest.raises(InputError, match="has no study frist"):
+        opened(prepared_of(path))
+
+
+def test_an_address_is_completed_and_shown_without_its_password(tmp_path: Path) -> None:
+    assert address("postgresql://me:secret@db/studies").startswith("postgresql+psycopg2://me:")
+    assert address(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert "secret" not in Place(address("postgresql://me:secret@db/studies"), 10).shown
+
+
+def test_a_storage_that_cannot_be_used_is_one_line(data: Path, tmp_path: Path) -> None:
+    prepared = prepared_of(search_file(tmp_path, data))
+    silent = replace(prepared, place=Place("postgresql+psycopg2://me:x@127.0.0.1:9/none", 10))
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        opened(silent)
+    assert "\n" not in str(caught.value)
