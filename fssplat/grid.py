@@ -110,6 +110,8 @@ class Trial(Spec):
     @property
     def trained_method(self) -> MethodSpec:
         """The method without the options that training never sees, which then have defaults."""
+        if not self.scoring_options:
+            return self.method
         options = self.method.options.items()
         trained = {name: value for name, value in options if name not in self.scoring_options}
         return self.method.model_copy(update={"options": trained})
