@@ -263,17 +263,21 @@ def tags_of(plan: Plan, launch: str, commit: str) -> Callable[[Trial], dict[str,
 def check_data(plan: Plan) -> None:
     """Open every data set and draw one episode per pending cell. Raises InputError.
 
-    A cut shard, an index of another build, or a class with too few images stops the launch
-    here, not an hour later in a worker.
+    A cut shard, an index of another build, a class with too few images, or a public list that was
+    not imported stops the launch here, not an hour later in a worker.
     """
+    from fssplat.data.loader import training_episodes
     from fssplat.data.manifest import manifest
     from fssplat.engine.job_data import opened
 
-    checked = set()
+    checked: set[tuple[object, ...]] = set()
     for item in plan.pending:
         for trial in item.job.trials:
-            opened(trial.train_on)
-            dataset = opened(trial.dataset)
+            source, dataset = opened(trial.train_on), opened(trial.dataset)
+            listed = (trial.train_on.name, trial.fold, trial.protocol.training_list)
+            if listed[2] != "all" and trial.training.steps != 0 and listed not in checked:
+                checked.add(listed)
+                training_episodes(source, trial)
             key = (trial.dataset.name, trial.fold, trial.shot, trial.way)
             if key in checked or trial.protocol.draw == "walk-list":
                 continue

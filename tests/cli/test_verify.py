@@ -72,6 +72,12 @@ def test_a_dry_run_plans_the_row_and_starts_nothing(base: Path, tmp_path: Path) 
     assert not (tmp_path / "store").exists()
 
 
+def test_a_public_list_that_was_not_imported_is_named_before_anything_starts(base: Path) -> None:
+    code, message = typed(ROW, "--base", base, "--dry-run")
+    assert code == 2
+    assert "needs the public list hsnet-train. Run `fssplat data import-lists" in message
+
+
 def test_only_the_rows_own_settings_count_as_the_row(base: Path) -> None:
     row = published.find(ROW)
     for changes, other in (((), False), (("grid.fold=[1]",), False), (("training.lr=1",), True)):
