@@ -81,7 +81,7 @@ def stock(trials: int, folder: Path) -> float:
     def empty(config: dict[str, Any]) -> dict[str, float]:
         return {"miou": 0.5, "at": time.time()}
 
-    ray.init(num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     tuner = tune.Tuner(
         tune.with_resources(empty, {"cpu": 1}),
         param_space={"seed": tune.grid_search(list(range(trials)))},

@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -27,6 +28,7 @@ from pydantic import (
 from fssplat.errors import InputError
 
 DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
+SCALARS = {str, int, float, bool, type(None)}
 S = TypeVar("S", bound=BaseModel)
 FOLDS = {"pascal-5i": 4, "coco-20i": 4, "fss-1000": 1, "synthetic": 4}
 
@@ -39,15 +41,18 @@ class Spec(BaseModel):
 
     def canonical(self) -> dict[str, Any]:
         """The fields that can change a number, as plain JSON values."""
-        return {
-            name: plain(getattr(self, name))
-            for name in sorted(type(self).model_fields)
-            if name not in self.not_hashed
-        }
+        return {name: plain(getattr(self, name)) for name in _hashed(type(self))}
+
+
+@cache  # a plan of ten thousand trials asks for it a million times
+def _hashed(kind: type[Spec]) -> tuple[str, ...]:
+    return tuple(name for name in sorted(kind.model_fields) if name not in kind.not_hashed)
 
 
 def plain(value: Any) -> Any:
     """A spec, tuple or mapping as JSON values, with hashed fields only."""
+    if type(value) in SCALARS:
+        return value
     if isinstance(value, Spec):
         return value.canonical()
     if isinstance(value, dict):

@@ -97,10 +97,20 @@ class Plan:
         return self.work_s / (self.devices * span) if span else 1.0
 
     @property
+    def trained(self) -> list[Job]:
+        """The jobs that train at all, over the whole grid."""
+        return [job for job in self.jobs if job.first.training.steps != 0]
+
+    @property
     def saved_trainings(self) -> int:
         """Trainings that sharing makes unnecessary, over the whole grid."""
-        trained = [job for job in self.jobs if job.first.training.steps != 0]
-        return sum(len(job.trials) for job in trained) - len(trained)
+        return sum(len(job.trials) for job in self.trained) - len(self.trained)
+
+    @property
+    def sharing(self) -> list[str]:
+        """Methods whose trials share a training, in the order of the grid."""
+        labels = (job.first.method.label for job in self.trained if len(job.trials) > 1)
+        return list(dict.fromkeys(labels))
 
 
 # ------------------------------------------------------------------ making it
@@ -299,7 +309,9 @@ def summary(plan: Plan) -> dict[str, Any]:
         "trials": len(plan.states),
         "trials_by_state": {state: states.count(state) for state in sorted(set(states))},
         "jobs": len(plan.jobs),
+        "trainings": len(plan.trained),
         "trainings_saved_by_sharing": plan.saved_trainings,
+        "sharing_methods": plan.sharing,
         "pending_jobs": len(plan.pending),
         "devices": plan.devices,
         "work_hours": plan.work_s / 3600,
@@ -339,6 +351,13 @@ def table(plan: Plan) -> RenderableType:
     ]
     if not plan.pending:
         return Text(lines[0])
+    if plan.saved_trainings:
+        asked = len(plan.trained) + plan.saved_trainings
+        lines.append(
+            f"{len(plan.trained)} trainings serve {asked} trials, "
+            f"{plan.saved_trainings / asked:.0%} fewer; shared by the trials of "
+            f"{', '.join(plan.sharing)}."
+        )
     guess = "" if all(item.measured for item in plan.pending) else " (a guess until jobs finish)"
     lines.append(
         f"About {duration(plan.work_s)} of {unit} time{guess}; {duration(plan.makespan_s)} on "

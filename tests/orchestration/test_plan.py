@@ -11,7 +11,7 @@ from fssplat.errors import InputError
 from fssplat.orchestration import plan as planning
 from fssplat.orchestration.cost import CostModel, operations
 from fssplat.orchestration.launch import Request, plan_from
-from fssplat.orchestration.plan import Machine, duration, ordered, place, summary
+from fssplat.orchestration.plan import Machine, Plan, duration, ordered, place, summary
 from fssplat.orchestration.store import JobRecord, Store
 from tests.orchestration.jobs import experiment, job, planned, trial
 
@@ -22,6 +22,20 @@ def test_shots_that_share_a_training_are_one_job(tmp_path: Path) -> None:
     assert facts["trials"] == 4  # 2 shots x 2 seeds
     assert facts["jobs"] == 2
     assert facts["trainings_saved_by_sharing"] == 2
+    assert facts["sharing_methods"] == ["panet"]
+
+
+def test_the_whole_grid_trains_a_third_less_and_says_who_shares() -> None:
+    from fssplat.grid import expand, jobs
+    from fssplat.methods import METHODS
+    from fssplat.spec import load_experiment
+
+    path = Path(__file__).parents[2] / "experiments" / "full_grid.yaml"
+    grid = jobs(expand(load_experiment(path), METHODS), {})
+    plan = Plan(load_experiment(path), tuple(grid), (), {}, {}, {}, Machine(1, 1), 1)
+    saved = plan.saved_trainings / (plan.saved_trainings + len(plan.trained))
+    assert saved >= 0.3
+    assert plan.sharing == ["panet", "pfenet", "hsnet", "hmfs", "jc2a"]
 
 
 def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_path: Path) -> None:
@@ -116,6 +130,7 @@ def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
     console.print(planning.table(plan))
     text = console.export_text()
     assert "4 trials in 2 jobs (2 trainings saved by sharing)" in text
+    assert "2 trainings serve 4 trials, 50% fewer; shared by the trials of panet." in text
     assert "1-shot, 5-shot" in text
 
 

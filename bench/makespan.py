@@ -1,0 +1,88 @@
+"""How far from the best possible end is a planned grid? python bench/makespan.py
+
+Two thousand jobs with a heavy-tailed cost go through the planner's own order and placement, 64 GPUs
+wide, beside the same jobs in the order in which they come. The bound is what no order can beat: all
+work spread evenly, or the longest job. Then: how long the whole plan of ten thousand trials takes.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fssplat.data.index import DatasetInfo
+from fssplat.grid import Job
+from fssplat.orchestration.launch import Request, plan_from
+from fssplat.orchestration.plan import Machine, Plan, PlannedJob, ordered, place
+
+SHARES = (1.0, 0.5, 1 / 3, 0.25)  # of a GPU, as measured memory allows
+EXPERIMENT = """
+name: makespan
+dataset: synthetic
+datasets: {{synthetic: {{name: synthetic, root: {folder}/data}}}}
+store: {folder}/store
+grid: {{fold: [0, 1, 2, 3], shot: [1, 5], method: [panet, pfenet, hsnet, hmfs, jc2a],
+       seed: [{seeds}]}}
+"""
+CELLS = 40  # of the grid above, beside its seeds
+
+
+def planned(trials: int) -> Plan:
+    """The real plan of an experiment with so many trials, a multiple of 40, two to a job."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        info = DatasetInfo("synthetic", ("a",), "bench", "", "0" * 16, {"train": 100}, ())
+        (folder / "data").mkdir()
+        (folder / "data" / "dataset.json").write_text(json.dumps(asdict(info)))
+        path = folder / "makespan.yaml"
+        seeds = ", ".join(map(str, range(trials // CELLS)))
+        path.write_text(EXPERIMENT.format(folder=folder, seeds=seeds))
+        return plan_from(Request(path), Machine(64, 64))[0]
+
+
+def heavy_tailed(jobs: Sequence[Job], seed: int, shares: Sequence[float]) -> list[PlannedJob]:
+    """Pareto costs of a minute to half a day, index 1.2: a few jobs hold most of the work."""
+    draw = random.Random(seed)
+    return [
+        PlannedJob(job, 1.0, seconds, True, draw.choice(shares), 1.0)
+        for job in jobs
+        if (seconds := min(60 * draw.paretovariate(1.2), 40_000.0))
+    ]
+
+
+def ratio(order: Sequence[PlannedJob], gpus: int) -> float:
+    """When the last job ends, over the bound."""
+    work = sum(item.seconds * item.gpu for item in order)
+    bound = max(work / gpus, max(item.seconds for item in order))
+    return max(item.start_s + item.planned.seconds for item in place(order, gpus)) / bound
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--gpus", type=int, default=64)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=10_000)
+    arguments = parser.parse_args()
+    jobs = planned(2 * arguments.jobs).jobs
+    print(f"end of {arguments.jobs} jobs on {arguments.gpus} GPUs, over the bound, worst seed")
+    for name, shares in (("a GPU each", SHARES[:1]), ("1 to 4 on a GPU", SHARES)):
+        drawn = [heavy_tailed(jobs, seed, shares) for seed in range(arguments.seeds)]
+        first = max(ratio(ordered(one), arguments.gpus) for one in drawn)
+        fifo = max(ratio(one, arguments.gpus) for one in drawn)
+        print(f"{name}: longest first {first:.3f}, as they come {fifo:.3f}")
+    started, used = time.monotonic(), time.process_time()
+    count = len(planned(arguments.trials).states)
+    wall, used = time.monotonic() - started, time.process_time() - used
+    print(f"plan of {count} trials: {wall:.2f} s, {used:.2f} s of processor time")
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

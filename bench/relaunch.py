@@ -1,0 +1,97 @@
+"""How long does a launch take that has nothing to do? python bench/relaunch.py
+
+A store is filled with the results of a thousand trials and MLflow with their runs. Then the command
+is typed again: it must plan, find every result, start no job, and print the table. Beside it stands
+`fssplat status`, which reads the same store and prints no table.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fssplat.data.index import DatasetInfo
+from fssplat.engine.scoring import SCHEMA
+from fssplat.orchestration.launch import Request, deliver, plan_from
+
+EPISODES = 100
+EXPERIMENT = """
+name: relaunch
+dataset: synthetic
+datasets: {{synthetic: {{name: synthetic, root: {folder}/data}}}}
+store: {folder}/store
+grid: {{fold: [0, 1, 2, 3], shot: [1, 5], method: [prior, panet, pfenet, hsnet, hmfs],
+       backbone: [resnet50], seed: [{seeds}]}}
+"""
+
+
+def experiment(folder: Path, trials: int) -> Path:
+    """An experiment of so many trials over a data set that has a description only."""
+    info = DatasetInfo("synthetic", ("a",), "bench", "", "0" * 16, {"train": 100}, ())
+    (folder / "data").mkdir()
+    (folder / "data" / "dataset.json").write_text(json.dumps(asdict(info)))
+    path = folder / "relaunch.yaml"
+    seeds = ", ".join(map(str, range(trials // 40)))
+    path.write_text(EXPERIMENT.format(folder=folder, seeds=seeds))
+    return path
+
+
+def fill(path: Path, folder: Path) -> int:
+    """Every trial finished in the store and delivered to MLflow; how many those are."""
+    plan, store = plan_from(Request(path))
+    row = {field.name: 1 if pa.types.is_integer(field.type) else "1" for field in SCHEMA}
+    row |= {"supports": ["1"], "score": "original", "intersection": 1, "union": 2}
+    table = pa.Table.from_pylist([row | {"episode": n} for n in range(EPISODES)], schema=SCHEMA)
+    for trial_id, trial in plan.trials.items():
+        place = folder / "work"
+        place.mkdir()
+        pq.write_table(table, place / "episodes.parquet")
+        store.finish(trial, trial_id, place, {"miou": 0.5, "fb_iou": 0.6})
+        place.rmdir()
+    plan, store = plan_from(Request(path))
+    assert not plan.pending
+    return deliver(plan.experiment, plan, store, print) or 0
+
+
+def seconds(command: str, path: Path) -> tuple[float, str]:
+    """Wall time of a command as typed, and what it printed."""
+    code = "from fssplat.cli import main; main()"
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, str(path)], capture_output=True, text=True, check=True
+    )
+    return time.monotonic() - started, done.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000, help="a multiple of 40")
+    arguments = parser.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = experiment(folder, arguments.trials)
+        started = time.monotonic()
+        print(f"{fill(path, folder)} trials filled in, {time.monotonic() - started:.0f} s")
+        for turn in ("first", "second"):
+            took, said = seconds("launch", path)
+            assert "0 jobs left" in " ".join(said.split()), said
+            assert not (folder / "store" / "launches").exists(), "a launch was begun"
+            print(f"{turn} relaunch: {took:.1f} s, no job started")
+        print(f"status: {seconds('status', path)[0]:.1f} s")
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
