@@ -33,8 +33,7 @@ def comparison(
     for block in found:
         for line in _lines(block, folds, published.metric(row)):
             drawn.add_row("ours", *map(_shown, line))
-            pairs = zip(line, theirs, strict=True)
-            gaps = [None if None in pair else pair[0] - pair[1] for pair in pairs]  # type: ignore[operator]
+            gaps = map(_difference, line, theirs)
             drawn.add_row("difference", *(_shown(gap, sign="+") for gap in gaps))
     return Group(Text(_title(row)), drawn, *(Text(line) for line in remarks(row, found, changed)))
 
@@ -69,6 +68,10 @@ def _title(row: PublishedRow) -> str:
     shots = "" if row.shot is None else f"{row.shot}-shot"
     mark = " (doubtful)" if row.doubtful else ""
     return f"{row.name}{mark}: {', '.join(word for word in [*words, shots, row.metric] if word)}"
+
+
+def _difference(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs
 
 
 def _shown(value: float | None, sign: str = "") -> str:
