@@ -17,6 +17,8 @@ VIEW = "table"
 SHARED = "mlflow.sharedViewState."
 ROW = "row"  # tag: see `row_of`
 FOLDS = range(4)
+SECTION = "fssplat-comparison"  # of the charts
+BARS = 20  # rows that a chart shows
 
 
 def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
@@ -53,7 +55,8 @@ def fold_metric(fold: int) -> str:
 def table_view(rows: Iterable[str]) -> dict[str, Any]:
     """The state of MLflow's run table, in its own words; every row is closed at first."""
     figures = [*(fold_metric(fold) for fold in FOLDS), "miou", "fb_iou", "episodes_per_s"]
-    columns = [*(f"metrics.`{name}`" for name in figures), "attributes.`Models`"]
+    metrics = [f"metrics.`{name}`" for name in figures]
+    columns = ["params.`shot`", *metrics, "attributes.`Models`"]
     return {
         "searchFilter": "tags.`fssplat.kind` = 'trial'",
         "orderByKey": "metrics.`miou`",
@@ -69,6 +72,22 @@ def table_view(rows: Iterable[str]) -> dict[str, Any]:
             "groupByKeys": [{"mode": "tag", "groupByData": ROW}],
         },
         "groupsExpanded": {f"tag.{ROW}.{row}": False for row in rows},
+        "compareRunSections": [{"uuid": SECTION, "name": "Comparison", "display": True}],
+        "compareRunCharts": [_bars(name) for name in ("miou", "fb_iou", "episodes_per_s")],
         "useGroupedValuesInCharts": True,
         "hideEmptyCharts": True,
+    }
+
+
+def _bars(metric: str) -> dict[str, Any]:
+    """A chart with a bar per row."""
+    return {
+        "type": "BAR",
+        "uuid": f"fssplat-{metric}",
+        "metricSectionId": SECTION,
+        "metricKey": metric,
+        "dataAccessKey": metric,
+        "runsCountToCompare": BARS,
+        "isGenerated": False,
+        "deleted": False,
     }

@@ -19,8 +19,9 @@ def test_folds_and_seeds_share_a_row_and_nothing_else_does() -> None:
 
 def test_the_view_has_a_column_per_fold_and_groups_by_row() -> None:
     view = table_view(["panet 1-shot"])
-    assert [f"metrics.`miou/fold-{fold}`" for fold in range(4)] == view["selectedColumns"][:4]
+    assert [f"metrics.`miou/fold-{fold}`" for fold in range(4)] == view["selectedColumns"][1:5]
     assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "row"}]
+    assert view["compareRunCharts"][0]["metricKey"] == "miou"
     assert view["groupsExpanded"] == {"tag.row.panet 1-shot": False}
 
 

@@ -1,0 +1,172 @@
+"""A headless Chromium, driven over its debugging pipe: no port, and no package but the browser."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--remote-debugging-pipe",
+)  # fmt: skip
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FIND = """
+(function find(text, exact) {
+  const said = node => (node.innerText || node.getAttribute("aria-label") || "").trim();
+  const all = [...document.querySelectorAll("button, a, input, label, [role], li, span, div, p")];
+  const hits = all.filter(node => node.offsetParent !== null || node.getClientRects().length)
+    .filter(node => exact ? said(node) === text : said(node).includes(text));
+  hits.sort((a, b) => said(a).length - said(b).length || b.compareDocumentPosition(a) - 4);
+  if (!hits.length) return null;
+  const box = hits[0].getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+})
+"""
+
+
+def chromium() -> str | None:
+    """The browser's program, if this machine has one."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Browser:
+    """One page of a fixed size."""
+
+    def __init__(self, width: int = 1360, height: int = 800) -> None:
+        program = chromium()
+        assert program is not None, "no browser: install the system's package `chromium`"
+        self._profile = tempfile.mkdtemp(prefix="fssplat-chromium-")
+        theirs_in, self._write = os.pipe()
+        self._read, theirs_out = os.pipe()
+        flags = [*FLAGS, f"--user-data-dir={self._profile}", f"--window-size={width},{height}"]
+        ends = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'  # the pipe has fixed numbers
+        self._process = subprocess.Popen(
+            ["bash", "-c", ends, program, *flags, "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs_in, theirs_out),
+            start_new_session=True,
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._numbers, self._left = itertools.count(1), b""
+        self._session = ""
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        os.killpg(self._process.pid, signal.SIGTERM)  # the browser's own processes with it
+        self._process.wait()
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def open(self, address: str, wait_for: str, timeout_s: float = 60) -> None:
+        """Go to a page and wait until it shows a text."""
+        self._call("Page.navigate", url=address)
+        self.wait(wait_for, timeout_s)
+
+    def wait(self, text: str, timeout_s: float = 60) -> None:
+        """Until the page shows a text. Raises TimeoutError with what it shows instead."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if text in str(self.run("document.body.innerText")):
+                return
+            time.sleep(0.2)
+        raise TimeoutError(f"no {text!r} on the page, but: {self.run('document.body.innerText')}")
+
+    def click(self, text: str, exact: bool = True, timeout_s: float = 30) -> None:
+        """Press the smallest thing that says so, once it is there."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            place = self.run(f"{FIND}({json.dumps(text)}, {json.dumps(exact)})")
+            if place:
+                self.press(*place)
+                return
+            time.sleep(0.2)
+        raise TimeoutError(f"nothing on the page says {text!r}")
+
+    def press(self, x: float, y: float) -> None:
+        """The left button, at a place of the page."""
+        button = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self._call("Input.dispatchMouseEvent", type="mousePressed", **button)
+        self._call("Input.dispatchMouseEvent", type="mouseReleased", **button)
+        time.sleep(0.3)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """With the left button, from one place of the page to another."""
+        for kind, (x, y), held in (
+            ("mouseMoved", start, 0), ("mousePressed", start, 1), ("mouseMoved", end, 1),
+            ("mouseReleased", end, 0),
+        ):  # fmt: skip
+            self._call(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=held,
+                clickCount=1,
+            )  # fmt: skip
+            time.sleep(0.1)
+
+    def type(self, text: str) -> None:
+        """Into whatever has the focus."""
+        self._call("Input.insertText", text=text)
+
+    def key(self, name: str, code: int) -> None:
+        """A key such as Enter (13) or Escape (27)."""
+        for kind in ("keyDown", "keyUp"):
+            self._call(
+                "Input.dispatchKeyEvent", type=kind, key=name, code=name,
+                windowsVirtualKeyCode=code, text="\r" if code == 13 and kind == "keyDown" else "",
+            )  # fmt: skip
+        time.sleep(0.3)
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression."""
+        found = self._call("Runtime.evaluate", expression=script, returnByValue=True)
+        return found["result"].get("value")
+
+    def picture(self, path: Path, settle_s: float = 1.5) -> None:
+        """The page as PNG, once it has had time to come to rest."""
+        time.sleep(settle_s)
+        found = self._call("Page.captureScreenshot", format="png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer["error"]
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def _next(self) -> dict[str, Any]:
+        """One message; messages end with a zero byte."""
+        while b"\0" not in self._left:
+            part = os.read(self._read, 65536)
+            assert part, "the browser has gone"
+            self._left += part
+        one, _, self._left = self._left.partition(b"\0")
+        message: dict[str, Any] = json.loads(one)
+        return message

@@ -1,0 +1,148 @@
+"""The pictures of docs/compare.md: python docs/screenshots.py experiment.yaml [search.yaml]
+
+Takes a finished launch (and a search in the same store), serves them as a user would, and drives a
+real headless Chromium through the clicks that the page describes. Needs the system's `chromium`.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from docs.browser import Browser
+from fssplat.orchestration.launch import Request
+from fssplat.orchestration.store import Store
+from fssplat.tracking.mlflow import open_tracking, tracking_uri
+from fssplat.tracking.views import table_address
+
+IMAGES = Path(__file__).parent / "images"
+SIZE = (1400, 560)
+MOST_BYTES = 200_000
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(command: list[str], port: int, page: str = "/") -> Iterator[str]:
+    """A server of this machine while the block runs; its address."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        await_answer(process, address + page)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def await_answer(process: subprocess.Popen[bytes], page: str, timeout_s: float = 120) -> None:
+    """Until the page answers. Raises TimeoutError, or AssertionError where the server ended."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        assert process.poll() is None, f"the server ended with {process.returncode}"
+        try:
+            urllib.request.urlopen(page, timeout=5).close()
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    raise TimeoutError(page)
+
+
+def mlflow_pages(request: Request, port: int) -> list[str]:
+    module = "from fssplat.cli import main; main()"
+    changes = [part for change in request.changes for part in ("--set", change)]
+    path = str(request.path)
+    return [sys.executable, "-c", module, "ui", path, *changes, "--port", str(port)]
+
+
+def tracked(request: Request) -> tuple[Any, Any]:
+    """The experiment's MLflow, opened, and its settings."""
+    spec = request.load()
+    return open_tracking(tracking_uri(spec.tracking, Store(spec.store)), spec.name), spec
+
+
+def of_launch(request: Request, folder: Path) -> None:
+    """The table, its charts, and a trial's own page."""
+    tracking, _ = tracked(request)
+    table = table_address(tracking.experiment_id)
+    runs = tracking.client.search_runs(
+        [tracking.experiment_id], "tags.`fssplat.kind` = 'trial' and tags.method != 'prior'"
+    )
+    one = f"/#/experiments/{tracking.experiment_id}/runs/{runs[0].info.run_id}"
+    port = free_port()
+    with served(mlflow_pages(request, port), port, "/health") as address, Browser(*SIZE) as browser:
+        browser.open(address, "Recent Experiments")
+        browser.run('localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")')
+        browser.click("Model training")
+        for name, page, text in (
+            ("table", table, "Group by: row"),
+            ("charts", f"{table}&compareRunsMode=CHART", "Comparison"),
+            ("trial", one, "Metrics ("),
+        ):
+            browser.open("about:blank", "")
+            browser.open(address + page, text)
+            browser.picture(folder / f"{name}.png", settle_s=4)
+
+
+def of_search(request: Request, folder: Path) -> None:
+    """The points of a search in MLflow, and its study in Optuna's own dashboard."""
+    tracking, _ = tracked(request)
+    port = free_port()
+    points = f"/#/experiments/{tracking.experiment_id}/runs?compareRunsMode=CHART"
+    with served(mlflow_pages(request, port), port, "/health") as address, Browser(*SIZE) as browser:
+        browser.open(address, "Recent Experiments")
+        browser.run('localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")')
+        browser.click("Model training")
+        browser.open("about:blank", "")
+        browser.open(address + points, "matching runs")
+        browser.picture(folder / "search.png", settle_s=4)
+
+
+def of_study(storage: str, folder: Path) -> None:
+    """Optuna's dashboard over a study's storage."""
+    port = free_port()
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    command = [str(program), storage, "--host", "127.0.0.1", "--port", str(port)]
+    with served(command, port) as address, Browser(1400, 700) as browser:
+        browser.open(f"{address}/dashboard/studies/1", "History")
+        browser.picture(folder / "dashboard.png", settle_s=5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("experiment", type=Path, help="finished, with a local store")
+    parser.add_argument("--search", type=Path, help="a finished search")
+    parser.add_argument("--storage", help="address of the search's study")
+    parser.add_argument("--set", action="append", default=[], dest="changes")
+    parser.add_argument("--to", type=Path, default=IMAGES)
+    given = parser.parse_args()
+    of_launch(Request(given.experiment, tuple(given.changes)), given.to)
+    if given.search:
+        of_search(Request(given.search), given.to)
+    if given.storage:
+        of_study(given.storage, given.to)
+    for picture in sorted(given.to.glob("*.png")):
+        size = picture.stat().st_size
+        assert size < MOST_BYTES, f"{picture}: {size} bytes"
+        print(picture, size)
+
+
+if __name__ == "__main__":
+    main()
