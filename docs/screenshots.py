@@ -23,10 +23,11 @@ from docs.browser import Browser
 from fssplat.orchestration.launch import Request
 from fssplat.orchestration.store import Store
 from fssplat.tracking.mlflow import open_tracking, tracking_uri
-from fssplat.tracking.views import table_address
+from fssplat.tracking.views import SEARCH
+from fssplat.tracking.views import address as page_of
 
 IMAGES = Path(__file__).parent / "images"
-SIZE = (1400, 560)
+SIZE = (1400, 640)
 MOST_BYTES = 200_000
 
 
@@ -81,11 +82,12 @@ def tracked(request: Request) -> tuple[Any, Any]:
 def of_launch(request: Request, folder: Path) -> None:
     """The table, its charts, and a trial's own page."""
     tracking, _ = tracked(request)
-    table = table_address(tracking.experiment_id)
+    table = page_of(tracking.experiment_id)
     runs = tracking.client.search_runs(
         [tracking.experiment_id], "tags.`fssplat.kind` = 'trial' and tags.method != 'prior'"
     )
-    one = f"/#/experiments/{tracking.experiment_id}/runs/{runs[0].info.run_id}"
+    panel = tracking.client.list_artifacts(runs[0].info.run_id, "panels")[0].path
+    one = f"/#/experiments/{tracking.experiment_id}/runs/{runs[0].info.run_id}/artifacts/{panel}"
     port = free_port()
     with served(mlflow_pages(request, port), port, "/health") as address, Browser(*SIZE) as browser:
         browser.open(address, "Recent Experiments")
@@ -94,7 +96,7 @@ def of_launch(request: Request, folder: Path) -> None:
         for name, page, text in (
             ("table", table, "Group by: row"),
             ("charts", f"{table}&compareRunsMode=CHART", "Comparison"),
-            ("trial", one, "Metrics ("),
+            ("trial", one, "panels"),
         ):
             browser.open("about:blank", "")
             browser.open(address + page, text)
@@ -105,13 +107,13 @@ def of_search(request: Request, folder: Path) -> None:
     """The points of a search in MLflow, and its study in Optuna's own dashboard."""
     tracking, _ = tracked(request)
     port = free_port()
-    points = f"/#/experiments/{tracking.experiment_id}/runs?compareRunsMode=CHART"
+    points = page_of(tracking.experiment_id, SEARCH)
     with served(mlflow_pages(request, port), port, "/health") as address, Browser(*SIZE) as browser:
         browser.open(address, "Recent Experiments")
         browser.run('localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")')
         browser.click("Model training")
         browser.open("about:blank", "")
-        browser.open(address + points, "matching runs")
+        browser.open(address + points, "Comparison")
         browser.picture(folder / "search.png", settle_s=4)
 
 

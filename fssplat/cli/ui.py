@@ -16,16 +16,19 @@ def ui(
     from fssplat.orchestration.launch import Request
     from fssplat.orchestration.store import Store
     from fssplat.tracking.mlflow import open_tracking, serve, tracking_uri
-    from fssplat.tracking.views import table_address
+    from fssplat.tracking.views import address
 
     spec = Request(experiment, tuple(changes)).load()
     uri = tracking_uri(spec.tracking, Store(spec.store))
     if uri.startswith("http"):
         print(f"This experiment's MLflow runs at {uri}")
         return
-    table = table_address(open_tracking(uri, spec.name).experiment_id)
-    print(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
-    print(f"The table of this experiment: http://127.0.0.1:{port}{table}", flush=True)
+    tracking = open_tracking(uri, spec.name)
+    here = f"http://127.0.0.1:{port}"
+    print(f"MLflow on {here} (Ctrl-C ends it)", flush=True)
+    for view in tracking.shared_views():
+        page = address(tracking.experiment_id, view)
+        print(f"This experiment's {view}: {here}{page}", flush=True)
     code = serve(uri, port)
     if code:
         raise typer.Exit(code)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,10 +87,24 @@ class Tracking:
 
     def arrange(self, trials: Iterable[Trial]) -> None:
         """Let the experiment's pages open on the table of these trials."""
+        rows = dict.fromkeys(views.row_of(trial) for trial in trials)
+        self._tag_experiment(lambda known: views.experiment_tags(rows, known))
+
+    def arrange_search(self, parameters: Iterable[str]) -> None:
+        """Let them open on the points of a search over these parameters."""
+        names = list(parameters)
+        self._tag_experiment(lambda known: views.search_tags(names, known))
+
+    def shared_views(self) -> list[str]:
+        """The views that this experiment's pages can open on."""
         with away():
             known = self.client.get_experiment(self.experiment_id).tags
-            rows = dict.fromkeys(views.row_of(trial) for trial in trials)
-            for name, value in views.experiment_tags(rows, known).items():
+        return [view for view in (views.VIEW, views.SEARCH) if f"{views.SHARED}{view}" in known]
+
+    def _tag_experiment(self, lacking: Callable[[Mapping[str, str]], dict[str, str]]) -> None:
+        with away():
+            known = self.client.get_experiment(self.experiment_id).tags
+            for name, value in lacking(known).items():
                 self.client.set_experiment_tag(self.experiment_id, name, value)
 
     # -------------------------------------------------------------- a trial

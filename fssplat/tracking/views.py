@@ -13,12 +13,12 @@ from fssplat.grid import Trial
 
 KIND = "mlflow.experimentKind"
 KIND_VALUE = "custom_model_development"  # opens on runs, not on MLflow's pages for agents
-VIEW = "table"
+VIEW, SEARCH = "table", "search"
 SHARED = "mlflow.sharedViewState."
 ROW = "row"  # tag: see `row_of`
 FOLDS = range(4)
 SECTION = "fssplat-comparison"  # of the charts
-BARS = 20  # rows that a chart shows
+SHOWN = 100  # rows or points in a chart
 
 
 def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
@@ -42,9 +42,17 @@ def row_of(trial: Trial) -> str:
     return f"{trial.method.label} {shots} {trial.backbone.name} {data} {trial.protocol.hash}"
 
 
-def table_address(experiment_id: str) -> str:
-    """The page of the table, below MLflow's own address."""
-    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
+def search_tags(parameters: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """The tags that an experiment with a search over these parameters lacks."""
+    view = search_view(list(parameters))
+    wanted = {KIND: KIND_VALUE, f"{SHARED}{SEARCH}": json.dumps(view, sort_keys=True)}
+    return {name: value for name, value in wanted.items() if known.get(name) != value}
+
+
+def address(experiment_id: str, view: str = VIEW) -> str:
+    """The page of a view, below MLflow's own address; charts first for a search."""
+    charts = "&compareRunsMode=CHART" if view == SEARCH else ""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}{charts}"
 
 
 def fold_metric(fold: int) -> str:
@@ -57,8 +65,33 @@ def table_view(rows: Iterable[str]) -> dict[str, Any]:
     figures = [*(fold_metric(fold) for fold in FOLDS), "miou", "fb_iou", "episodes_per_s"]
     metrics = [f"metrics.`{name}`" for name in figures]
     columns = ["params.`shot`", *metrics, "attributes.`Models`"]
+    charts = [_bars(name) for name in ("miou", "fb_iou", "episodes_per_s")]
     return {
-        "searchFilter": "tags.`fssplat.kind` = 'trial'",
+        **_view("trial", columns, charts),
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": ROW}],
+        },
+        "groupsExpanded": {f"tag.{ROW}.{row}": False for row in rows},
+        "useGroupedValuesInCharts": True,
+    }
+
+
+def search_view(parameters: list[str]) -> dict[str, Any]:
+    """The points of a search, best first: their settings, and lines from these to mIoU."""
+    columns = ["metrics.`miou`", *(f"params.`{name}`" for name in parameters)]
+    lines = {
+        **_chart("PARALLEL", "lines"),
+        "selectedParams": parameters,
+        "selectedMetrics": ["miou"],
+    }
+    return _view("point", columns, [lines, _bars("miou")])
+
+
+def _view(kind: str, columns: list[str], charts: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all views have: runs of one kind, by mIoU."""
+    return {
+        "searchFilter": f"tags.`fssplat.kind` = '{kind}'",
         "orderByKey": "metrics.`miou`",
         "orderByAsc": False,
         "startTime": "ALL",
@@ -67,27 +100,23 @@ def table_view(rows: Iterable[str]) -> dict[str, Any]:
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
         "columnOrder": columns,
-        "groupBy": {
-            "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": ROW}],
-        },
-        "groupsExpanded": {f"tag.{ROW}.{row}": False for row in rows},
         "compareRunSections": [{"uuid": SECTION, "name": "Comparison", "display": True}],
-        "compareRunCharts": [_bars(name) for name in ("miou", "fb_iou", "episodes_per_s")],
-        "useGroupedValuesInCharts": True,
+        "compareRunCharts": charts,
         "hideEmptyCharts": True,
     }
 
 
 def _bars(metric: str) -> dict[str, Any]:
     """A chart with a bar per row."""
+    return {**_chart("BAR", metric), "metricKey": metric, "dataAccessKey": metric}
+
+
+def _chart(kind: str, name: str) -> dict[str, Any]:
     return {
-        "type": "BAR",
-        "uuid": f"fssplat-{metric}",
+        "type": kind,
+        "uuid": f"fssplat-{name}",
         "metricSectionId": SECTION,
-        "metricKey": metric,
-        "dataAccessKey": metric,
-        "runsCountToCompare": BARS,
+        "runsCountToCompare": SHOWN,
         "isGenerated": False,
         "deleted": False,
     }

@@ -2,7 +2,14 @@
 
 import json
 
-from fssplat.tracking.views import experiment_tags, row_of, table_address, table_view
+from fssplat.tracking.views import (
+    address,
+    experiment_tags,
+    row_of,
+    search_tags,
+    search_view,
+    table_view,
+)
 from tests.orchestration.jobs import trial
 
 
@@ -32,4 +39,13 @@ def test_rows_are_added_to_a_view_and_a_known_view_is_left_alone() -> None:
     ((name, value),) = experiment_tags(["b"], first).items()
     assert name == "mlflow.sharedViewState.table"
     assert set(json.loads(value)["groupsExpanded"]) == {"tag.row.a", "tag.row.b"}
-    assert table_address("3").endswith("/experiments/3/runs?viewStateShareKey=table")
+    assert address("3") == "/#/experiments/3/runs?viewStateShareKey=table"
+
+
+def test_a_search_is_shown_by_its_parameters() -> None:
+    view = search_view(["training.lr"])
+    assert view["selectedColumns"] == ["metrics.`miou`", "params.`training.lr`"]
+    assert view["compareRunCharts"][0]["selectedParams"] == ["training.lr"]
+    known = search_tags(["training.lr"], {})
+    assert search_tags(["training.lr"], known) == {}
+    assert address("3", "search").endswith("viewStateShareKey=search&compareRunsMode=CHART")

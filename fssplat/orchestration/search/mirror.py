@@ -94,6 +94,7 @@ class Mirror:
         tracking = open_tracking(self._address, self._search.experiment.name)
         run = StudyRun(tracking, self._study.study_name, tags_of(self._search, self._jobs))
         run.open(parameters_of(self._search))
+        tracking.arrange_search(self._search.space)
         self._run = run
 
     def _try(self, call: Callable[..., None], *arguments: Any) -> bool:
