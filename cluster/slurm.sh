@@ -1,0 +1,44 @@
+#!/bin/bash
+# One launch over all nodes of a SLURM job, on a store that every node sees:
+#   sbatch --nodes=4 cluster/slurm.sh experiments/full_grid.yaml --set store=/shared/results
+# It ends well within its time limit or is put back in the queue, and goes on where it was.
+#SBATCH --job-name=fssplat
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --gpus-per-node=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+on() { srun --overlap --nodes=1 --ntasks=1 --nodelist="$1" "${@:2}"; }
+
+port=$((20000 + SLURM_JOB_ID % 20000))
+head=$(on "${nodes[0]}" hostname --ip-address | awk '{print $1}')
+export RAY_ADDRESS=$head:$port RAY_USAGE_STATS_ENABLED=0
+# Ray listens on the cluster's network: only who knows this job's token may talk to it.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+
+resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+on "${nodes[0]}" env -u RAY_ADDRESS ray start --head --block --include-dashboard=false \
+  --node-ip-address="$head" --port="$port" "${resources[@]}" &
+until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 1; done
+for node in "${nodes[@]:1}"; do
+  on "$node" env -u RAY_ADDRESS ray start --block --address="$head:$port" "${resources[@]}" &
+done
+
+fssplat launch "$@" &
+launch=$!
+trap 'kill -TERM "$launch"' TERM # five minutes before the end: checkpoints are written
+code=0
+while kill -0 "$launch" 2>/dev/null; do
+  wait "$launch" && code=0 || code=$?
+done
+if [ "$code" -eq 143 ]; then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

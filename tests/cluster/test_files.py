@@ -1,0 +1,84 @@
+"""What lies in cluster/ does what it says, as far as one machine can tell."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.orchestration.jobs import experiment
+
+CLUSTER = Path(__file__).parents[2] / "cluster"
+STAND_INS = {
+    "scontrol": 'echo "$@" >> "$CALLS"\n[ "$1" = show ] && printf "one\\ntwo\\n" || true\n',
+    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done\n'
+    '[ "$1" = hostname ] && echo 127.0.0.1 || exec "$@"\n',
+    "fssplat": 'shift; exec {python} -m tests.orchestration.drive "$WORK" "$@"\n',
+    "ray": 'exec {python} -m ray.scripts.scripts "$@"\n',
+}
+
+
+def test_rays_own_schema_accepts_the_cluster_file() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    import json
+
+    import ray.autoscaler
+
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    config = yaml.safe_load((CLUSTER / "ray-aws.yaml").read_text())
+    jsonschema.validate(config, schema)
+    assert config["head_node_type"] in config["available_node_types"]
+
+
+def stand_ins(folder: Path) -> Path:
+    """Commands of SLURM that run here what they would run there."""
+    folder.mkdir()
+    for name, body in STAND_INS.items():
+        path = folder / name
+        path.write_text("#!/bin/bash\n" + body.replace("{python}", sys.executable))
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def batch(tmp_path: Path, work: str, path: Path) -> "subprocess.Popen[str]":
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PATH": f"{stand_ins(tmp_path / 'bin')}:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls.txt"),
+        "WORK": work,
+        "SLURM_JOB_ID": str(port - 20000 if port >= 20000 else port + 20000),
+        "SLURM_JOB_NODELIST": "two-nodes",
+        "SLURM_CPUS_ON_NODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    return subprocess.Popen(
+        [str(CLUSTER / "slurm.sh"), str(path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
+    import signal
+
+    path = experiment(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none")
+    process = batch(tmp_path, "slow", path)
+    try:
+        process.wait(timeout=200)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # as SLURM ends what is left of a job
+    assert process.stdout is not None
+    said = process.stdout.read()
+    assert process.returncode == 0, said
+    assert len(list((tmp_path / "store").glob("*/result.json"))) == 4
+    assert "requeue" not in (tmp_path / "calls.txt").read_text()
