@@ -139,18 +139,15 @@ class Search:
         return self.experiment.grid.method[0].name
 
 
-def load_search(
-    path: Path, changes: tuple[str, ...] = (), methods: Mapping[str, MethodCard] | None = None
-) -> Search:
+def load_search(path: Path, changes: tuple[str, ...] = ()) -> Search:
     """Read and check an experiment file with a `search:` section. Raises InputError that names
     everything that is wrong with the section."""
-    if methods is None:
-        from fssplat.methods import METHODS
+    from fssplat.methods import methods_named
 
-        methods = METHODS
     experiment = load_experiment(path, changes)
     if not experiment.search:
         raise InputError(f"{path}: no `search:` section. See experiments/search/ for examples.")
+    methods = methods_named(entry.name for entry in experiment.grid.method)
     return checked(experiment, methods, str(path))
 
 
