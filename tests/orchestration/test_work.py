@@ -147,6 +147,20 @@ def test_a_reused_process_gets_its_switches_back() -> None:
     assert torch.is_grad_enabled()
 
 
+def test_a_reused_process_gives_freed_memory_back() -> None:
+    held = [bytes(2000) for _ in range(200_000)]  # small blocks, which glibc keeps when they go
+    kept, between = held[::100], resident()
+    del held
+    work.reset_process()
+    assert resident() < between - 200e6
+    assert len(kept) == 2000
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def score_only(one, data, folder, emit, stop, settings):  # type: ignore[no-untyped-def]
     score(one, folder, emit)
 
