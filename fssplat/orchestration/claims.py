@@ -22,6 +22,7 @@ from fssplat.orchestration.files import Files, LocalFiles, RemoteFiles
 
 BEAT_S = 10.0  # seconds between two beats of a holder
 EXPIRY_S = 60.0  # a counter that stands still this long belongs to nobody
+OWN_S = 25.0  # the same for a claim of one's own launch, whose worker was reported dead
 
 
 class Claim:
@@ -78,8 +79,9 @@ class Claim:
 def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> Claim | None:
     """The claim on `name`, or None while another living holder has it.
 
-    `owner` may take over its own earlier claim, as a retry after a lost worker does. A claim left
-    by another host is watched for up to `wait_s` (default EXPIRY_S) to see whether it beats.
+    A claim left by another host is watched for up to `wait_s` (default EXPIRY_S) to see whether it
+    beats. One of the same `owner` is watched for a shorter time: a retry follows a lost worker, but
+    a machine that is only out of reach may still be at work.
     """
     patience = EXPIRY_S if wait_s is None else wait_s
     if isinstance(files, LocalFiles):
@@ -87,8 +89,8 @@ def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> C
         if lock is None:
             return None
         left = _read(files, name)
-        foreign = left is not None and left["host"] != host() and left["owner"] != owner
-        if left is not None and foreign and _beats(files, name, left, patience):
+        foreign = left is not None and left["host"] != host()
+        if left is not None and foreign and _lives(files, name, left, owner, patience):
             lock.close()
             return None
         return Claim(files, name, owner, lock)
@@ -117,12 +119,30 @@ def _claim_object(files: RemoteFiles, name: str, owner: str, patience: float) ->
     note = json.dumps({"owner": owner, "host": host(), "token": uuid4().hex, "beat": -1}).encode()
     if not files.create(name, note):
         left = _read(files, name)
-        if left is None or (left["owner"] != owner and _beats(files, name, left, patience)):
+        if left is None or _lives(files, name, left, owner, patience):
             return None
         files.delete(name)
         if not files.create(name, note):
             return None
     return Claim(files, name, owner, lock=None)
+
+
+def _lives(files: Files, name: str, left: dict[str, str], owner: str, patience: float) -> bool:
+    """Whether a claim that is there has a living holder."""
+    if left["host"] == host() and _gone(left):
+        return False
+    return _beats(files, name, left, min(patience, OWN_S) if left["owner"] == owner else patience)
+
+
+def _gone(left: dict[str, str]) -> bool:
+    """Whether a holder on this machine has died."""
+    try:
+        os.kill(int(left["pid"]), 0)
+    except (KeyError, ValueError, PermissionError):
+        return False
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def _beats(files: Files, name: str, seen: dict[str, str], patience: float) -> bool:

@@ -47,12 +47,38 @@ def test_a_counter_that_stands_still_belongs_to_nobody(files: Files) -> None:
     taken.release()
 
 
-def test_a_launch_takes_its_own_claim_over_at_once(files: Files) -> None:
+def test_a_launch_soon_takes_over_its_own_claim_once_it_stands_still(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "OWN_S", 0.5)
     left_behind(files)
     started = time.monotonic()
-    taken = claim(files, "jobs/k/claim", "launch-x", wait_s=30.0)
+    taken = claim(files, "jobs/k/claim", "launch-x", wait_s=120.0)
     assert taken is not None
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < 60.0
+    taken.release()
+
+
+def test_a_launch_leaves_its_own_claim_to_a_worker_that_is_only_out_of_reach(files: Files) -> None:
+    import threading
+
+    left_behind(files)
+    timer = threading.Timer(0.2, left_behind, (files, 8))
+    timer.start()
+    assert claim(files, "jobs/k/claim", "launch-x", wait_s=5.0) is None
+    timer.join()
+
+
+def test_a_holder_that_died_on_this_machine_is_not_waited_for() -> None:
+    files = open_files("memory://died")
+    process = subprocess.Popen(["true"])
+    process.wait()
+    note = {"owner": "x", "host": claims.host(), "pid": process.pid, "token": "t", "beat": 7}
+    files.write("jobs/k/claim", json.dumps(note).encode())
+    started = time.monotonic()
+    taken = claim(files, "jobs/k/claim", "one", wait_s=120.0)
+    assert taken is not None
+    assert time.monotonic() - started < 60.0
     taken.release()
 
 
