@@ -1,6 +1,7 @@
 """A headless Chromium, driven over its debugging pipe: no port, and no package but the browser."""
 
 import base64
+import io
 import itertools
 import json
 import os
@@ -12,6 +13,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from PIL import Image
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -78,12 +81,12 @@ class Browser:
         self._process.wait()
         shutil.rmtree(self._profile, ignore_errors=True)
 
-    def open(self, address: str, wait_for: str, timeout_s: float = 60) -> None:
+    def open(self, address: str, wait_for: str, timeout_s: float = 180) -> None:
         """Go to a page and wait until it shows a text."""
         self._call("Page.navigate", url=address)
         self.wait(wait_for, timeout_s)
 
-    def wait(self, text: str, timeout_s: float = 60) -> None:
+    def wait(self, text: str, timeout_s: float = 180) -> None:
         """Until the page shows a text. Raises TimeoutError with what it shows instead."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -92,7 +95,7 @@ class Browser:
             time.sleep(0.2)
         raise TimeoutError(f"no {text!r} on the page, but: {self.run('document.body.innerText')}")
 
-    def click(self, text: str, exact: bool = True, timeout_s: float = 30) -> None:
+    def click(self, text: str, exact: bool = True, timeout_s: float = 90) -> None:
         """Press the smallest thing that says so, once it is there."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -142,11 +145,12 @@ class Browser:
         return found["result"].get("value")
 
     def picture(self, path: Path, settle_s: float = 1.5) -> None:
-        """The page as PNG, once it has had time to come to rest."""
+        """The page as PNG of 256 colours, once it has had time to come to rest."""
         time.sleep(settle_s)
         found = self._call("Page.captureScreenshot", format="png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(found["data"]))
+        with Image.open(io.BytesIO(base64.b64decode(found["data"]))) as shown:
+            shown.convert("RGB").quantize(256).save(path, optimize=True)
 
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)

@@ -29,6 +29,11 @@ from fssplat.tracking.views import address as page_of
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1400, 640)
 MOST_BYTES = 200_000
+HIDE_PATHS = """
+[...document.querySelectorAll("div, span")]
+  .filter(node => node.innerText.trim().startsWith("Path: file:"))
+  .forEach(node => node.style.visibility = "hidden")
+"""  # they are of the machine that took the picture
 
 
 def free_port() -> int:
@@ -100,7 +105,9 @@ def of_launch(request: Request, folder: Path) -> None:
         ):
             browser.open("about:blank", "")
             browser.open(address + page, text)
-            browser.picture(folder / f"{name}.png", settle_s=4)
+            time.sleep(4)
+            browser.run(HIDE_PATHS)
+            browser.picture(folder / f"{name}.png")
 
 
 def of_search(request: Request, folder: Path) -> None:

@@ -1,0 +1,42 @@
+"""MLflow's real pages in a real browser show the table that docs/compare.md promises."""
+
+from pathlib import Path
+
+import pytest
+
+from docs.browser import Browser, chromium
+from docs.screenshots import free_port, mlflow_pages, served
+from fssplat.orchestration.launch import Request, plan_from
+from fssplat.orchestration.store import Store
+from fssplat.orchestration.work import Task, perform
+from fssplat.tracking.delivery import sync
+from fssplat.tracking.mlflow import open_tracking, tracking_uri
+from fssplat.tracking.views import address
+from tests.orchestration.jobs import Notes, experiment, learn
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(chromium() is None, reason="no Chromium: install the package `chromium`")
+def test_the_shared_view_shows_a_row_per_method_with_its_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = experiment(tmp_path, grid="{method: [panet, hsnet], fold: [0, 1]}")
+    request = Request(path)
+    store = Store.open(str(tmp_path / "store"))
+    plan, _ = plan_from(request)
+    for job in plan.jobs:
+        perform(Task(job, store.address, "l1"), Notes(), learn)
+    tracking = open_tracking(tracking_uri("", store), "small")
+    assert sync(tracking, store, plan.trials, lambda _: {}) == 4
+    port = free_port()
+    with served(mlflow_pages(request, port), port, "/health") as server, Browser() as browser:
+        browser.open(server + address(tracking.experiment_id), "Group by: row")
+        browser.wait("Group: panet 1-shot resnet50 synthetic")
+        browser.wait("Group: hsnet 1-shot resnet50 synthetic")
+        shown = str(browser.run("document.body.innerText"))
+        assert "miou/fold-0" in shown
+        assert "miou/fold-1" in shown
+        assert "4 matching runs" in shown
+        assert shown.count("0.5 (average)") >= 4
