@@ -49,12 +49,13 @@ def check(chaos: Chaos, quiet: Path) -> None:
     assert differences(store, quiet) == []
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_worker_raylet_and_driver_change_no_bit(tmp_path: Path) -> None:
     data = data_set(tmp_path / "synthetic")
     quiet = undisturbed(experiment(tmp_path / "quiet", data, 4))
     with LocalCluster(workers=1) as cluster:
         wild = experiment(tmp_path / "wild", data, 4)
-        chaos = Chaos(wild, cluster, 4, ["worker", "raylet", "driver"], SEED, limit_s=240)
+        chaos = Chaos(wild, cluster, 4, ["worker", "raylet", "driver"], SEED, limit_s=480)
         chaos.run()
     check(chaos, quiet)
 
