@@ -5,6 +5,7 @@ everything of its trial has arrived, so whatever is not FINISHED is delivered ag
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -405,9 +406,16 @@ def away() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    """Alone with a database that can be written. Raises InputError.
+
+    The database file itself is never opened here: closing it would drop SQLite's locks on it, which
+    belong to the process, and another process could then remove the log that ours writes to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.name}.lock").open("ab") as lock, path.open("ab"):
+        with path.with_name(f"{path.name}.lock").open("ab") as lock:
+            if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
     except OSError as error:

@@ -24,6 +24,7 @@ from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.mlflow import (
     Away,
     Tracking,
+    check_writable,
     flattened,
     open_tracking,
     sqlite_path,
@@ -199,6 +200,20 @@ def test_a_silent_server_costs_nothing_and_gets_everything_later(
     assert len(warned) == 1
     assert warned[0].startswith("MLflow is away")
     assert sync(tracking, store, trials_of(task), tags) == 2
+
+
+def test_another_process_that_ends_leaves_our_write_ahead_log_alone(tmp_path: Path) -> None:
+    """SQLite's locks are the process's: closing the file anywhere in it would drop them, and the
+    next process to end would take itself for the last one and remove the log."""
+    path = tmp_path / "mlflow.db"
+    tracking = open_tracking(f"sqlite:///{path}", "first")
+    tracking.begin(trial(), "t1", {})
+    log = path.with_name("mlflow.db-wal")
+    assert log.is_file()
+    check_writable(tracking.uri)
+    other = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('select * from runs')"
+    subprocess.run([sys.executable, "-c", other, str(path)], check=True)
+    assert log.is_file()
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
