@@ -100,8 +100,10 @@ def test_a_disk_that_fills_up_anywhere_loses_no_result_and_no_bit(tmp_path: Path
 def test_a_full_disk_ends_the_launch_before_it_fails_every_job(
     tmp_path: Path, machines: Cluster
 ) -> None:
-    path = experiment(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3, 4, 5, 6, 7]}",
-                      tracking="none")  # fmt: skip
+    path = experiment(
+        tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3, 4, 5, 6, 7]}", tracking="none",
+        resources="{cpu: 1, max_concurrent: 1}",
+    )  # fmt: skip
     out = StringIO()
     assert launch(Request(path), Console(file=out, width=200), out_of_space) == 1
     assert "No space left on device" in out.getvalue()
@@ -147,7 +149,7 @@ def test_jumping_clocks_start_no_job_twice_and_leave_none_out(
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", jumping)
         run(jobs, Session(store, "l1", lambda note: None, work=under_a_jumping_clock), machines)
-    assert other.wait(timeout=60) == 0
+    assert other.wait(timeout=200) == 0
     found = store.states(i for item in jobs for i in item.job.trial_ids)
     assert [status.state for status in found.values()] == ["finished"] * 5
     assert attempts(tmp_path / "store") == {item.job.key: 1 for item in jobs}
