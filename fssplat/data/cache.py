@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fssplat.data.index import INDEX_FILE, Dataset, read_info, read_table, rebuild
 from fssplat.data.shards import NO_ROOM, Shard, ShardFolder
 from fssplat.errors import InputError
 
@@ -23,27 +22,29 @@ def is_remote(root: str) -> bool:
     return "://" in root
 
 
-def open_remote(root: str) -> Dataset:
-    """A data set under an fsspec address; only dataset.json and the index are fetched now."""
-    filesystem, path = _connect(root)
+class Bucket:
+    """A data set's folder under an fsspec address; nothing is fetched before it is asked for."""
 
-    def read(name: str) -> bytes:
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.filesystem, self.path = _connect(root)
+
+    def read(self, name: str) -> bytes:
         try:
-            return bytes(filesystem.cat_file(f"{path}/{name}"))
+            return bytes(self.filesystem.cat_file(f"{self.path}/{name}"))
         except FileNotFoundError:
             raise
         except Exception as error:  # each protocol has its own ways to refuse
             raise InputError(
-                f"{root}: cannot be read ({error}). Check the address and this node's credentials."
+                f"{self.root}: cannot be read ({error}). "
+                "Check the address and this node's credentials."
             ) from error
 
-    info = read_info(read, root)
-    folder = cache_folder() / info.fingerprint
-    remedy = rebuild(root, info.name)
-    size = _remote_size(filesystem, f"{path}/{INDEX_FILE}", remedy)
-    _fetch(filesystem, f"{path}/{INDEX_FILE}", folder / INDEX_FILE, size)
-    table = read_table(folder / INDEX_FILE, info, root)
-    return Dataset(root, info, table, CachedShards(root, folder, info.shards, remedy))
+    def fetched(self, name: str, folder: Path, remedy: str) -> Path:
+        """The file's copy in a folder of this node."""
+        size = _remote_size(self.filesystem, f"{self.path}/{name}", remedy)
+        _fetch(self.filesystem, f"{self.path}/{name}", folder / name, size)
+        return folder / name
 
 
 def cache_folder() -> Path:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
 from fssplat.data.labels import IGNORE, decode_image, decode_label
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
 from fssplat.errors import InputError
@@ -159,16 +160,24 @@ class Dataset:
 
         Raises InputError where something is missing or index and shards do not fit together.
         """
-        from fssplat.data.cache import is_remote, open_remote
-
         root = str(root).rstrip("/")
         if is_remote(root):
-            return open_remote(root)
+            return cls._open_remote(root)
         folder = Path(root)
         info = read_info(lambda name: (folder / name).read_bytes(), root)
         shards = ShardFolder(folder, info.shards)
         shards.check(rebuild(root, info.name))
         return cls(root, info, read_table(folder / INDEX_FILE, info, root), shards)
+
+    @classmethod
+    def _open_remote(cls, root: str) -> "Dataset":
+        """Only dataset.json and the index are fetched now, shards when they are read."""
+        bucket = Bucket(root)
+        info = read_info(bucket.read, root)
+        remedy = rebuild(root, info.name)
+        folder = cache_folder() / info.fingerprint
+        table = read_table(bucket.fetched(INDEX_FILE, folder, remedy), info, root)
+        return cls(root, info, table, CachedShards(root, folder, info.shards, remedy))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Dataset.open, (self.root,)
