@@ -3,10 +3,10 @@
     python bench/search.py planted     TPE with ASHA against a grid over a loss weight that matters
     python bench/search.py overhead    points without any training through the whole stack
 
-Planted: a small head (bench/planted.py) on synthetic images, mIoU on held-out base classes. The
-weight of its one loss is searched over five decades; the file's own value, which is always tried
-first, is the lowest of them, where nothing is learnt. The grid trains each of its values to the end
-and says where the optimum is. Both count optimiser steps, of a pruned point those it took.
+Planted: a scale and an offset (bench/planted.py), synthetic images, mIoU on held-out base classes.
+The weight of their one loss is searched over six decades; the file's own value, which is always
+tried first, is the lowest of them, where nothing is learnt. The grid trains each of its values to
+the end and says where the optimum is. Both count optimiser steps, of a pruned point those it took.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from fssplat.orchestration.search.study import open_study
 from fssplat.orchestration.search.work import Objective, PointTask, Report, Rung, climb
 
 WEIGHT = "loss_weights.segmentation"
-LOW, HIGH = 1e-3, 1e2
+LOW, HIGH = 1e-2, 1e4
 NEAR = 0.05  # of the best grid value counts as found
 SETTINGS: dict[str, Any] = {
     "name": "planted",
@@ -92,7 +92,7 @@ def grid(folder: Path, data: Path, steps: int, points: int, episodes: int) -> di
         with suppress(Diverged):
             climb(drive.task(place, {WEIGHT: weight}, 1.0), own, seen.append, lambda: False)
         found[weight] = seen[-1].miou if seen else 0.0
-        print(f"  grid  weight {weight:9.4g}  mIoU {100 * seen[-1].miou:6.2f}", flush=True)
+        print(f"  grid  weight {weight:9.4g}  mIoU {100 * found[weight]:6.2f}", flush=True)
     return found
 
 
@@ -105,9 +105,11 @@ def planted(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str
         for seed in range(arguments.seeds):
             own = folder / f"seed{seed}"
             plan = {"trials": arguments.trials, "episodes": episodes, "seed": seed}
-            milestones = [0.125, 0.25, 0.5, 1.0]
-            path = search_file(own, data, steps, startup=4, milestones=milestones, **plan)
-            search(Request(path), Console(quiet=True))
+            milestones = [0.25, 0.5, 1.0]
+            path = search_file(
+                own, data, steps, startup=4, reduction=3, milestones=milestones, **plan
+            )
+            search(Request(path), Console(quiet=not arguments.verbose))
             ended = output.all_ended(drive_of(path).search, drive_of(path).study)
             top = output.best(ended)
             assert top is not None
@@ -196,6 +198,7 @@ def main() -> None:
     one.add_argument("--trials", type=int, default=10)
     one.add_argument("--seeds", type=int, default=5)
     one.add_argument("--episodes", type=int, default=40)
+    one.add_argument("--verbose", action="store_true", help="a line per point")
     two = commands.add_parser("overhead")
     two.set_defaults(call=overhead)
     two.add_argument("--trials", type=int, default=200)
