@@ -73,6 +73,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         self._tended = time.monotonic()
         self._failed_in_a_row = 0.0  # -inf once a point has worked
         self.live: dict[str, optuna.Trial] = {}  # Tune's id -> our running trials
+        self._heights: dict[int, dict[int, float]] = {}  # rung -> mIoU by trial, of all drivers
         self.hopeless = ""  # why the search was given up
 
     # -------------------------------------------------------------- a new point
@@ -86,6 +87,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         with self._place.lock(self._study.study_name):
             self._tend()
             now = standing(self._study)
+            self._heights = heights_of(now.trials)
             if now.spent >= self._search.spec.trials:
                 return Searcher.FINISHED
             if now.spent + now.running < self._search.spec.trials:
@@ -139,11 +141,9 @@ class SafeOptuna(Unkept, OptunaSearch):
                 trial.report(value, rung)
         if not spec.prunes or rung >= len(spec.rungs):
             return True
-        others = [
-            other.intermediate_values[rung]
-            for other in self._study.get_trials(deepcopy=False)
-            if rung in other.intermediate_values and other.number != trial.number
-        ]
+        there = self._heights.setdefault(rung, {})
+        others = [height for number, height in there.items() if number != trial.number]
+        there[trial.number] = value
         return survives(value, others, spec.reduction)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -233,6 +233,15 @@ class SafeOptuna(Unkept, OptunaSearch):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as nothing was saved."""
+
+
+def heights_of(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
+    """rung -> mIoU by trial number."""
+    found: dict[int, dict[int, float]] = {}
+    for trial in trials:
+        for rung, value in trial.intermediate_values.items():
+            found.setdefault(rung, {})[trial.number] = value
+    return found
 
 
 class Asha(Unkept, FIFOScheduler):
