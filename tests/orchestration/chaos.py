@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.orchestration.local_cluster import LocalCluster
 
-QUIET_S = 10.0  # without a death is long enough
+QUIET_S = 30.0  # without a death is long enough, and enough for a busy machine to start a worker
 EXPERIMENT = """
 name: chaos
 dataset: synthetic
