@@ -10,6 +10,7 @@ from fssplat.methods import METHODS
 from fssplat.orchestration.search.space import Search, checked, load_search
 from fssplat.spec import ExperimentSpec
 
+READY = sorted((Path(__file__).parents[2] / "experiments" / "search").glob("*.yaml"))
 ONE = {"training": {"lr": {"log": [1e-4, 1e-1]}}}
 
 
@@ -166,8 +167,9 @@ def test_a_file_without_a_section_says_so(tmp_path: Path) -> None:
         load_search(path)
 
 
-@pytest.mark.parametrize("path", sorted(Path("experiments/search").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
 def test_every_ready_search_is_in_order(path: Path) -> None:
+    assert len(READY) == 8
     found = load_search(path)
     assert found.method == path.stem
     assert found.spec.selection == "base-val"
