@@ -81,7 +81,7 @@ def slow_attention(kind: str, query: Tensor, keys: Tensor, values: Tensor) -> Te
                     for via in range(c):
                         share = keys[via, :, inner].softmax(dim=0)
                         found = (share * values[to, :, inner]).sum()
-                        out[to, cell] += query[via, cell] * found
+                        out[to, cell] += query[via, cell] * found / c
             else:
                 scores = torch.stack(
                     [score(kind, query[:, cell], keys[:, i, inner]) for i in range(n)]
