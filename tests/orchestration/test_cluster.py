@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fssplat.errors import InputError
-from fssplat.orchestration.cluster import start
+from fssplat.orchestration.cluster import start_here
 
 
 class SlowRay:
@@ -26,7 +26,7 @@ class SlowRay:
 
 def test_a_start_that_ran_out_of_time_is_tried_once_more() -> None:
     ray = SlowRay(1, "The current node timed out during startup.")
-    start(ray, "")
+    start_here(ray, address="local")
     assert ray.calls == ["init", "shutdown", "init"]
 
 
@@ -37,6 +37,6 @@ def test_a_start_that_ran_out_of_time_is_tried_once_more() -> None:
 def test_a_start_that_fails_is_one_line(message: str, tries: int) -> None:
     ray = SlowRay(9, message)
     with pytest.raises(InputError, match="did not start on this machine") as caught:
-        start(ray, "")
+        start_here(ray, address="local")
     assert ray.calls.count("init") == tries
     assert "\n" not in str(caught.value)
