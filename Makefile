@@ -40,7 +40,7 @@ test: lint  ## the fast tier
 	$(BIN)/python -m pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile
 
 test-full: lint  ## both tiers, with line coverage of fssplat/
-	$(BIN)/python -m coverage run -m pytest -m 'not chaos' -n $(TEST_WORKERS) --dist loadfile
+	$(BIN)/python -m coverage run -m pytest -m 'not chaos' -n $(TEST_WORKERS) --dist worksteal
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=85
 
