@@ -148,19 +148,6 @@ def test_durations_read_like_speech(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-@pytest.mark.slow
-def test_ten_thousand_trials_are_planned_in_seconds(tmp_path: Path) -> None:
-    import time
-
-    seeds = "[" + ", ".join(map(str, range(5000))) + "]"
-    plan_from(Request(experiment(tmp_path)))  # imports
-    path = experiment(tmp_path, grid=f"{{method: [panet], shot: [1, 5], seed: {seeds}}}")
-    started = time.process_time()
-    plan, _ = plan_from(Request(path), Machine(64, 64))
-    assert len(plan.states) == 10_000
-    assert time.process_time() - started < 3.0
-
-
 def test_the_store_of_a_plan_is_not_made(tmp_path: Path) -> None:
     _, store = plan_from(Request(experiment(tmp_path)))
     assert isinstance(store, Store)
