@@ -4,7 +4,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from fssplat.grid import Trial
 from fssplat.orchestration.board import (
@@ -18,7 +17,8 @@ from fssplat.orchestration.board import (
     TrialEnded,
 )
 from fssplat.orchestration.store import Store
-from fssplat.tracking.mlflow import Away, Tracking, away
+from fssplat.tracking.mlflow import Tracking, away
+from fssplat.tracking.patience import Patience
 
 FLUSH_S = 10.0  # a running job's curve is sent this often
 REST_S = 30.0  # a silent server is left alone this long
@@ -36,12 +36,12 @@ class Delivery:
         warn: Callable[[str], None],
     ) -> None:
         self.tracking, self._store, self._trials = tracking, store, trials
-        self._tags, self._warn = tags, warn
+        self._tags = tags
         self._notes: queue.Queue[Note | None] = queue.Queue()
         self._jobs: dict[str, tuple[str, ...]] = {}  # running job -> its trials
         self._points: dict[str, list[Point]] = {}
         self._flushed = time.monotonic()
-        self._silent_until, self._warned = 0.0, False
+        self._server = Patience(REST_S, "the jobs go on and results are kept.", warn)
         self.missed: set[str] = set()  # trials whose delivery failed
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
@@ -54,9 +54,9 @@ class Delivery:
         """Wait until everything heard is said, and try once more what was missed."""
         self._notes.put(None)
         self._thread.join()
-        self._silent_until = 0.0
+        self._server.end_rest()
         for trial_id in sorted(self.missed):
-            if not self._try(self._deliver, trial_id):
+            if not self._server.tries(self._deliver, trial_id):
                 return
             self.missed.discard(trial_id)
 
@@ -72,25 +72,25 @@ class Delivery:
             if time.monotonic() - self._flushed > FLUSH_S:
                 self._flushed = time.monotonic()
                 for key in list(self._points):
-                    self._try(self._flush, key)
+                    self._server.tries(self._flush, key)
 
     def _take(self, note: Note) -> None:
         if isinstance(note, JobStarted):
             self._jobs[note.key] = note.trial_ids
             for trial_id in note.trial_ids:
                 trial = self._trials[trial_id]
-                self._try(self.tracking.begin, trial, trial_id, self._tags(trial))
+                self._server.tries(self.tracking.begin, trial, trial_id, self._tags(trial))
         elif isinstance(note, JobProgress) and note.points:
             self._points.setdefault(note.key, []).extend(note.points)
         elif isinstance(note, JobUsage):
             for run_id in self._running(note.key):
-                self._try(self.tracking.usage, run_id, note.seconds, note.values)
+                self._server.tries(self.tracking.usage, run_id, note.seconds, note.values)
         elif isinstance(note, TrialDone):
-            if not self._try(self._deliver, note.trial_id):
+            if not self._server.tries(self._deliver, note.trial_id):
                 self.missed.add(note.trial_id)
         elif isinstance(note, TrialEnded):
-            self._try(self._flush, note.key)
-            self._try(self.tracking.give_up, note.trial_id, note.state, note.reason)
+            self._server.tries(self._flush, note.key)
+            self._server.tries(self.tracking.give_up, note.trial_id, note.state, note.reason)
         elif isinstance(note, JobEnded):
             self._jobs.pop(note.key, None)
             self._points.pop(note.key, None)
@@ -110,20 +110,6 @@ class Delivery:
         """The runs of a job's trials that are not yet whole."""
         known = [self.tracking.runs.get(trial_id) for trial_id in self._jobs.get(key, ())]
         return [run.run_id for run in known if run is not None and not run.delivered]
-
-    def _try(self, call: Callable[..., Any], *arguments: Any) -> bool:
-        """One call; after a failure the server is left alone for a while."""
-        if time.monotonic() < self._silent_until:
-            return False
-        try:
-            call(*arguments)
-        except Away as error:
-            if not self._warned:
-                self._warned = True
-                self._warn(f"MLflow is away ({error}); the jobs go on and results are kept.")
-            self._silent_until = time.monotonic() + REST_S
-            return False
-        return True
 
 
 def sync(

@@ -6,7 +6,6 @@ A server that is away costs a line on the screen; the next driver delivers what 
 import json
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from fssplat.orchestration.runner import Stop
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.output import Ended
 from fssplat.orchestration.search.space import Search
+from fssplat.tracking.patience import Patience
 
 REST_S = 60.0  # a server that did not answer is left alone for so long
 
@@ -38,11 +38,10 @@ class Mirror:
     ) -> None:
         """`jobs` are the default point's, `address` MLflow's; empty: no tracking."""
         self._search, self._jobs, self._study = search, jobs, study
-        self._address, self._say = address, say
+        self._address = address
         self._run: Any = None
         self._waiting: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
-        self._silent_until = 0.0
-        self._warned = False
+        self._server = Patience(REST_S, "the search goes on, its next driver delivers.", say)
 
     @contextmanager
     def following(self, listeners: list[Callable[[Ended], None]]) -> Iterator[None]:
@@ -63,16 +62,16 @@ class Mirror:
         """Whatever MLflow lacks of the study, its best values, and its files."""
         if not self._address:
             return
-        self._silent_until = 0.0
-        if self._run is None and not self._try(self._open):
+        self._server.end_rest()
+        if self._run is None and not self._server.tries(self._open):
             return
-        self._try(self._deliver, points, files, stop)
+        self._server.tries(self._deliver, points, files, stop)
 
     def _follow(self) -> None:
-        self._try(self._open)
+        self._server.tries(self._open)
         while (one := self._waiting.get()) is not None:
             if self._run is not None:
-                self._try(self._run.tell, as_run(one))
+                self._server.tries(self._run.tell, as_run(one))
 
     def _deliver(self, points: list[Ended], files: Path, stop: Stop) -> None:
         self._run.learn()
@@ -96,23 +95,6 @@ class Mirror:
         run.open(parameters_of(self._search))
         tracking.arrange_search(self._search.space)
         self._run = run
-
-    def _try(self, call: Callable[..., None], *arguments: Any) -> bool:
-        from fssplat.tracking.mlflow import Away
-
-        if time.monotonic() < self._silent_until:
-            return False
-        try:
-            call(*arguments)
-        except Away as error:
-            if not self._warned:
-                self._warned = True
-                self._say(
-                    f"MLflow is away ({error}); the search goes on, its next driver delivers."
-                )
-            self._silent_until = time.monotonic() + REST_S
-            return False
-        return True
 
 
 def address_of(search: Search, store: Any) -> str:
