@@ -12,19 +12,9 @@ from fssplat.engine.settings import RunSettings
 from fssplat.errors import InputError
 from fssplat.grid import Trial
 from fssplat.orchestration.plan import given_weights
-from tests.engine.small_jobs import data_set, job_of
+from tests.engine.small_jobs import job_of
 
 PARTS = ("miou", "fb_iou")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_set(tmp_path_factory.mktemp("data") / "synthetic")
 
 
 def settings(folder: Path) -> RunSettings:

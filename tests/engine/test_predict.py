@@ -17,19 +17,9 @@ from fssplat.errors import InputError
 from fssplat.grid import Job
 from fssplat.methods import METHODS
 from fssplat.protocol import PROTOCOLS
-from tests.engine.small_jobs import data_set, job_of
+from tests.engine.small_jobs import job_of
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_set(tmp_path_factory.mktemp("data") / "synthetic")
 
 
 @pytest.fixture(scope="module")

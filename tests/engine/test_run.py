@@ -29,20 +29,9 @@ from fssplat.grid import Job
 from fssplat.methods import METHODS
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import DatasetSpec
-from tests.engine.small_jobs import SIZE, data_set, job_of
+from tests.engine.small_jobs import SIZE, job_of
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small synthetic data set."""
-    return data_set(tmp_path_factory.mktemp("data") / "synthetic")
 
 
 def settings(folder: Path, workers: int = 0) -> RunSettings:
