@@ -95,6 +95,17 @@ class Board:
         self.stopping = True
 
 
+def open_board() -> Any:
+    """A board in an actor beside the driver, so that only the driver's death takes it away."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+    actor: Any = ray.remote(Board)
+    return actor.options(num_cpus=0, scheduling_strategy=strategy).remote()
+
+
 class Channel(Protocol):
     """A worker's side of the board."""
 

@@ -25,7 +25,8 @@ from fssplat.orchestration.claims import claim
 from fssplat.orchestration.cluster import Cluster, Node, cluster
 from fssplat.orchestration.plan import Machine, Plan, make_plan, table
 from fssplat.orchestration.progress import Progress
-from fssplat.orchestration.runner import Session, Stop, run
+from fssplat.orchestration.runner import run
+from fssplat.orchestration.session import Session, Stop
 from fssplat.orchestration.store import SETTLED, Store
 from fssplat.orchestration.work import Work
 from fssplat.spec import ExperimentSpec, load_experiment

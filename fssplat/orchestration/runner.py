@@ -6,64 +6,23 @@ says is left, so that a resume, a larger grid and a retry are one and the same.
 
 import contextlib
 import shutil
-import signal
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fssplat.grid import Job
-from fssplat.orchestration.board import Board, JobEnded, Note, RayChannel, TrialEnded
+from fssplat.orchestration.board import RayChannel, open_board
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
-from fssplat.orchestration.store import SETTLED, Store
-from fssplat.orchestration.work import RETRIES as RETRIES
+from fssplat.orchestration.session import LIVES, Session, Stop, meanwhile, quiet, signals
 from fssplat.orchestration.work import Outcome, Task, Work, perform
 from fssplat.spec import DatasetSpec
 
-LIVES = 50  # workers that one launch gives a job at most, however far each of them gets
-GRACE_S = 60.0  # for running jobs to write a checkpoint once a stop is asked for
 LISTEN_S = 0.5  # between two visits to the board
 BUSY_S = 5.0  # between two looks at jobs that another launch holds
-HANDLED = (signal.SIGINT, signal.SIGTERM)
-Hear = Callable[[Note], None]
-
-
-@dataclass
-class Session:
-    """One launch while it runs."""
-
-    store: Store
-    launch: str
-    hear: Hear
-    about: Mapping[str, Any] = field(default_factory=dict)  # kept beside each result
-    images: Mapping[str, int] = field(default_factory=dict)
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
-    max_concurrent: int | None = None
-    retries: int = RETRIES
-    grace_s: float = GRACE_S
-    work: Work | None = None  # None: the engine
-
-
-@dataclass
-class Stop:
-    """Whether and why the launch is to end early."""
-
-    asked: threading.Event = field(default_factory=threading.Event)
-    signal: int = 0  # 0: `fssplat stop`, or `because`
-    because: str = ""  # what makes going on pointless
-    since: float = 0.0
-    count: int = 0
-
-    def ask(self, number: int = 0, because: str = "") -> None:
-        self.count += 1
-        if not self.asked.is_set():
-            self.signal, self.because, self.since = number, because, time.monotonic()
-            self.asked.set()
 
 
 def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> Stop:
@@ -75,9 +34,9 @@ def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> 
     import ray
 
     cluster.check(pending)
-    board = _board(ray)
+    board = open_board()
     stop = Stop()
-    with signals(stop), _listening(board, session, stop):
+    with signals(stop), meanwhile(partial(_listen, board, session, stop)):
         left = pending
         while left and not stop.asked.is_set():
             outcomes = _fit(left, session, cluster, board, stop)
@@ -87,15 +46,6 @@ def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> 
                 _await_others(left, session, stop)
     ray.kill(board)
     return stop
-
-
-def _board(ray: Any) -> Any:
-    """The board beside the driver, so that only the driver's death takes it away."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = ray.get_runtime_context().get_node_id()
-    strategy = NodeAffinitySchedulingStrategy(here, soft=False)
-    return ray.remote(Board).options(num_cpus=0, scheduling_strategy=strategy).remote()
 
 
 def _fit(
@@ -196,40 +146,8 @@ def _absolute(dataset: DatasetSpec) -> DatasetSpec:
 # ------------------------------------------------------------------ beside the jobs
 
 
-@contextlib.contextmanager
-def signals(stop: Stop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop; a second one does not wait for checkpoints."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, _frame: Any) -> None:
-        if not stop.asked.is_set():
-            print("\nStopping: running jobs write a checkpoint first.", file=sys.stderr)
-        stop.ask(number)
-
-    before = {number: signal.signal(number, handle) for number in HANDLED}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _listening(board: Any, session: Session, stop: Stop) -> Iterator[None]:
-    """A thread that carries notes from the board to whoever hears them, and the stop back."""
-    over = threading.Event()
-    thread = threading.Thread(target=_listen, args=(board, session, stop, over), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=30)
-
-
 def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> None:
+    """Carry notes from the board to whoever hears them, and the stop back."""
     import ray
 
     told, looked = False, time.monotonic()
@@ -259,29 +177,3 @@ def _await_others(left: tuple[PlannedJob, ...], session: Session, stop: Stop) ->
     while not stop.asked.wait(BUSY_S):
         if any(not session.store.job_held(item.job.key) for item in left):
             return
-
-
-def mark_lost(job: Job, reason: str, session: Session) -> None:
-    """Write down what a worker could not: that it died once too often."""
-    states = session.store.states(job.trial_ids)
-    lost = [i for i in job.trial_ids if states[i].state not in (*SETTLED, "failed")]
-    session.store.mark(lost, "failed", reason, job.key, session.launch)
-    for trial_id in lost:
-        session.hear(TrialEnded(job.key, trial_id, "failed", reason))
-    session.hear(JobEnded(job.key, "failed", reason))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Tune's own lines would tear the display; what matters is in the store."""
-    import logging
-
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.data")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

@@ -8,7 +8,7 @@ from ray import tune
 from ray.tune.stopper import Stopper
 
 from fssplat.grid import Job
-from fssplat.orchestration.runner import LIVES, Session, Stop, mark_lost
+from fssplat.orchestration.session import LIVES, Session, Stop, mark_lost
 from fssplat.orchestration.work import Outcome
 
 FULL = re.compile("no space left", re.IGNORECASE)  # as the store and the system call it

@@ -23,7 +23,8 @@ from fssplat.grid import Job
 from fssplat.orchestration import launch as launching
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.launch import Request, launch, plan_from, standing
-from fssplat.orchestration.runner import Session, run
+from fssplat.orchestration.runner import run
+from fssplat.orchestration.session import Session
 from fssplat.orchestration.store import Store
 from tests.orchestration.jobs import experiment, job, learn, planned, slow, trial
 

@@ -14,7 +14,8 @@ from fssplat.errors import InputError
 from fssplat.orchestration.board import Note, TrialDone
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
-from fssplat.orchestration.runner import Session, Stop, run
+from fssplat.orchestration.runner import run
+from fssplat.orchestration.session import Session, Stop
 from fssplat.orchestration.store import Store
 from tests.orchestration.jobs import (
     job,

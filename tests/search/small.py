@@ -19,10 +19,10 @@ from rich.console import Console
 
 from fssplat.orchestration.board import Note
 from fssplat.orchestration.launch import Request
-from fssplat.orchestration.runner import Stop
 from fssplat.orchestration.search.drive import Drive, Prepared, packed, prepare, search, unpacked
 from fssplat.orchestration.search.study import open_study
 from fssplat.orchestration.search.work import Objective, PointTask, Report, Rung, climb, perform
+from fssplat.orchestration.session import Stop
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {

@@ -21,7 +21,7 @@ from fssplat.engine.milestones import judge
 from fssplat.engine.settings import RunSettings
 from fssplat.grid import Job, jobs
 from fssplat.orchestration import environment
-from fssplat.orchestration.board import Board, RayChannel
+from fssplat.orchestration.board import RayChannel, open_board
 from fssplat.orchestration.cluster import Cluster, cluster
 from fssplat.orchestration.launch import TABLE_WIDTH, Request, check_disk, check_tracking
 from fssplat.orchestration.plan import (
@@ -29,13 +29,14 @@ from fssplat.orchestration.plan import (
     check_resources,
     datasets,
 )
-from fssplat.orchestration.runner import Stop, quiet, rooted, signals
+from fssplat.orchestration.runner import rooted
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.mirror import Mirror, address_of
 from fssplat.orchestration.search.output import Ended
 from fssplat.orchestration.search.space import Point, Search, load_search
 from fssplat.orchestration.search.study import Place, comparable, open_study, place_of, standing
 from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform
+from fssplat.orchestration.session import Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import RETRIES
 from fssplat.report.search_plots import write_plots
@@ -159,7 +160,7 @@ class Drive:
             cpu, gpu = self.resources(machines)
             stop = Stop()
             stack.enter_context(signals(stop))
-            board: Any = ray.remote(Board).options(num_cpus=0).remote()
+            board = open_board()
             try:
                 self._fit(board, stop, self.slots(machines, cpu, gpu), cpu, gpu)
             finally:
@@ -182,7 +183,7 @@ class Drive:
     def _fit(self, board: Any, stop: Stop, slots: int, cpu: float, gpu: float) -> None:
         from ray import tune
 
-        from fssplat.orchestration.search.tuning import Asha, HaltSearch, SafeOptuna, beating
+        from fssplat.orchestration.search.tuning import Asha, HaltSearch, SafeOptuna
 
         def pack(number: int, point: Point) -> dict[str, Any]:
             return {"point": packed(self.task(number, point, cpu)), "number": number}
@@ -211,7 +212,7 @@ class Drive:
             ),
         )
         try:
-            with beating(searcher, place.heartbeat_s), quiet():
+            with meanwhile(searcher.beat), quiet():
                 tuner.fit()
         finally:
             for trial_id in list(searcher.live):

@@ -16,10 +16,10 @@ from optuna.study import Study
 from fssplat.grid import Job
 from fssplat.orchestration import environment
 from fssplat.orchestration.launch import NO_TRACKING
-from fssplat.orchestration.runner import Stop
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.output import Ended
 from fssplat.orchestration.search.space import Search
+from fssplat.orchestration.session import Stop
 from fssplat.tracking.patience import Patience
 
 REST_S = 60.0  # a server that did not answer is left alone for so long

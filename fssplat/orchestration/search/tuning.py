@@ -16,7 +16,6 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.stopper import Stopper
 
-from fssplat.orchestration.runner import GRACE_S, Stop
 from fssplat.orchestration.search.space import Point, Search
 from fssplat.orchestration.search.study import (
     ENDED,
@@ -30,6 +29,7 @@ from fssplat.orchestration.search.study import (
     survives,
     tend,
 )
+from fssplat.orchestration.session import GRACE_S, Stop
 from fssplat.orchestration.tuning import Unkept
 
 WAIT_S = 0.2  # between two looks while other drivers run the last points
@@ -221,12 +221,13 @@ class SafeOptuna(Unkept, OptunaSearch):
             self._tended = time.monotonic()
             tend(self._study, self._place)
 
-    def beat(self) -> None:
-        """Say that every running trial of this driver is alive."""
-        for trial in list(self.live.values()):
-            storage = backend(self._study)
-            if storage is not None:
-                storage.record_heartbeat(trial._trial_id)
+    def beat(self, over: threading.Event) -> None:
+        """Keep saying that every running trial of this driver is alive, until it is over."""
+        storage = backend(self._study)
+        while storage is not None and not over.wait(self._place.heartbeat_s):
+            with contextlib.suppress(Exception):  # a missed beat; two more may be missed
+                for trial in list(self.live.values()):
+                    storage.record_heartbeat(trial._trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the state, and no Tuner is ever restored."""
@@ -274,22 +275,3 @@ class HaltSearch(Unkept, Stopper):
             self._tell()
         late = time.monotonic() - self._stop.since > GRACE_S
         return late or self._stop.count > 1 or not self._searcher.live
-
-
-@contextlib.contextmanager
-def beating(searcher: SafeOptuna, every_s: float) -> Any:
-    """A thread that tells the storage that this driver lives."""
-    over = threading.Event()
-
-    def run() -> None:
-        while not over.wait(every_s):
-            with contextlib.suppress(Exception):  # a missed beat; two more may be missed
-                searcher.beat()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=30)
