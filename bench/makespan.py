@@ -6,43 +6,29 @@ work spread evenly, or the longest job. Then: how long the whole plan of ten tho
 """
 
 import argparse
-import json
 import os
 import platform
 import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from fssplat.data.index import DatasetInfo
+from described import described
+
 from fssplat.grid import Job
 from fssplat.orchestration.launch import Request, plan_from
 from fssplat.orchestration.plan import Machine, Plan, PlannedJob, ordered, place
 
 SHARES = (1.0, 0.5, 1 / 3, 0.25)  # of a GPU, as measured memory allows
-EXPERIMENT = """
-name: makespan
-dataset: synthetic
-datasets: {{synthetic: {{name: synthetic, root: {folder}/data}}}}
-store: {folder}/store
-grid: {{fold: [0, 1, 2, 3], shot: [1, 5], method: [panet, pfenet, hsnet, hmfs, jc2a],
-       seed: [{seeds}]}}
-"""
+GRID = "fold: [0, 1, 2, 3], shot: [1, 5], method: [panet, pfenet, hsnet, hmfs, jc2a]"
 CELLS = 40  # of the grid above, beside its seeds
 
 
 def planned(trials: int) -> Plan:
     """The real plan of an experiment with so many trials, a multiple of 40, two to a job."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        info = DatasetInfo("synthetic", ("a",), "bench", "", "0" * 16, {"train": 100}, ())
-        (folder / "data").mkdir()
-        (folder / "data" / "dataset.json").write_text(json.dumps(asdict(info)))
-        path = folder / "makespan.yaml"
-        seeds = ", ".join(map(str, range(trials // CELLS)))
-        path.write_text(EXPERIMENT.format(folder=folder, seeds=seeds))
+        path = described(Path(name), "makespan", GRID, range(trials // CELLS))
         return plan_from(Request(path), Machine(64, 64))[0]
 
 

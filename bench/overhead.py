@@ -6,13 +6,11 @@ per job are wall time after the first job has ended, so that starting Ray counts
 """
 
 import argparse
-import json
 import os
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,15 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from described import described
 from rich.console import Console
 
-from fssplat.data.index import DatasetInfo
 from fssplat.engine.events import Event, TrialScored
 from fssplat.grid import Job
 from fssplat.orchestration.launch import Launch, Request, plan_from
 
 SLOTS = 2
-EXPERIMENT = """
-name: overhead
-dataset: synthetic
-datasets: {{synthetic: {{name: synthetic, root: {folder}/data}}}}
-store: {folder}/store
-grid: {{method: [prior], backbone: [resnet50], seed: [{seeds}]}}
-"""
+GRID = "method: [prior], backbone: [resnet50]"
 
 
 def empty_job(
@@ -55,11 +47,7 @@ def empty_job(
 
 def ours(jobs: int, folder: Path) -> float:
     """Seconds per job of a launch, from the end of its first job to the end of the launch."""
-    info = DatasetInfo("synthetic", ("a",), "bench", "", "0" * 16, {"train": 100}, ())
-    (folder / "data").mkdir()
-    (folder / "data" / "dataset.json").write_text(json.dumps(asdict(info)))
-    path = folder / "overhead.yaml"
-    path.write_text(EXPERIMENT.format(folder=folder, seeds=", ".join(map(str, range(jobs)))))
+    path = described(folder, "overhead", GRID, range(jobs))
     request = Request(path, (f"resources.cpu={max(1.0, (os.cpu_count() or 1) / SLOTS)}",))
     plan, store = plan_from(request)
     started = time.time()

@@ -6,45 +6,27 @@ is typed again: it must plan, find every result, start no job, and print the tab
 """
 
 import argparse
-import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from described import described
 
-from fssplat.data.index import DatasetInfo
 from fssplat.engine.scoring import SCHEMA
 from fssplat.orchestration.launch import Request, deliver, plan_from
 
 EPISODES = 100
-EXPERIMENT = """
-name: relaunch
-dataset: synthetic
-datasets: {{synthetic: {{name: synthetic, root: {folder}/data}}}}
-store: {folder}/store
-grid: {{fold: [0, 1, 2, 3], shot: [1, 5], method: [prior, panet, pfenet, hsnet, hmfs],
-       backbone: [resnet50], seed: [{seeds}]}}
-"""
-
-
-def experiment(folder: Path, trials: int) -> Path:
-    """An experiment of so many trials over a data set that has a description only."""
-    info = DatasetInfo("synthetic", ("a",), "bench", "", "0" * 16, {"train": 100}, ())
-    (folder / "data").mkdir()
-    (folder / "data" / "dataset.json").write_text(json.dumps(asdict(info)))
-    path = folder / "relaunch.yaml"
-    seeds = ", ".join(map(str, range(trials // 40)))
-    path.write_text(EXPERIMENT.format(folder=folder, seeds=seeds))
-    return path
+METHODS = "prior, panet, pfenet, hsnet, hmfs"
+GRID = f"fold: [0, 1, 2, 3], shot: [1, 5], method: [{METHODS}], backbone: [resnet50]"
+CELLS = 40  # of the grid above, beside its seeds
 
 
 def fill(path: Path, folder: Path) -> int:
@@ -81,7 +63,7 @@ def main() -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = experiment(folder, arguments.trials)
+        path = described(folder, "relaunch", GRID, range(arguments.trials // CELLS))
         started = time.monotonic()
         print(f"{fill(path, folder)} trials filled in, {time.monotonic() - started:.0f} s")
         for turn in ("first", "second"):
