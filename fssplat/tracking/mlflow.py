@@ -539,7 +539,8 @@ def serve(uri: str, port: int) -> int:
         command += ["--default-artifact-root", (path.parent / "mlartifacts").as_uri()]
     environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
+        signal.signal(number, signal.default_int_handler)
     try:
         return process.wait()
     except KeyboardInterrupt:
