@@ -19,7 +19,8 @@ class Planted(FewShotSegmenter):
     """Nearer to the object's mean feature than to the background's, by a learnt scale and offset.
 
     Plain SGD without momentum at a fixed rate, so the weight of the loss is the step's length:
-    too little moves the offset nowhere, too much throws it about.
+    too little moves the offset nowhere, and too much throws the scale, an exponential, to 0 or
+    infinity.
     """
 
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0}
@@ -27,7 +28,7 @@ class Planted(FewShotSegmenter):
 
     def __init__(self, backbone: Backbone, options: MethodOptions) -> None:
         super().__init__(backbone, options)
-        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         self.offset = nn.Parameter(torch.tensor(START))
 
     @classmethod
@@ -47,7 +48,7 @@ class Planted(FewShotSegmenter):
         shots = supports["map"].flatten(0, 2)
         inside = resize((masks == 1).float().flatten(0, 2).unsqueeze(1), tuple(shots.shape[-2:]))
         near = [self._cosine(query["map"], shots, part) for part in (inside, 1 - inside)]
-        logit = self.scale * (near[0] - near[1]) + self.offset
+        logit = self.log_scale.exp() * (near[0] - near[1]) + self.offset
         return resize(torch.stack([torch.zeros_like(logit), logit], dim=1), size)
 
     def _cosine(self, query: Tensor, shots: Tensor, part: Tensor) -> Tensor:

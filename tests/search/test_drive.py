@@ -1,6 +1,7 @@
 """Whole searches: with Ray, MLflow and plots; and with real trainings."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from fssplat.data.folds import novel_classes
+from fssplat.engine.settings import Diverged
 from fssplat.errors import InputError
 from fssplat.grid import expand
 from fssplat.methods import METHODS
@@ -97,6 +99,22 @@ def test_points_that_all_fail_end_the_search_with_their_reason(data: Path, tmp_p
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found] == ["failed"] * 3
     assert {one.reason for one in found} == {"one episode does not fit the device."}
+
+
+def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ray(
+    data: Path, tmp_path: Path
+) -> None:
+    def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
+        if task.number == 0:
+            raise Diverged(3, {"segmentation": math.nan})
+        raise InputError("one episode does not fit the device.")
+
+    path = search_file(tmp_path, data, trials=3)
+    assert search(Request(path), Console(quiet=True), broken) == 1
+    (table,) = (tmp_path / "store" / "searches").glob("*/trials.csv")
+    text = table.read_text()
+    assert text.count("step 3") == 1
+    assert text.count("one episode does not fit the device.") == 2
 
 
 def test_a_choice_by_novel_classes_is_labelled_wherever_it_shows(

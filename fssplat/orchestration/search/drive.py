@@ -1,6 +1,7 @@
 """One search from the YAML to its best setting: check, open the study, run, write down."""
 
 import json
+import math
 import queue
 import shutil
 import signal
@@ -314,13 +315,13 @@ def _trainable(config: dict[str, Any], board: Any, objective: Objective | None) 
     """What Tune calls in a worker: every rung is a report, the end is the last one."""
     from ray import tune
 
-    last: dict[str, Any] = {}
+    last: dict[str, Any] = {"miou": math.nan, "episodes_per_s": math.nan}  # Tune wants them always
 
     def report(rung: Rung) -> None:
+        last["miou"] = float(rung.miou)
         last.update(
             rung=rung.index,
             share=rung.share,
-            miou=float(rung.miou),
             episodes_per_s=float(rung.episodes_per_s),
             parts=json.dumps(
                 dict(rung.parts) or {"all": float(rung.miou)}
