@@ -7,7 +7,8 @@ Masks    1 object, 0 background, 255 ignored: background, in supports and in the
 Chosen   The paper augments PASCAL alone and names two works in place of the changes; here it is a
          flip and a blur. It prints no length of training, so HSNet's is kept.
 Differs  (public code, preset `public-code`) Algorithm 1 replaces activations that are exactly
-         zero; the code replaces every one that is not positive, inside the object too. Eq. 2
+         zero; the code replaces every one that is not positive, inside the object too, and so may
+         section 3.3: it says "unactivated", of features before their ReLU. Eq. 2
          masks the image, so the rest is black; the code masks it normalised, which leaves
          ImageNet's mean colour. The repository augments nothing. HSNet's README, to which it
          defers, takes batches of 40 on COCO; the paper takes 20 everywhere. The paper counts 40 %

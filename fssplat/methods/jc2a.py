@@ -17,6 +17,8 @@ Differs  No public code; what the paper leaves open is chosen as follows.
          by their number, a factor that W_Q could hold. Bare, the first loss is about 20 and the
          first steps diverge.
          Losses, schedule and length of training are not printed: PFENet's.
+         Section 3.5 concatenates "support features" with the query's, whose cells do not meet: the
+         masked mean of the support stands there, spread over the grid, as in PFENet.
          Top-k for the largest level is 60 of 400 blocks; 20 % would be 80.
 """
 

@@ -16,7 +16,8 @@ Chosen   What the paper leaves open. EMA decay 0.999, the momentum of the backgr
 Differs  (public code, preset `public-code`) Only the baseline is public: no mining, no weight
          average, no rectification of either prototype. Softmax scale 10; the paper says 20.
          Weight decay 5e-4; the paper names none. Folds count from 0; in the paper from 1.
-         The micro-batch moves the decoder's BatchNorm, which no prediction sees.
+         The micro-batch moves the decoder's BatchNorm, which no prediction sees. For 5-shot on
+         ResNet-101 the paper takes 16 pseudo-labelled images: `pseudo_per_pair: 4`, not 8.
 """
 
 import copy
@@ -28,7 +29,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from fssplat.backbones import Backbone, BackboneLayout
-from fssplat.data.batch import EpisodeBatch
+from fssplat.data.batch import IGNORE, EpisodeBatch
 from fssplat.methods.base import (
     Artefacts,
     BaseImages,
@@ -40,7 +41,7 @@ from fssplat.methods.base import (
 )
 from fssplat.methods.layers.base_prototypes import weights_digest
 from fssplat.methods.layers.image_folder import imagenet
-from fssplat.methods.layers.matching import segmentation_loss
+from fssplat.methods.layers.matching import grid_mask, masked_mean, segmentation_loss
 from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
 from fssplat.methods.layers.pseudo_batches import PseudoBatches, stacked
 from fssplat.methods.layers.pseudo_labels import (
@@ -78,6 +79,7 @@ class MiningFSS(FewShotSegmenter):
         neighbours: PositiveInt = 4  # N, images whose regions rectify
         rectify: float = Field(0.2, ge=0, le=1)  # beta in Eq. 8
 
+    RESULT_VERSION: ClassVar[int] = 2  # 2: an image's embedding without its padding
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "mining": 1.0}  # Eq. 1
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9, "background": 0.999, "ema": 0.999}
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -165,7 +167,8 @@ class MiningFSS(FewShotSegmenter):
         features = encoded["features"]
         foreground = mean_under_mask(features, masks == 1)
         if self.options.foreground and not self.training:
-            embedding = features.float().mean(dim=(2, 3))
+            shown = grid_mask((masks != IGNORE).long(), (features.shape[-2], features.shape[-1]))
+            embedding = masked_mean(features.float(), shown)  # of the image, without its padding
             foreground = self.neighbours().rectified(
                 foreground, embedding, self.options.neighbours, self.options.rectify
             )

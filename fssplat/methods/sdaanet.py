@@ -19,13 +19,18 @@ Differs  Paper first, by default; the authors' code, where it does otherwise, is
          10 times the one in its files: 0.025 on PASCAL (in the preset), 0.05 on COCO, where the
          paper has 0.0005. Test input: 321 padded, scored at the original size; the code 473
          stretched. The paper averages five rounds; the code fixes one seed.
-         Eq. 5 prints the negative of a KL divergence. Eqs. 6 and 11 print sums where text and code
-         average. The query's mask is used in training, which section III-A denies.
+         Eq. 5 prints the negative of a KL divergence. Eqs. 6, 10 and 11 print sums where text and
+         code average. Eqs. 7 and 9 print the query's prototype alone as teacher; below Eq. 5, as
+         here for any K, it is averaged with the support's. The COCO folds are printed with a range
+         on the fold where one on the class is meant. The query's mask is used in training, which
+         section III-A denies.
          Fig. 3 draws no prior; the baseline and the code have PFENet's (`prior`).
          14.1 M parameters in Table III are 21.3 M here and in the code: its pyramid alone has
          10.5 M, and the paper gives no widths. Without the convolution that widens to 1024 it
          would be 14.9 M, with bins a quarter as wide too 13.5 M; nothing plain gives 14.1 M.
-         Several ways: five outputs as printed, and a background whose logit is 0.
+         Table V enlarges both scales to 473 before they are added; here they meet at the network's
+         own size. Several ways: five outputs as printed, a background whose logit is 0, and with
+         `prior` one prior per way, which Algorithm 1 does not list.
 """
 
 from collections.abc import Mapping

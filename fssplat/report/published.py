@@ -65,7 +65,9 @@ def _jc2a(parts: str) -> dict[str, Any]:
 
 
 AUGMENTED = "* data augmentation in training"
-_SDAANET_BASELINE = {"sdpm": False, "saam": False}
+_PLAIN = {"sdpm": False, "saam": False}
+_LEVELS = {"auxiliary": 1.0}  # SD-AANet's baseline is PFENet, which supervises its pyramid levels
+_SDAANET_BASELINE = {"options": _PLAIN, "loss_weights": _LEVELS}
 
 
 # What a variant's words in the tables mean in switches: paper -> variant -> changes of the entry.
@@ -74,7 +76,7 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         AUGMENTED: {},  # HMFS's recipe on PASCAL; HSNet's with the same changes is in `_variant`
         "HM (hybrid masking)": {"name": "hmfs"},
         "IM (input masking)": {"name": "hmfs", "options": {"masking": "im"}},
-        "FM (feature masking)": {"name": "hsnet"},
+        "FM (feature masking)": {"name": "hmfs", "options": {"masking": "fm"}},
     },
     "MiningFSS": {
         "+ unlabeled": {"options": {"unlabelled": ["train", "remain"]}},
@@ -136,8 +138,8 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "w/ QMM": {},
     },
     "SD-AANet": {
-        "Baseline (PFENet)": {"options": _SDAANET_BASELINE},
-        "Baseline (PFENet); dagger: scored at 473x473": {"options": _SDAANET_BASELINE},
+        "Baseline (PFENet)": _SDAANET_BASELINE,
+        "Baseline (PFENet); dagger: scored at 473x473": _SDAANET_BASELINE,
         "dagger: scored at 473x473": {},
         "Baseline + SAAM": {"options": {"sdpm": False}},
         "Baseline + SDPM": {"options": {"saam": False}},
@@ -146,7 +148,10 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "multi-scale inference (321+473)": {"options": {"scales": [321, 473]}},
         "SDPM integral teacher prototype": {"options": {"teacher": "integral"}},
         "SDPM separate teacher prototypes": {},
-        "multi-class; Baseline (PFENet)": {"options": {**_SDAANET_BASELINE, "ways": 5}},
+        "multi-class; Baseline (PFENet)": {
+            "options": {**_PLAIN, "ways": 5},
+            "loss_weights": _LEVELS,
+        },
         "multi-class; full": {"options": {"ways": 5}},
     },
 }

@@ -17,6 +17,7 @@ from fssplat.grid import expand
 from fssplat.methods import METHODS, build_method
 from fssplat.methods.layers.image_folder import ImageFolder
 from fssplat.methods.layers.kmeans import kmeans, nearest_centre
+from fssplat.methods.layers.matching import grid_mask
 from fssplat.methods.layers.photometric import distort, draw_distortion
 from fssplat.methods.layers.prototypes import mean_under_mask
 from fssplat.methods.layers.pseudo_batches import PseudoBatches
@@ -285,8 +286,12 @@ def test_foreground_is_rectified_at_inference_only_and_with_the_present_weights(
     plain = built.encode_support(built.encode(images), images, masks)["foreground"]
     encoded = built.eval().encode(images)
     torch.testing.assert_close(plain, mean_under_mask(encoded["features"], masks == 1))
+    masks[..., masks.shape[-1] // 2 :] = 255  # padding, on whole feature cells
+    plain = mean_under_mask(encoded["features"], masks == 1)
     rectified = built.encode_support(encoded, images, masks)["foreground"]
-    embeddings = encoded["features"].mean(dim=(2, 3))
+    shown = grid_mask((masks != 255).long(), tuple(encoded["features"].shape[-2:]))[:, None]
+    assert 0 < float(shown.mean()) < 1
+    embeddings = (encoded["features"] * shown).sum(dim=(2, 3)) / shown.sum(dim=(2, 3))
     wanted = built.neighbours().rectified(plain, embeddings, 4, 0.2)
     torch.testing.assert_close(rectified, wanted)
     assert not torch.allclose(rectified, plain, atol=1e-4)
