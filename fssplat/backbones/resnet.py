@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
 
+RESIDUAL = 0.25  # what a block of random weights adds to its input
 EXPANSION = 4  # channels out of a bottleneck over its width
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 WIDTHS = (64, 128, 256, 512)
@@ -117,10 +118,16 @@ def _deep_stem() -> tuple[nn.Sequential, int]:
 
 
 def _initialise(network: nn.Module) -> None:
-    """He's normal initialisation by fan-out, as torchvision's; BatchNorm starts at 1 and 0."""
+    """He's normal initialisation by fan-out, as torchvision's; BatchNorm starts at 1 and 0.
+
+    But at `RESIDUAL` where a block's sum is made: fixed statistics rescale nothing, and a variance
+    that doubles at each of 33 blocks ends beyond what a method's products can hold.
+    """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, Bottleneck):
+            nn.init.constant_(module.bn3.weight, RESIDUAL)
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:

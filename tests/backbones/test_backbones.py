@@ -221,3 +221,11 @@ def test_a_model_that_cannot_be_cut_is_refused(name: str, reason: str) -> None:
 def test_a_model_that_cannot_be_dilated_is_refused() -> None:
     with pytest.raises(InputError, match="dilate"):
         shapes_only("timm:densenet121", output_stride=8)
+
+
+@pytest.mark.parametrize("name", ["resnet101", "resnet101_v2"])
+def test_features_of_random_weights_stay_of_the_inputs_order(name: str) -> None:
+    spec = BackboneSpec(name=name, weights="random")
+    network = build_backbone(spec, BackboneLayout(stages=4, output_stride=8)).eval()
+    for stage in network(torch.randn(1, 3, 65, 65)).stages:
+        assert 0.01 < float(stage.std()) < 10
