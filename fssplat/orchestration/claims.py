@@ -22,17 +22,24 @@ from fssplat.orchestration.files import Files, LocalFiles, RemoteFiles
 
 BEAT_S = 10.0  # seconds between two beats of a holder
 EXPIRY_S = 60.0  # a counter that stands still this long belongs to nobody
+SETTLE_S = 2.0  # after taking a dead claim over, for another who saw the same death to do so too
 OWN_S = 25.0  # the same for a claim of one's own launch, whose worker was reported dead
 
 
 class Claim:
-    """The right to work on one name in a store, until it is released or its holder dies."""
+    """The right to work on one name in a store, until it is released or its holder dies.
 
-    def __init__(self, files: Files, name: str, owner: str, lock: IO[bytes] | None) -> None:
+    `lost` is set where another took it for dead meanwhile, as after a minute out of reach.
+    """
+
+    def __init__(
+        self, files: Files, name: str, owner: str, lock: IO[bytes] | None, token: str = ""
+    ) -> None:
         self._files, self._name, self._owner, self._lock = files, name, owner, lock
-        self._token = uuid4().hex
+        self._token = token or uuid4().hex
         self._beats = 0
         self._done = threading.Event()
+        self.lost = threading.Event()
         self._beat()
         self._thread = threading.Thread(target=self._keep_beating, daemon=True)
         self._thread.start()
@@ -44,7 +51,8 @@ class Claim:
         self._done.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            self._files.delete(self._name)
+            if not self._taken():
+                self._files.delete(self._name)
         if self._lock is not None:
             self._lock.close()
 
@@ -71,9 +79,17 @@ class Claim:
         self._beats += 1
 
     def _keep_beating(self) -> None:
-        while not self._done.wait(BEAT_S):
+        while not self.lost.is_set() and not self._done.wait(BEAT_S):
             with contextlib.suppress(Exception):  # a missed beat is not worth the job's life
-                self._beat()
+                if self._taken():
+                    self.lost.set()
+                else:
+                    self._beat()
+
+    def _taken(self) -> bool:
+        """Whether the claim that is there is somebody else's."""
+        there = _read(self._files, self._name)
+        return there is not None and there.get("token") != self._token
 
 
 def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> Claim | None:
@@ -105,26 +121,34 @@ def held(files: Files, name: str) -> bool:
         if left is None:
             return False
         if left["host"] != host():
-            return True
+            return True  # on its word: only `claim` takes the time to see whether it beats
         lock = _lock(files.root / f"{name}.lock")
         if lock is None:
             return True
         lock.close()
         return False
-    return _read(files, name) is not None
+    left = _read(files, name)
+    return left is not None and not (left["host"] == host() and _gone(left))
 
 
 def _claim_object(files: RemoteFiles, name: str, owner: str, patience: float) -> Claim | None:
     """A claim where only whole objects exist: the first to create it has it."""
-    note = json.dumps({"owner": owner, "host": host(), "token": uuid4().hex, "beat": -1}).encode()
+    token = uuid4().hex
+    about = {"owner": owner, "host": host(), "pid": os.getpid(), "token": token, "beat": -1}
+    note = json.dumps(about).encode()
     if not files.create(name, note):
         left = _read(files, name)
         if left is None or _lives(files, name, left, owner, patience):
             return None
+        if _read(files, name) != left:  # somebody else was quicker
+            return None
         files.delete(name)
         if not files.create(name, note):
             return None
-    return Claim(files, name, owner, lock=None)
+        time.sleep(SETTLE_S)  # a third may have read the dead claim before, and deleted ours
+        if (_read(files, name) or {}).get("token") != token:
+            return None
+    return Claim(files, name, owner, None, token)
 
 
 def _lives(files: Files, name: str, left: dict[str, str], owner: str, patience: float) -> bool:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,41 @@ def test_a_killed_holder_frees_its_claim_at_once(tmp_path: Path) -> None:
     taken = claim(files, "jobs/k/claim", "two")
     assert taken is not None
     taken.release()
+
+
+def test_two_who_saw_the_same_death_do_not_both_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    monkeypatch.setattr(claims, "SETTLE_S", 0.5)
+    for turn in range(5):
+        files = open_files(f"memory://two-heirs-{turn}")
+        left_behind(files)
+        with ThreadPoolExecutor(4) as pool:
+            heir = partial(claim, files, "jobs/k/claim", wait_s=0.3)
+            found = list(pool.map(heir, "abcd"))
+        holders = [one for one in found if one is not None]
+        assert len(holders) == 1
+        for one in holders:
+            one.release()
+
+
+def test_a_holder_whose_claim_was_taken_over_notices_and_leaves_the_heirs_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claims, "BEAT_S", 0.05)
+    files = open_files("memory://taken-over")
+    first = claim(files, "jobs/k/claim", "one")
+    assert first is not None
+    left_behind(files)
+    assert first.lost.wait(10)
+    first.release()
+    assert json.loads(files.read("jobs/k/claim") or b"{}")["owner"] == "launch-x"
+
+
+def test_a_dead_holder_of_this_machine_holds_nothing_behind_an_address() -> None:
+    files = open_files("memory://dead-holder")
+    process = subprocess.Popen(["true"])
+    process.wait()
+    note = {"owner": "x", "host": claims.host(), "pid": process.pid, "token": "t", "beat": 7}
+    files.write("jobs/k/claim", json.dumps(note).encode())
+    assert not held(files, "jobs/k/claim")
