@@ -6,3 +6,11 @@ class InputError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class StoreAwayError(OSError):
+    """A store behind an address does not answer, or not to these credentials.
+
+    An OSError, since the same may well work a moment later. The command line prints it like an
+    InputError.
+    """

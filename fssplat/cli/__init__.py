@@ -24,7 +24,7 @@ from fssplat.cli import (
     ui,
     verify,
 )
-from fssplat.errors import InputError
+from fssplat.errors import InputError, StoreAwayError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,11 +64,11 @@ def version(
 
 
 def main() -> None:
-    """Entry point of `fssplat`: an InputError is one line on stderr and exit code 2."""
+    """Entry point of `fssplat`: bad input is one line on stderr and exit code 2."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         app()
-    except InputError as error:
+    except (InputError, StoreAwayError) as error:
         print(f"fssplat: {error}", file=sys.stderr)
         sys.exit(2)

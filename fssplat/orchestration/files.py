@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from fssplat.errors import InputError
+from fssplat.errors import InputError, StoreAwayError
 
 TEMPORARY = ".tmp-"  # prefix of names being written here; every hidden file counts as unfinished
 
@@ -154,7 +154,8 @@ class RemoteFiles(Files):
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
-        self.fs, self.base = connect(self.address)
+        fs, self.base = connect(self.address)
+        self.fs: Any = Reached(fs, self.address)
 
     def __reduce__(self) -> tuple[type["RemoteFiles"], tuple[str]]:
         return (RemoteFiles, (self.address,))
@@ -169,8 +170,11 @@ class RemoteFiles(Files):
         paths = {self._path(name): name for name in names}
         if not paths:
             return {}
-        found = self.fs.cat(list(paths), on_error="omit")
-        return {paths[path]: bytes(data) for path, data in found.items()}
+        found = self.fs.cat(list(paths), on_error="return")
+        for data in found.values():
+            if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                raise StoreAwayError(away(self.address, data)) from data
+        return {paths[path]: data for path, data in found.items() if isinstance(data, bytes)}
 
     def write(self, name: str, data: bytes) -> None:
         with disk_errors(self.address):
@@ -229,6 +233,36 @@ class RemoteFiles(Files):
 
     def _path(self, name: str) -> str:
         return f"{self.base}/{name}"
+
+
+class Reached:
+    """An fsspec file system whose own kinds of trouble all come out as StoreAwayError."""
+
+    def __init__(self, fs: Any, address: str) -> None:
+        self._fs, self._address = fs, address
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._fs, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return found(*arguments, **named)
+            except OSError:
+                raise
+            except Exception as error:
+                raise StoreAwayError(away(self._address, error)) from error
+
+        return call
+
+
+def away(address: str, error: Exception) -> str:
+    what = (str(error).strip() or "no answer").splitlines()[0]
+    return (
+        f"store {address}: not reached ({type(error).__name__}: {what}). Check the address, the "
+        "network and the credentials, then repeat the command: nothing is lost."
+    )
 
 
 def connect(address: str) -> tuple[Any, str]:

@@ -9,7 +9,10 @@ that list holds. Whatever was cut short counts as absent.
 """
 
 import json
+import os
+import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -187,7 +190,13 @@ class Store:
         """Where a job works: in the store itself, or for an address in a node-local copy."""
         if self.folder is not None:
             return self.folder / "jobs" / key
-        return Path(tempfile.gettempdir()) / f"fssplat-{digest(self.address)}" / "jobs" / key
+        return self.scratch / "jobs" / key
+
+    @property
+    def scratch(self) -> Path:
+        """This user's folder for the store's files on this machine."""
+        name = f"fssplat-{os.getuid()}-{digest(self.address)}"
+        return Path(tempfile.gettempdir()) / name
 
     def claim_job(self, key: str, owner: str, wait_s: float | None = None) -> Claim | None:
         """The right to run a job; None while another launch runs it."""
@@ -217,6 +226,14 @@ class Store:
     def stop_asked(self, launch: str) -> bool:
         return self.files.read(f"launches/{launch}/stop") is not None
 
+    def announce(self, launch: str) -> None:
+        """Leave word of a launch, by which its workers know the store again."""
+        self.files.write(f"launches/{launch}/announced", b"")
+
+    def knows(self, launch: str) -> bool:
+        """Whether this is the store that the launch announced itself in, not a namesake."""
+        return self.files.read(f"launches/{launch}/announced") is not None
+
     def live_launches(self) -> list[str]:
         """Launches whose driver still holds its claim."""
         ids = self.files.folders("launches")
@@ -233,22 +250,37 @@ class Mirror:
         self._store, self._key = store, key
         self.folder = store.job_folder(key)
         self._sent: dict[str, tuple[int, int]] = {}  # name -> size and mtime in ns
+        self._pushing = threading.Lock()  # the pulse pushes as well
 
     def pull(self) -> None:
-        """Bring the job's files here, before it starts or goes on."""
+        """Make the folder what the store has of the job, before it starts or goes on.
+
+        What an earlier life of the job left here and never sent is dropped: the job may have gone
+        on elsewhere since.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._store.folder is not None:
             return
-        for name, size in self._store.files.sizes(f"jobs/{self._key}").items():
-            target = self.folder / name
-            if name != "claim" and _size(target) != size:
-                self._store.files.get(f"jobs/{self._key}/{name}", target)
+        kept = self._store.files.sizes(f"jobs/{self._key}")
+        kept.pop("claim", None)
+        for name in self._present():
+            (self.folder / name).unlink()
+        for name in kept:
+            self._store.files.get(f"jobs/{self._key}/{name}", self.folder / name)
         self._sent = self._present()
+
+    def drop(self) -> None:
+        """Give the local copy up, once all of it is in the store."""
+        if self._store.folder is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def push(self) -> None:
         """Send what is new since the last push; take back what the job has deleted."""
-        if self._store.folder is not None:
-            return
+        if self._store.folder is None:
+            with self._pushing:
+                self._push()
+
+    def _push(self) -> None:
         present = self._present()
         for name in sorted(present):
             if self._sent.get(name) != present[name]:

@@ -41,6 +41,7 @@ from fssplat.orchestration.board import (
     TrialDone,
     TrialEnded,
 )
+from fssplat.orchestration.claims import Claim
 from fssplat.orchestration.cost import record_of
 from fssplat.orchestration.plan import unfinished
 from fssplat.orchestration.store import Mirror, State, Store
@@ -108,7 +109,7 @@ def perform(task: Task, channel: Channel, work: Work | None = None) -> Outcome:
             return Outcome(key, "interrupted", "the launch is stopping")
         outcome = Outcome(key, "failed", "its worker died")
         try:
-            outcome = _run(job, task, store, mirror, pulse, work or engine_work)
+            outcome = _run(job, task, store, mirror, pulse, claim, work or engine_work)
         except InputError as error:  # not even the reason could be written down
             outcome = Outcome(key, "failed", str(error))
         finally:
@@ -131,7 +132,9 @@ def engine_work(
     run_job(job, JobData.open(job, fingerprints), folder, emit, stop, settings)
 
 
-def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work: Work) -> Outcome:
+def _run(
+    job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, claim: Claim, work: Work
+) -> Outcome:
     store.mark(job.trial_ids, "running", job=job.key, launch=task.launch)
     scribe = Scribe(job, task, store, pulse, mirror.push)
     try:
@@ -143,9 +146,15 @@ def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work:
             return scribe.close("failed", reason)
         set_threads(task.cpu)
         settings = settings_of(job, store)
-        work(job, task.fingerprints, mirror.folder, scribe.hear, pulse.stopping, settings)
+
+        def stopping() -> bool:
+            return pulse.stopping() or claim.lost.is_set()
+
+        work(job, task.fingerprints, mirror.folder, scribe.hear, stopping, settings)
         mirror.push()
     except Exception as error:
+        if claim.lost.is_set():  # nothing of it is ours to write any more
+            return Outcome(job.key, "busy", "another launch took it over")
         outcome = _cut_short(error, job, store, mirror, scribe)
         if is_transient(error):
             raise
@@ -153,6 +162,8 @@ def _run(job: Job, task: Task, store: Store, mirror: Mirror, pulse: Pulse, work:
         scribe.record()
         outcome = scribe.close("failed", "the engine returned without a result for it", "finished")
     lives.survived(store, job.key)
+    if outcome.state != "failed":
+        mirror.drop()
     return outcome
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fssplat.errors import InputError
+from fssplat.errors import InputError, StoreAwayError
 from fssplat.orchestration.store import JobRecord, Mirror, Store
+from fssplat.orchestration.work import is_transient
 from tests.orchestration.jobs import trial
 
 
@@ -91,3 +92,40 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         Store.open(str(tmp_path / "file" / "store"))
+
+
+def test_a_copy_drops_what_an_earlier_life_never_sent(tmp_path: Path) -> None:
+    store = Store.open(f"memory://{tmp_path.name}")
+    here = Mirror(store, "k")
+    here.pull()
+    (here.folder / "step100").write_bytes(b"100")
+    here.push()
+    (here.folder / "step200").write_bytes(b"200")  # its process dies before the next push
+    again = Mirror(store, "k")
+    again.pull()
+    assert sorted(path.name for path in again.folder.iterdir()) == ["step100"]
+    (again.folder / "step200").write_bytes(b"200")
+    again.push()
+    assert sorted(store.files.sizes("jobs/k")) == ["step100", "step200"]
+    again.drop()
+    assert not again.folder.exists()
+
+
+def test_a_store_that_is_away_is_one_line_and_worth_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndpointConnectionError(Exception):  # botocore's are no OSError either
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise EndpointConnectionError("Could not connect to the endpoint URL\nmore")
+
+    store = Store.open(f"memory://{tmp_path.name}")
+    monkeypatch.setattr(store.files.fs._fs, "cat_file", refuse)
+    with pytest.raises(StoreAwayError, match=r"not reached \(EndpointConnectionError: Could not"):
+        store.files.read("store.json")
+    monkeypatch.undo()
+    monkeypatch.setattr(store.files.fs._fs, "cat", lambda paths, **_: {paths[0]: OSError("503")})
+    with pytest.raises(StoreAwayError, match="503"):
+        store.files.read_many(["one/result.json"])
+    assert is_transient(StoreAwayError("away"))
