@@ -6,6 +6,7 @@ it: results are in the store before a note says so, and a lost note costs a line
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -178,7 +179,8 @@ class Pulse:
     def _beat(self) -> None:
         while not self._end.wait(PULSE_S):
             self._deliver()
-            self._every()
+            with suppress(Exception):  # this thread carries the wish to stop, and must not end
+                self._every()
 
     def _deliver(self) -> None:
         with self._lock:

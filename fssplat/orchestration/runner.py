@@ -6,6 +6,7 @@ says is left, so that a resume, a larger grid and a retry are one and the same.
 
 import contextlib
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -13,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fssplat.grid import Job
+from fssplat.grid import Job, Trial
 from fssplat.orchestration.board import RayChannel, open_board
+from fssplat.orchestration.claims import EXPIRY_S
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
-from fssplat.orchestration.session import LIVES, Session, Stop, meanwhile, quiet, signals
+from fssplat.orchestration.session import LIVES, UNSEEN, Session, Stop, meanwhile, quiet, signals
+from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import Outcome, Task, Work, perform
 from fssplat.spec import DatasetSpec
 
@@ -34,6 +37,7 @@ def run(pending: tuple[PlannedJob, ...], session: Session, cluster: Cluster) -> 
     import ray
 
     cluster.check(pending)
+    session.store.announce(session.launch)
     board = open_board()
     stop = Stop()
     with signals(stop), meanwhile(partial(_listen, board, session, stop)):
@@ -100,6 +104,12 @@ def _trainable(
     asked = config["task"]
     job = Job.model_validate_json(asked["job"])
     task = Task(job=job, cpu=asked["cpu"], gpu=asked["gpu"], **common)
+    if not Store(task.store).knows(task.launch):
+        reason = (
+            f"{socket.gethostname()} {UNSEEN} in store {task.store}. Give one that every node "
+            "reaches, a shared disk or s3://, with --set store=..."
+        )
+        return {"state": "failed", "reason": reason}
     outcome = perform(task, RayChannel(board), work)
     return {"state": outcome.state, "reason": outcome.reason}
 
@@ -124,23 +134,35 @@ def _name(trial: Any) -> str:
 
 
 def rooted(job: Job) -> Job:
-    """The job with absolute data folders, for workers that may have another working folder."""
-    trials = tuple(
-        trial.model_copy(
-            update={"dataset": _absolute(trial.dataset), "train_on": _absolute(trial.train_on)}
-        )
-        for trial in job.trials
+    """The job with absolute paths, for workers that may have another working folder."""
+    return job.model_copy(update={"trials": tuple(_rooted(trial) for trial in job.trials)})
+
+
+def _rooted(trial: Trial) -> Trial:
+    weights, given = trial.backbone.weights, trial.training.checkpoint
+    if weights not in ("auto", "random"):
+        weights = _absolute(weights)
+    return trial.model_copy(
+        update={
+            "dataset": _rooted_data(trial.dataset),
+            "train_on": _rooted_data(trial.train_on),
+            "backbone": trial.backbone.model_copy(update={"weights": weights}),
+            "training": trial.training.model_copy(
+                update={"checkpoint": _absolute(given) if given else given}
+            ),
+        }
     )
-    return job.model_copy(update={"trials": trials})
 
 
-def _absolute(dataset: DatasetSpec) -> DatasetSpec:
+def _rooted_data(dataset: DatasetSpec) -> DatasetSpec:
     from fssplat.data.index import default_root
 
     root = dataset.root or default_root(dataset.name)
-    if "://" not in root:
-        root = str(Path(root).expanduser().absolute())
-    return dataset.model_copy(update={"root": root})
+    return dataset.model_copy(update={"root": _absolute(root)})
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 # ------------------------------------------------------------------ beside the jobs
@@ -163,7 +185,8 @@ def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> 
                 ray.get(board.stop.remote(), timeout=30)
                 told = True
             for note in ray.get(board.fetch.remote(), timeout=30):
-                session.hear(note)
+                with contextlib.suppress(Exception):  # a closed screen must not silence a stop
+                    session.hear(note)
         except ray.exceptions.RayError:
             if last:
                 return
@@ -173,7 +196,11 @@ def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> 
 
 
 def _await_others(left: tuple[PlannedJob, ...], session: Session, stop: Stop) -> None:
-    """Until some job that another launch held is free, or all of them are done."""
-    while not stop.asked.wait(BUSY_S):
+    """Until some job that another launch held is free; no longer than a dead one seems to hold it.
+
+    Whether a holder on another machine lives is seen by `claim` alone, which watches it.
+    """
+    end = time.monotonic() + EXPIRY_S
+    while not stop.asked.wait(BUSY_S) and time.monotonic() < end:
         if any(not session.store.job_held(item.job.key) for item in left):
             return

@@ -19,6 +19,7 @@ from fssplat.orchestration.work import RETRIES, Work
 
 LIVES = 50  # workers that one launch gives a job at most, however far each of them gets
 GRACE_S = 60.0  # for running jobs to write a checkpoint once a stop is asked for
+UNSEEN = "does not see this launch"  # a worker, of the store at the address it was given
 JOIN_S = 30.0  # for a thread to see that it is over
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 Hear = Callable[[Note], None]

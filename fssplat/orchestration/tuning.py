@@ -8,10 +8,11 @@ from ray import tune
 from ray.tune.stopper import Stopper
 
 from fssplat.grid import Job
-from fssplat.orchestration.session import LIVES, Session, Stop, mark_lost
+from fssplat.orchestration.session import LIVES, UNSEEN, Session, Stop, mark_lost
 from fssplat.orchestration.work import Outcome
 
-FULL = re.compile("no space left", re.IGNORECASE)  # as the store and the system call it
+# What the next job would meet as well: a full disk, as store and system call it, or a wrong store.
+HOPELESS = re.compile(f"no space left|{UNSEEN}", re.IGNORECASE)
 
 
 class Unkept:
@@ -38,8 +39,8 @@ class Watch(Unkept, tune.Callback):
         self.working.discard(key)
         if "state" in last:
             self.outcomes[key] = Outcome(key, last["state"], last.get("reason", ""))
-            if last["state"] == "failed" and FULL.search(last.get("reason", "")):
-                self._stop.ask(because=last["reason"])  # the next job would only fail as well
+            if last["state"] == "failed" and HOPELESS.search(last.get("reason", "")):
+                self._stop.ask(because=last["reason"])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.working.discard(_key(trial))

@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 EVERY_S = 10.0  # seconds between two readings
@@ -58,8 +59,6 @@ def gpu_usage() -> Mapping[str, float]:
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}
     values = {"gpu_memory_megabytes": torch.cuda.memory_reserved() / MEGABYTE}
-    try:
+    with suppress(Exception):  # of NVIDIA's library, which a slice of a GPU makes raise its own
         values["gpu_utilization_percentage"] = float(torch.cuda.utilization())
-    except (ModuleNotFoundError, RuntimeError):
-        return values
     return values

@@ -14,7 +14,7 @@ from fssplat.errors import InputError
 from fssplat.orchestration.board import Note, TrialDone
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
-from fssplat.orchestration.runner import run
+from fssplat.orchestration.runner import rooted, run
 from fssplat.orchestration.session import Session, Stop
 from fssplat.orchestration.store import Store
 from tests.orchestration.jobs import (
@@ -59,6 +59,32 @@ def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
     assert [len(attempts(item, store)) for item in jobs] == [2, 1, 1, 1, 1]
     assert sum(isinstance(note, TrialDone) for note in notes) == 2
     assert not stop.asked.is_set()
+
+
+def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
+    store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "announce", lambda self, launch: None)  # as in another node's folder
+    jobs, _, stop = launched(3, slow, store, machines)
+    assert "does not see this launch in store" in stop.because
+    assert "--set store=" in stop.because
+    assert states(jobs, store) == ["pending"] * 3
+
+
+def test_workers_are_given_absolute_paths() -> None:
+    one = trial()
+    one = one.model_copy(
+        update={
+            "backbone": one.backbone.model_copy(update={"weights": "weights/resnet50.pth"}),
+            "training": one.training.model_copy(update={"checkpoint": "~/model"}),
+        }
+    )
+    found = rooted(job(one)).first
+    assert found.backbone.weights == str(Path.cwd() / "weights/resnet50.pth")
+    assert found.training.checkpoint == str(Path.home() / "model")
+    assert Path(found.dataset.root).is_absolute()
+    assert rooted(job(trial())).first.backbone.weights == "auto"
+    assert rooted(job(trial())).first.training.checkpoint == ""
 
 
 @pytest.mark.slow
