@@ -63,8 +63,8 @@ class Request:
 def launch(request: Asked, console: Console | None = None, work: Work | None = None) -> int:
     """Run every trial that has no result yet, end with the table. Returns the exit code:
 
-    0 all trials have their result, 1 some failed or diverged, or the disk is full, 130 or 143
-    stopped by Ctrl-C or SIGTERM. Raises InputError before anything starts.
+    0 all trials have their result, 1 some failed or diverged, or the disk is full, 130
+    stopped by Ctrl-C or `fssplat stop`, 143 by SIGTERM. Raises InputError before anything starts.
     """
     console = console or Console()
     experiment = request.load()
@@ -98,7 +98,7 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
         if stop.because:
             return 1
-        return 130 if stop.signal == signal.SIGINT else 143
+        return 143 if stop.signal == signal.SIGTERM else 130
     bad = sum(status.state in ("failed", "diverged") for status in states.values())
     if bad:
         console.print(f"{bad} trials failed. After mending: {request.command('retry')}")
@@ -142,6 +142,8 @@ class Launch:
             opening = ThreadPoolExecutor(1).submit(self._open_tracking)
             machines = stack.enter_context(cluster())
             plan = self._fitted(machines)
+            if plan is not self.plan:  # the machines are others than this one
+                self.console.print(table(plan))
             progress = Progress(plan.pending, plan.trials, plan.devices, self.console)
             delivery = opening.result()
             hear: list[Callable[[Note], None]] = [progress.hear]
@@ -194,12 +196,15 @@ class Launch:
             tracking = open_tracking(uri, self.experiment.name, self.experiment.mlflow)
             about = {"mlflow.source.git.commit": self.environment["commit"]}
             tracking.start_launch(self.id, self.experiment.name, about)
-            sync(tracking, self.store, self.plan.trials, tags)
         except Away as error:
             self._warn(
                 f"MLflow is away ({error}); `{self.request.command('sync')}` delivers later."
             )
             return None
+        try:
+            sync(tracking, self.store, self.plan.trials, tags)
+        except Away as error:  # of earlier launches' results; this one's may well get through
+            self._warn(f"MLflow lacks earlier results ({error}).")
         return Delivery(tracking, self.store, self.plan.trials, tags, self._warn)
 
     def _close_tracking(self, delivery: Any, stop: Stop) -> None:
