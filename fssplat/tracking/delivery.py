@@ -17,7 +17,7 @@ from fssplat.orchestration.board import (
     TrialEnded,
 )
 from fssplat.orchestration.store import Store
-from fssplat.tracking.mlflow import Tracking, away
+from fssplat.tracking.mlflow import Away, Tracking, away
 from fssplat.tracking.patience import Patience
 
 FLUSH_S = 10.0  # a running job's curve is sent this often
@@ -118,12 +118,26 @@ def sync(
     trials: Mapping[str, Trial],
     tags: Callable[[Trial], dict[str, str]],
 ) -> int:
-    """Deliver every finished trial that MLflow lacks; how many those were. Raises Away."""
+    """Deliver every finished trial that MLflow lacks; how many those were.
+
+    Raises Away, but not before the others had their turn where one alone does not get through.
+    """
     tracking.arrange(trials.values())
     tracking.find()
     lacking = [i for i in trials if i not in tracking.runs or not tracking.runs[i].delivered]
     results = store.results(lacking)
+    failed: list[Away] = []  # in a row: one is that trial's own trouble, two are the server's
+    missed = 0
     for trial_id, result in results.items():
         trial = trials[trial_id]
-        tracking.deliver(trial, trial_id, result, store, tags(trial))
+        try:
+            tracking.deliver(trial, trial_id, result, store, tags(trial))
+            failed.clear()
+        except Away as error:
+            missed += 1
+            failed.append(error)
+            if len(failed) > 1:
+                raise
+    if missed:
+        raise Away(f"{missed} of {len(results)} results were not delivered; the others were")
     return len(results)

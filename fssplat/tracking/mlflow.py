@@ -53,6 +53,7 @@ class Known:
 
     run_id: str
     delivered: bool
+    described: bool = True  # has its parameters
 
 
 @dataclass
@@ -123,7 +124,8 @@ class Tracking:
                 )
                 for run in page:
                     trial_id = run.data.tags.get("fssplat.trial_id", "")
-                    known = Known(run.info.run_id, run.info.status == "FINISHED")
+                    finished = run.info.status == "FINISHED"
+                    known = Known(run.info.run_id, finished, bool(run.data.params))
                     if trial_id not in self.runs or known.delivered:
                         self.runs[trial_id] = known
                 token = page.token
@@ -136,6 +138,8 @@ class Tracking:
         with away():
             if known is not None:
                 self.client.update_run(known.run_id, status="RUNNING")
+                if not known.described:  # cut between its creation and its parameters
+                    self._params(known.run_id, parameters(trial))
                 if self.parent:
                     self.client.set_tag(known.run_id, "mlflow.parentRunId", self.parent)
                 self._remember_curve(known.run_id)
@@ -147,9 +151,10 @@ class Tracking:
                 run_name=trial.title,
             )
             run_id: str = run.info.run_id
+            self.runs[trial_id] = Known(run_id, delivered=False, described=False)
+            self.logged[run_id] = 0
             self._params(run_id, parameters(trial))
-        self.runs[trial_id] = Known(run_id, delivered=False)
-        self.logged[run_id] = 0
+            self.runs[trial_id] = Known(run_id, delivered=False)
         return run_id
 
     def curve(self, run_id: str, points: Iterable[Point]) -> None:

@@ -202,6 +202,42 @@ def test_a_silent_server_costs_nothing_and_gets_everything_later(
     assert sync(tracking, store, trials_of(task), tags) == 2
 
 
+def test_a_trial_that_does_not_get_through_keeps_no_other_back(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = scored(store)
+    first, second = task.job.trial_ids
+    deliver = tracking.deliver
+
+    def one_fails(trial: Any, trial_id: str, *rest: Any) -> None:
+        if trial_id == first:
+            raise Away("its steps.parquet is damaged")
+        deliver(trial, trial_id, *rest)
+
+    monkeypatch.setattr(tracking, "deliver", one_fails)
+    with pytest.raises(Away, match="1 of 2 results were not delivered"):
+        sync(tracking, store, trials_of(task), tags)
+    assert [run.data.tags["fssplat.trial_id"] for run in runs(tracking)] == [second]
+
+
+def test_a_run_that_was_cut_before_its_parameters_gets_them_later(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = scored(store)
+
+    def silent(*_: Any, **__: Any) -> None:
+        raise ConnectionError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.client, "log_batch", silent)
+        with pytest.raises(Away):
+            tracking.begin(task.job.first, task.job.trial_ids[0], {})
+    tracking.runs.clear()  # as in the next process
+    sync(tracking, store, trials_of(task), tags)
+    assert len(runs(tracking)) == 2
+    assert all(run.data.params["method.name"] == "panet" for run in runs(tracking))
+
+
 def test_another_process_that_ends_leaves_our_write_ahead_log_alone(tmp_path: Path) -> None:
     """SQLite's locks are the process's: closing the file anywhere in it would drop them, and the
     next process to end would take itself for the last one and remove the log."""
