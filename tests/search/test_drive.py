@@ -117,6 +117,22 @@ def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ra
     assert text.count("one episode does not fit the device.") == 2
 
 
+def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(
+    data: Path, tmp_path: Path
+) -> None:
+    def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
+        raise KeyError("x")
+
+    path = search_file(tmp_path, data, trials=5)
+    run_here(path, valley, ("search.trials=2",))
+    drive = run_here(path, broken)
+    found = output.all_ended(drive.search, drive.study)
+    assert [one.state for one in found].count("failed") == 3
+    (errors,) = (tmp_path / "store" / "searches").glob("*/errors")
+    assert len(list(errors.iterdir())) == 3
+    assert all("KeyError: 'x'" in path.read_text() for path in errors.iterdir())
+
+
 def test_a_choice_by_novel_classes_is_labelled_wherever_it_shows(
     data: Path, tmp_path: Path
 ) -> None:

@@ -66,7 +66,7 @@ class Prepared:
         """Where the study's files lie: in the store, or here for one behind an address."""
         if self.store.folder is not None:
             return self.store.folder / HOME / study
-        return Path(tempfile.gettempdir()) / "fssplat-searches" / study
+        return self.store.scratch / HOME / study
 
 
 def search(
@@ -136,6 +136,7 @@ class Drive:
         self.hear: list[Callable[[Ended], None]] = [self.tell]
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.top: Ended | None = None
+        self.hopeless = ""  # why the search was given up
 
     def opening(self) -> str:
         """What is about to happen."""
@@ -219,6 +220,7 @@ class Drive:
             for trial_id in list(searcher.live):
                 searcher.put_back(trial_id)
             shutil.rmtree(scratch, ignore_errors=True)
+        self.hopeless = searcher.hopeless
         if searcher.hopeless:
             self.console.print(f"Given up: every point fails. {searcher.hopeless}", soft_wrap=True)
 
@@ -274,6 +276,8 @@ class Drive:
         if stop.asked.is_set() and stop.signal:
             self.console.print(f"Stopped. To go on: {self.request.command('search')}")
             return 130 if stop.signal == signal.SIGINT else 143
+        if self.hopeless:
+            return 1
         if output.best(points) is None:
             self.console.print("No point is complete; the reasons stand in trials.csv.")
             return 1
@@ -293,7 +297,18 @@ class Drive:
             "environment": environment.capture(),
         }
         (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))
+        self._send()
         return self.folder
+
+    def _send(self) -> None:
+        """The files into a store behind an address; points' own folders stay here."""
+        store = self.prepared.store
+        if store.folder is not None:
+            return
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder)
+            if path.is_file() and name.parts[0] != POINTS_FOLDER:
+                store.files.put(f"{HOME}/{self.study.study_name}/{name.as_posix()}", path)
 
 
 # ------------------------------------------------------------------ in the worker

@@ -71,7 +71,8 @@ class SafeOptuna(Unkept, OptunaSearch):
         self._search, self._place = search, place
         self._slots, self._stop, self._pack, self._news = slots, stop, pack, news
         self._tended = time.monotonic()
-        self._failed_in_a_row = 0.0  # -inf once a point has worked
+        works = any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in self._ended())
+        self._failed_in_a_row = -math.inf if works else 0.0  # -inf once a point has worked
         self.live: dict[str, optuna.Trial] = {}  # Tune's id -> our running trials
         self._heights: dict[int, dict[int, float]] = {}  # rung -> mIoU by trial, of all drivers
         self.hopeless = ""  # why the search was given up
@@ -112,8 +113,10 @@ class SafeOptuna(Unkept, OptunaSearch):
 
     def _twin(self, trial: optuna.Trial) -> FrozenTrial | None:
         """An ended trial with the very same point; training it again would give the same value."""
-        found = self._study.get_trials(deepcopy=False, states=ENDED)
-        return next((t for t in found if t.params == trial.params), None)
+        return next((t for t in self._ended() if t.params == trial.params), None)
+
+    def _ended(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=ENDED)
 
     def _copy(self, trial: optuna.Trial, twin: FrozenTrial) -> None:
         for name, value in twin.user_attrs.items():

@@ -93,7 +93,7 @@ def perform(
             end = End("failed", str(error))
         except Exception as error:
             end = End("interrupted" if is_transient(error) else "failed", describe(error))
-            (folder / "error.txt").write_text(traceback.format_exc())
+            _keep(task, traceback.format_exc())
             if is_transient(error):
                 raise
         finally:
@@ -101,6 +101,13 @@ def perform(
             if not cut:
                 shutil.rmtree(folder, ignore_errors=True)
         return end
+
+
+def _keep(task: PointTask, text: str) -> None:
+    """What went wrong in full; the point's own folder goes with its end."""
+    errors = Path(task.folder).parent / "errors"
+    errors.mkdir(exist_ok=True)
+    (errors / f"point-{task.number}.txt").write_text(text)
 
 
 def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
