@@ -310,11 +310,11 @@ def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
 
 
 def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     held = context.Event()
     holder = context.Process(target=_hold, args=(tmp_path / "shard.tar", held))
     holder.start()
-    assert held.wait(30)
+    assert held.wait(120)
     holder.kill()
     holder.join()
     with cache._locked(tmp_path / "shard.tar"):
@@ -329,7 +329,8 @@ def test_many_processes_may_read_a_remote_data_set_at_once(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSSPLAT_CACHE", str(tmp_path / "cache"))
-    with multiprocessing.get_context("fork").Pool(4) as pool:
+    # Not forked: a child would inherit Ray's SIGTERM handler and the held locks of earlier tests.
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
         found = pool.starmap(_read_row, [(f"file://{tiny.root}", row) for row in range(6)])
     assert found == [tiny.jpeg(row) for row in range(6)]
     assert not list((tmp_path / "cache").glob("*/.*.partial"))

@@ -32,18 +32,18 @@ def hold(folder: Path) -> None:
 
 
 def test_processes_that_ask_together_compute_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=ask, args=(tmp_path,)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(120)
         assert process.exitcode == 0
     assert (tmp_path / "calls").read_text() == "x"
 
 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path,))
+    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path,))
     process.start()
     while not (tmp_path / "held").exists():
         time.sleep(0.01)
