@@ -171,6 +171,11 @@ class Job(Spec):
         return self.trials[0]
 
     @property
+    def trains(self) -> bool:
+        """False for a training-free method, and for weights that exist already."""
+        return self.first.training.steps != 0
+
+    @property
     def title(self) -> str:
         shots = "+".join(dict.fromkeys(str(trial.shot) for trial in self.trials))
         one = self.first

@@ -345,6 +345,8 @@ def _problem(model: type[BaseModel], item: Any, under: str) -> str:
     if item["type"] == "missing":
         return f"{key} is missing"
     given = repr(item.get("input"))
+    if item["type"] in ("tuple_type", "list_type"):
+        return f"{key}: needs a list, as in [{given[:60]}]"
     return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {given[:60]})"
 
 

@@ -39,6 +39,11 @@ def test_a_wrong_type_names_the_key_and_the_value(tmp_path: Path) -> None:
     assert "'x'" in text
 
 
+def test_one_value_where_several_belong_shows_how_a_list_is_written(tmp_path: Path) -> None:
+    text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: 2}\n")
+    assert text.endswith("grid.fold: needs a list, as in [2]")
+
+
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
     assert "line 3, column 6" in message(
         tmp_path, "dataset: synthetic\ngrid: {method: [prior\nstore: x\n"

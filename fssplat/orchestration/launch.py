@@ -32,6 +32,8 @@ from fssplat.orchestration.work import Work
 from fssplat.spec import ExperimentSpec, load_experiment
 
 SPARE_BYTES = 200_000_000  # a launch does not start on a disk that is all but full
+# Weights in the store and as a model in MLflow: the mean over full_grid.yaml's 264 trainings.
+TRAINING_BYTES = 100_000_000
 TABLE_WIDTH = 200  # columns of the result table where it goes to a file
 NO_TRACKING = "none"  # as `tracking:`; results stay in the store alone
 
@@ -75,6 +77,7 @@ def launch(request: Asked, console: Console | None = None, work: Work | None = N
     store = Store.open(experiment.store)
     check_disk(store)
     check_tracking(experiment, store)
+    console.print(short_of_room(plan, store), end="", soft_wrap=True)
     stop = Stop()
     if plan.pending:
         stop = Launch(request, experiment, plan, store, console, work).run()
@@ -318,6 +321,19 @@ def check_disk(store: Store) -> None:
             f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
             f"{SPARE_BYTES // 1_000_000} MB. Free some, or give another with --set store=<folder>."
         )
+
+
+def short_of_room(plan: Plan, store: Store) -> str:
+    """A line where the trainings left may fill the store's disk; empty where there is room."""
+    trainings = sum(item.job.trains for item in plan.pending)
+    needed = trainings * TRAINING_BYTES
+    if store.folder is None or (free := shutil.disk_usage(store.folder).free) >= needed:
+        return ""
+    return (
+        f"store {store.address}: {free / 1e9:.0f} GB free; {trainings} trainings leave about "
+        f"{needed / 1e9:.0f} GB. On a full disk the launch stops, keeps what it has, and can go "
+        "on. `--set mlflow.models=false` halves that; --set store=<folder> puts it elsewhere.\n"
+    )
 
 
 def _all(listeners: list[Callable[[Note], None]], note: Note) -> None:

@@ -99,7 +99,7 @@ class Plan:
     @property
     def trained(self) -> list[Job]:
         """The jobs that train at all, over the whole grid."""
-        return [job for job in self.jobs if job.first.training.steps != 0]
+        return [job for job in self.jobs if job.trains]
 
     @property
     def saved_trainings(self) -> int:

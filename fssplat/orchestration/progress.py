@@ -118,7 +118,7 @@ class Progress:
 
     def _share(self, note: JobProgress) -> float:
         item = self._jobs.get(note.key)
-        trains = item is not None and item.job.first.training.steps != 0
+        trains = item is not None and item.job.trains
         part = TRAINING_SHARE if trains else 0.0
         return part * note.done if note.phase == "training" else part + (1 - part) * note.done
 

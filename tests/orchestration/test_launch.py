@@ -130,6 +130,19 @@ def test_a_disk_that_is_all_but_full_stops_the_launch(
         launched(experiment(tmp_path), never)
 
 
+def test_a_disk_that_may_fill_on_the_way_is_a_warning(
+    tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "TRAINING_BYTES", 10**18)
+    code, text = launched(experiment(tmp_path, tracking="none"), learn)
+    assert code == 0
+    assert "2 trainings leave about 2000000000 GB" in text
+    monkeypatch.setattr(launching, "TRAINING_BYTES", 1)
+    code, text = launched(experiment(tmp_path, tracking="none"), learn, "grid.seed=[2]")
+    assert code == 0
+    assert "GB free" not in text
+
+
 def test_a_file_takes_the_table_whole_and_a_screen_keeps_its_width() -> None:
     assert launching.page(Console(file=StringIO(), width=80)).width == 200
     screen = Console(file=StringIO(), width=80, force_terminal=True)
