@@ -40,21 +40,30 @@ class StudyRun:
 
     def open(self, params: Mapping[str, str]) -> None:
         """The study's run, running, and which points it has. Raises Away."""
-        client = self.tracking.client
         with away():
-            found = self._search(KIND_STUDY)
-            if found:
-                self.run_id = found[0].info.run_id
-                client.update_run(self.run_id, status="RUNNING")
-            else:
-                run = client.create_run(
-                    self.tracking.experiment_id,
-                    run_name=self.study,
-                    tags={**self.tags, "fssplat.kind": KIND_STUDY, "fssplat.study": self.study},
-                )
-                self.run_id = run.info.run_id
-                self._log(self.run_id, params, [])
+            self.run_id = self._first() or self._created(params)
+            self.tracking.client.update_run(self.run_id, status="RUNNING")
             self.learn()
+
+    def _created(self, params: Mapping[str, str]) -> str:
+        """A new run; the first one where two drivers made theirs at the same moment."""
+        run = self.tracking.client.create_run(
+            self.tracking.experiment_id,
+            run_name=self.study,
+            tags={**self.tags, "fssplat.kind": KIND_STUDY, "fssplat.study": self.study},
+        )
+        mine, first = run.info.run_id, self._first()
+        if mine == first:
+            self._log(mine, params, [])
+        else:
+            self.tracking.client.delete_run(mine)
+        return first
+
+    def _first(self) -> str:
+        """The study's run, the oldest of several; empty where there is none."""
+        found = self._search(KIND_STUDY)
+        oldest = min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+        return oldest.info.run_id if oldest else ""
 
     def learn(self) -> None:
         """Which points have a run already. Raises Away."""

@@ -30,6 +30,7 @@ from fssplat.tracking.mlflow import (
     sqlite_path,
     tracking_uri,
 )
+from fssplat.tracking.studies import KIND_STUDY, StudyRun
 from tests.orchestration.jobs import Notes, job, learn, trial
 
 
@@ -303,3 +304,17 @@ def test_sixteen_writers_lose_nothing_on_one_sqlite_file(tmp_path: Path) -> None
         assert "locked" not in said
     for run_id in runs:
         assert [step for step, _ in history(tracking, run_id, "loss/total")] == list(range(1, 201))
+
+
+def test_two_drivers_that_start_at_the_same_moment_share_one_study_run(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (StudyRun(tracking, "mmnet", {"method": "mmnet"}) for _ in range(2))
+    one.open({"search.seed": "0"})
+    # the other looks before the run is made, and once more when it has made its own
+    looks = iter([lambda: "", other._first])
+    monkeypatch.setattr(other, "_first", lambda: next(looks)())
+    other.open({"search.seed": "1"})
+    assert other.run_id == one.run_id
+    (run,) = one._search(KIND_STUDY)
+    assert run.data.params == {"search.seed": "0"}
