@@ -18,7 +18,7 @@ from fssplat.methods.jc2a import (
     picked,
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap, class_prototypes
-from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
+from tests.methods.tiny import Images, Memory, TinyBackbone, check_finite, episodes
 
 SMALL = {"bins": (6, 4), "top": (3, 2), "block_sides": (2, 3)}
 
@@ -231,14 +231,7 @@ def test_without_prototypes_every_logit_is_nan_rather_than_wrong() -> None:
 def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], k: int
 ) -> None:
-    built = network()
-    losses = built.training_losses(episodes(k=k, values=values))
-    assert set(losses) == set(JC2A.LOSS_WEIGHTS)
-    sum(losses.values()).backward()  # type: ignore[union-attr]
-    assert all(loss.isfinite() for loss in losses.values())
-    for name, parameter in built.learnable().items():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    check_finite(network(), episodes(k=k, values=values))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from fssplat.errors import InputError
 from fssplat.methods.layers.matching import best_match, masked_mean
 from fssplat.methods.mmnet import Memory, MMNet, globally, propagated, weighted
 from tests.methods import tiny
-from tests.methods.tiny import Images, TinyBackbone, episodes
+from tests.methods.tiny import Images, TinyBackbone, check_finite, episodes
 
 
 def network(**switches: object) -> MMNet:
@@ -128,14 +128,7 @@ def test_the_mean_under_an_empty_mask_is_zero() -> None:
 def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], k: int
 ) -> None:
-    built = network()
-    losses = built.training_losses(episodes(k=k, values=values))
-    assert set(losses) == set(MMNet.LOSS_WEIGHTS)
-    sum(losses.values()).backward()  # type: ignore[union-attr]
-    assert all(loss.isfinite() for loss in losses.values())
-    for name, parameter in built.learnable().items():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    check_finite(network(), episodes(k=k, values=values))
 
 
 @pytest.mark.parametrize(

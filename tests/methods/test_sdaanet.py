@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fssplat.errors import InputError
 from fssplat.methods.layers.multiscale import level_sizes
 from fssplat.methods.sdaanet import Guide, SDAANet, distillation
-from tests.methods.tiny import TinyBackbone, episodes
+from tests.methods.tiny import TinyBackbone, check_finite, episodes
 
 PUBLIC = SDAANet.PRESETS["public-code"]["options"]
 
@@ -151,14 +151,7 @@ def test_the_scaled_prototype_is_the_mean_of_the_scaled_feature() -> None:
 def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], k: int
 ) -> None:
-    built = network()
-    losses = built.training_losses(episodes(k=k, values=values))
-    assert set(losses) == set(SDAANet.LOSS_WEIGHTS)
-    sum(losses.values()).backward()  # type: ignore[union-attr]
-    assert all(loss.isfinite() for loss in losses.values())
-    for name, parameter in built.learnable().items():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    check_finite(network(), episodes(k=k, values=values))
 
 
 @pytest.mark.parametrize(

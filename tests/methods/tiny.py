@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fssplat.backbones import Backbone, BackboneLayout, Features
 from fssplat.data.batch import EpisodeBatch
+from fssplat.methods.base import FewShotSegmenter
 
 
 class TinyBackbone(Backbone):
@@ -61,6 +62,17 @@ def episodes(
         masks=masks,
         classes=torch.ones(b, n, dtype=torch.long),
     )
+
+
+def check_finite(built: FewShotSegmenter, batch: EpisodeBatch) -> None:
+    """Every loss that the method names, and the gradient of everything it learns."""
+    losses = built.training_losses(batch)
+    assert set(losses) == set(built.LOSS_WEIGHTS)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(loss.isfinite() for loss in losses.values())
+    for name, parameter in built.learnable().items():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
 
 
 class Images:
