@@ -82,6 +82,11 @@ class BackboneSpec(Spec):
     name: str
     weights: str = "auto"
 
+    @property
+    def source(self) -> str:
+        """Where the weights are asked for; their content is what names a result."""
+        return f"{self.name}={self.weights}"
+
 
 class AugmentSpec(Spec):
     """Random changes of a training image, drawn anew for the query and for every support."""
@@ -97,7 +102,7 @@ class AugmentSpec(Spec):
 class TrainingSpec(Spec):
     """One training run. Exactly one of `steps` and `epochs` says how long."""
 
-    not_hashed = frozenset({"micro_batch", "checkpoint"})  # what a checkpoint holds is hashed
+    not_hashed = frozenset({"checkpoint"})  # what it holds is hashed
     checkpoint: str = ""  # a head.safetensors to score in place of training; its steps are then 0
     steps: NonNegativeInt | None = None  # optimiser steps, whatever the batch; 0: nothing to train
     epochs: PositiveInt | None = None  # passes over the training list
@@ -265,12 +270,10 @@ def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    chosen: Any = OmegaConf.create({})
+    for change in changes:
+        config, chosen = (_changed(part, change) for part in (config, chosen))
     try:
-        for change in changes:
-            if "=" not in change:
-                raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
-        chosen: Any = OmegaConf.from_dotlist(list(changes))
-        config = OmegaConf.merge(config, chosen)
         profiles = config.pop("profiles", {}) or {}
         profile = config.pop("profile", None)
         if profile is not None:
@@ -285,6 +288,26 @@ def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any
         raise InputError(f"{where}: {first}") from error
     assert isinstance(plain_config, dict)
     return {str(key): value for key, value in plain_config.items()}
+
+
+def _changed(config: Any, change: str) -> Any:
+    """The config with one `key=value` on top. Raises InputError for what cannot be read or put."""
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    key, _, value = change.partition("=")
+    if "=" not in change:
+        raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
+    try:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist([change]))
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
+    except (OmegaConfBaseException, TypeError) as error:
+        raise InputError(
+            f"--set {change}: {key} cannot be set so. Name settings by their keys, as in "
+            "training.steps=100; give a list whole, as in 'grid.fold=[0, 1]'."
+        ) from error
 
 
 def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:

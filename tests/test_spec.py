@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fssplat.errors import InputError
-from fssplat.spec import TrainingSpec, digest, load_experiment
+from fssplat.spec import DatasetSpec, TrainingSpec, digest, load_experiment
 
 MINIMAL = "dataset: synthetic\ngrid: {method: [prior]}\n"
 
@@ -95,12 +95,27 @@ def test_set_without_a_value_is_explained(tmp_path: Path) -> None:
     assert "write key=value" in message(tmp_path, MINIMAL, "store")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("training.lr=[", "--set training.lr=[: [ is not YAML"),
+        ("grid.fold=[0", "--set grid.fold=[0: [0 is not YAML"),
+        ("grid.method.0.name=pfenet", "grid.method.0.name cannot be set so"),
+        ("grid=[1]", "grid cannot be set so"),
+    ],
+)
+def test_a_set_that_cannot_be_read_is_an_input_error(
+    tmp_path: Path, change: str, said: str
+) -> None:
+    assert said in message(tmp_path, MINIMAL, change)
+
+
 def test_a_training_has_exactly_one_length() -> None:
     with pytest.raises(ValueError, match="exactly one of steps and epochs"):
         TrainingSpec(steps=1, epochs=1)
 
 
 def test_what_cannot_change_a_number_does_not_change_the_digest() -> None:
-    whole, halves = TrainingSpec(steps=1), TrainingSpec(steps=1, micro_batch=2)
-    assert digest(whole) == digest(halves)
-    assert digest(whole) != digest(TrainingSpec(steps=2))
+    one, moved = (DatasetSpec(name="synthetic", root=root) for root in ("", "elsewhere"))
+    assert digest(one) == digest(moved)
+    assert digest(one) != digest(DatasetSpec(name="coco-20i"))
