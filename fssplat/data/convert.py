@@ -406,7 +406,8 @@ def _finished(folder: Path, jobs: tuple[ShardJob, ...]) -> dict[str, ShardResult
         result = _read_state(folder, job)
         if result is not None:
             done[job.file] = result
-    for path in [*folder.glob("*.tar"), *folder.glob(".*.partial")]:
+    ours = f"*-{'[0-9]' * 6}.tar"  # the folder may hold other archives, such as downloads
+    for path in [*folder.glob(ours), *folder.glob(f".{ours}.partial")]:
         if path.name not in done:
             path.unlink()
     return done

@@ -122,7 +122,11 @@ def test_an_interrupted_build_keeps_its_finished_shards(
             build("pascal-5i", source, tmp_path / "cut", shard_samples=2)
     with pytest.raises(InputError, match=r"dataset\.json is missing"):
         Dataset.open(tmp_path / "cut")
+    other = tmp_path / "cut" / "VOCtrainval_11-May-2012.tar"  # downloads may lie in the same folder
+    other.write_bytes(b"an archive")
     assert build("pascal-5i", source, tmp_path / "cut", shard_samples=2).shards_kept == 2
+    assert other.read_bytes() == b"an archive"
+    other.unlink()
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
