@@ -37,6 +37,12 @@ COCO_OF_PASCAL: Mapping[str, int] = {
 }
 
 
+def ignored_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
+    """Class ids whose pixels count as 255 in training labels: novel ones under `novel: ignore`."""
+    hidden = protocol.novel == "ignore" and info.labels == "class-index"
+    return novel_classes(info, fold, protocol) if hidden else ()
+
+
 def novel_classes(
     info: DatasetInfo, fold: int, protocol: Protocol, train_on: str = ""
 ) -> tuple[int, ...]:

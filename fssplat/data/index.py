@@ -242,11 +242,14 @@ class Dataset:
         """[H, W]: 1 the class, 0 everything else, 255 ignored."""
         return self.target(row, (class_id,))
 
-    def target(self, row: int, classes: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored."""
+    def target(
+        self, row: int, classes: tuple[int, ...], ignored: tuple[int, ...] = ()
+    ) -> npt.NDArray[np.uint8]:
+        """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored, which
+        pixels of the class ids `ignored` are as well."""
         stored = decode_label(self._member(row, "png"))
         values = np.zeros(256, dtype=np.uint8)
-        values[IGNORE] = IGNORE
+        values[[IGNORE, *ignored]] = IGNORE
         for way, class_id in enumerate(classes, start=1):
             if self.info.labels == "class-index":
                 values[class_id] = way

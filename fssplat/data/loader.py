@@ -16,9 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 from fssplat.data.batch import EpisodeBatch
 from fssplat.data.draw import stream
 from fssplat.data.episodes import TrainingEpisodes
-from fssplat.data.folds import novel_classes
+from fssplat.data.folds import ignored_classes
 from fssplat.data.index import Dataset
-from fssplat.data.labels import IGNORE
 from fssplat.data.transforms import Label, augment
 from fssplat.grid import Trial
 from fssplat.protocol import Protocol
@@ -70,8 +69,7 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
         self.dataset, self.fold, self.protocol = dataset, fold, protocol
         self.training = training
         self.episodes = TrainingEpisodes(dataset, fold, protocol, way, training.shot, training.seed)
-        hidden = protocol.novel == "ignore" and dataset.info.labels == "class-index"
-        self.ignored = novel_classes(dataset.info, fold, protocol) if hidden else ()
+        self.ignored = ignored_classes(dataset.info, fold, protocol)
 
     def __getitem__(self, step: int) -> EpisodeBatch:
         batch, shot = self.training.batch, self.training.shot
@@ -100,8 +98,4 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
 
     def target(self, row: int, classes: tuple[int, ...]) -> Label:
         """Only the episode's classes are named; novel ones are background, or ignored if so set."""
-        label = self.dataset.target(row, classes)
-        hidden = [c for c in self.ignored if self.dataset.area(row, c)]
-        if hidden:
-            label[self.dataset.target(row, tuple(hidden)) > 0] = IGNORE
-        return label
+        return self.dataset.target(row, classes, self.ignored)

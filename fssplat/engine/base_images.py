@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fssplat.data.batch import IGNORE
-from fssplat.data.folds import base_classes
+from fssplat.data.folds import base_classes, ignored_classes
 from fssplat.data.index import Dataset
 from fssplat.data.lines import training_lines
 from fssplat.data.transforms import fit, normalise
@@ -41,11 +41,16 @@ class BaseImages(TrainingImages):
         rows = np.unique(training_lines(dataset, trial.fold, trial.protocol).rows)
         self.trial, self.size = trial, trial.training.size
         self.classes = base_classes(dataset.info, trial.fold, trial.protocol)
-        parts = (dataset.info.fingerprint, list(self.classes), rows.tolist(), self.size)
+        self.ignored = ignored_classes(dataset.info, trial.fold, trial.protocol)
+        names = (list(self.classes), list(self.ignored))
+        parts = (dataset.info.fingerprint, *names, rows.tolist(), self.size)
         super().__init__(dataset, rows, digest("base-images", *parts))
 
     def label(self, index: int) -> Tensor:
-        """int64 [H, W]: class ids of the data set; 0 background, 255 ignored, no novel class."""
+        """int64 [H, W]: class ids of the data set; 0 background, 255 ignored, no novel class.
+
+        Novel pixels are background, or ignored where the protocol says so.
+        """
         return named(*self._target(int(self.rows[index])))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -73,7 +78,7 @@ class BaseImages(TrainingImages):
     def _target(self, row: int) -> tuple[npt.NDArray[np.uint8], tuple[int, ...]]:
         """[H, W] with 1..n for the base classes in the image, and those classes."""
         present = tuple(c for c in self.dataset.classes_of(row).tolist() if c in self.classes)
-        return self.dataset.target(row, present), present
+        return self.dataset.target(row, present, self.ignored), present
 
 
 def named(target: npt.NDArray[np.uint8], classes: tuple[int, ...]) -> Tensor:

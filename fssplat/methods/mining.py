@@ -79,7 +79,8 @@ class MiningFSS(FewShotSegmenter):
         neighbours: PositiveInt = 4  # N, images whose regions rectify
         rectify: float = Field(0.2, ge=0, le=1)  # beta in Eq. 8
 
-    RESULT_VERSION: ClassVar[int] = 2  # 2: an image's embedding without its padding
+    # 2: an image's embedding without its padding; 3: novel pixels ignored where the protocol does
+    RESULT_VERSION: ClassVar[int] = 3
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "mining": 1.0}  # Eq. 1
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9, "background": 0.999, "ema": 0.999}
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

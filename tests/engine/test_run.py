@@ -174,6 +174,23 @@ def test_base_images_never_show_a_novel_label(root: Path) -> None:
     assert shown <= {0, 255, *images.classes}
 
 
+def test_base_images_ignore_novel_pixels_where_training_does(root: Path) -> None:
+    plain, hidden = (job_of(root, "mining", novel=policy) for policy in ("background", "ignore"))
+    data = JobData.open(plain)
+    dataset = data.dataset(plain.first)
+    shown, ignored = (data.base_images(job.first) for job in (plain, hidden))
+    assert shown.key != ignored.key
+    novel = torch.tensor(sorted({*range(1, len(dataset.info.classes) + 1)} - {*shown.classes}))
+    seen = 0
+    for index, row in enumerate(shown.rows.tolist()):
+        where = torch.isin(torch.from_numpy(dataset.label(row).astype(np.int64)), novel)
+        seen += int(where.sum())
+        assert (shown.label(index)[where] == 0).all()
+        assert (ignored.label(index)[where] == 255).all()
+        assert torch.equal(shown.label(index)[~where], ignored.label(index)[~where])
+    assert seen
+
+
 def test_remaining_images_show_no_base_class(root: Path) -> None:
     job = job_of(root, "pfenet")
     data = JobData.open(job)
