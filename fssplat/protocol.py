@@ -48,6 +48,10 @@ class Protocol(Spec):
             return self.episodes
         return self.episodes.get(dataset, self.episodes.get("default", 1000))
 
+    def lists_of(self, dataset: str) -> str:
+        """Names the public lists that are read of a data set."""
+        return f"{dataset}/{self.training_list}"
+
     @property
     def hash(self) -> str:
         """What makes two results comparable; the name alone does not."""
@@ -148,7 +152,13 @@ PROTOCOLS: dict[str, Protocol] = {
     "hsnet": Protocol(name="hsnet", draw="walk-list", **_HSNET),
     "fss1000": Protocol(
         name="fss1000",
-        **{**_HSNET, "training_list": "all", "draw": "all-queries", "episodes": 2400},
+        **{
+            **_HSNET,
+            "training_list": "all",
+            "draw": "all-queries",
+            "episodes": 2400,
+            "selection": "base-val",  # the set has validation classes of its own
+        },
     ),
 }
 
