@@ -5,7 +5,8 @@ as a `MethodCard`, which every class in `fssplat.methods.METHODS` satisfies.
 """
 # ruff: noqa: N802 - a method card's properties are named like the class variables they stand for
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Protocol
 
@@ -104,7 +105,11 @@ class Trial(Spec):
     scoring_options: tuple[str, ...] = ()  # of the method: not part of what names the weights
 
     def training_key(self, fingerprints: Mapping[str, str]) -> str:
-        """Names the weights: two trials with one key share one training."""
+        """Names the weights: two trials with one key share one training.
+
+        `fingerprints` give the content behind a name: of data sets, public lists, backbone weights
+        and `training.checkpoint`. What has none counts by its name.
+        """
         return digest(*self._weights(fingerprints, self.trained_method))
 
     @property
@@ -126,6 +131,7 @@ class Trial(Spec):
             self.protocol,
             self.evaluation,
             fingerprints.get(self.dataset.name, ""),
+            fingerprints.get(self.protocol.lists_of(self.dataset.name), ""),
         )
 
     def _weights(self, fingerprints: Mapping[str, str], method: MethodSpec) -> tuple[Any, ...]:
@@ -137,14 +143,17 @@ class Trial(Spec):
             rules.min_area,
         ]
         data_rules += [rules.min_area_query, rules.coco_folds, rules.selection]
-        given = self.training.checkpoint
+        data_rules += [rules.supports_repeat]
+        given, backbone = self.training.checkpoint, self.backbone
         data_rules += [fingerprints.get(given, given)] if given else []
         return (
             self.train_on,
             fingerprints.get(self.train_on.name, ""),
+            fingerprints.get(rules.lists_of(self.train_on.name), ""),
             self.fold,
             method,
-            self.backbone,
+            backbone.name,
+            fingerprints.get(backbone.source, backbone.weights),
             self.training,
             data_rules,
             self.way if self.way > 1 else 1,
@@ -198,10 +207,22 @@ def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> lis
     trials: dict[str, Trial] = {}
     for cell in cells:
         trial = _resolve(experiment, cell, cards[cell["method"].name], rules)
-        trials.setdefault(digest(trial, trial.evaluation), trial)
+        trials.setdefault(digest(trial, trial.evaluation, trial.training.checkpoint), trial)
     if not trials:
         raise InputError(f"{where}: exclude leaves no trial. Remove one of its entries.")
+    _check_rows(trials.values(), where)
     return list(trials.values())
+
+
+def _check_rows(trials: Iterable[Trial], where: str) -> None:
+    """InputError where a table would show two different trials as one."""
+    cells = Counter((trial.title, trial.training.seed) for trial in trials)
+    (title, _), count = cells.most_common(1)[0]
+    if count > 1:
+        raise InputError(
+            f"{where}: {count} different trials are called {title}, and a table could not tell "
+            "them apart. Give each entry of grid.method a `variant` of its own."
+        )
 
 
 def jobs(trials: list[Trial], fingerprints: Mapping[str, str]) -> list[Job]:

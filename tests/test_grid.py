@@ -133,6 +133,44 @@ def test_what_cannot_change_a_number_keeps_the_trial_id(change: dict[str, Any]) 
     assert trials()[0].trial_id(FINGERPRINTS) == trials(**change)[0].trial_id(FINGERPRINTS)
 
 
+def test_two_entries_that_a_table_would_show_as_one_are_refused() -> None:
+    entries = ["shared", {"name": "shared", "loss_weights": {"aux": 0.4}}]
+    with pytest.raises(InputError, match="2 different trials are called synthetic"):
+        trials(grid={"method": entries})
+    entries[1] = {"name": "shared", "variant": "light aux", "loss_weights": {"aux": 0.4}}
+    assert len(trials(grid={"method": entries})) == 2
+    assert len(trials(grid={"method": ["shared", "shared"]})) == 1
+
+
+def test_trials_that_score_different_given_weights_are_all_kept() -> None:
+    entries = [
+        {"name": "shared", "variant": name, "training": {"checkpoint": f"{name}.safetensors"}}
+        for name in ("a", "b")
+    ]
+    found = trials(grid={"method": entries})
+    assert [trial.training.checkpoint for trial in found] == ["a.safetensors", "b.safetensors"]
+
+
+def test_backbone_weights_and_public_lists_name_a_result_by_their_content() -> None:
+    def named(fingerprints: dict[str, str], weights: str) -> tuple[str, str]:
+        backbones = {"resnet50": {"name": "resnet50", "weights": weights}}
+        (trial, *_) = trials(
+            dataset="pascal-5i", protocol="hsnet", backbones=backbones, grid={"method": ["shared"]}
+        )
+        return trial.training_key(fingerprints), trial.trial_id(fingerprints)
+
+    same = named({"resnet50=/a.pth": "1"}, "/a.pth")
+    assert named({"resnet50=/b.pth": "1"}, "/b.pth") == same
+    for other in ({"resnet50=/a.pth": "2"}, {"resnet50=/a.pth": "1", "pascal-5i/hsnet": "x"}):
+        assert not set(named(other, "/a.pth")) & set(same)
+
+
+def test_rules_of_training_episodes_name_the_weights() -> None:
+    for axis in ({"supports_repeat": True}, {"novel": "ignore"}, {"min_area": 7}):
+        (other, *_) = trials(protocol={"name": "fssplat", **axis})
+        assert other.training_key(FINGERPRINTS) != trials()[0].training_key(FINGERPRINTS)
+
+
 def test_other_data_is_another_trial() -> None:
     assert trials()[0].trial_id({"synthetic": "x"}) != trials()[0].trial_id({"synthetic": "y"})
 
@@ -213,7 +251,10 @@ def test_every_experiment_file_expands_to_trials_of_registered_methods() -> None
 
 
 def test_options_that_only_scoring_sees_share_a_training() -> None:
-    entries = [{"name": "scored", "options": {"scales": number}} for number in (1, 2)]
+    entries = [
+        {"name": "scored", "variant": f"{number} scales", "options": {"scales": number}}
+        for number in (1, 2)
+    ]
     found = trials(grid={"method": entries})
     (job,) = jobs(found, FINGERPRINTS)
     assert len(set(job.trial_ids)) == 2

@@ -88,6 +88,11 @@ def _random(name: str, layout: BackboneLayout) -> Backbone:
         return timm_models.TimmBackbone(layout, name.removeprefix(PREFIX))
 
 
+def weight_content(spec: BackboneSpec) -> str:
+    """What `weights.content` knows of the file behind a spec."""
+    return weights.content(spec.name, spec.weights, URLS.get(spec.name, ""))
+
+
 def _state(spec: BackboneSpec) -> tuple[dict[str, Tensor], str]:
     """A public state_dict and where it was found."""
     if spec.weights != "auto":

@@ -4,10 +4,13 @@
 the public address. Files are read without running code: safetensors, or a pickle of tensors alone.
 """
 
+import hashlib
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 
 from fssplat.errors import InputError
 
+PUBLIC_HASH = re.compile(r"-([0-9a-f]{8})\.pth$")  # public files carry their SHA-256's first digits
 SUFFIXES = (".safetensors", ".pth", ".pt")
 WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which trainers nest the tensors
 DROPPED = ("fc.", "classifier.", "head.")  # ImageNet classifiers, which no method calls
@@ -78,6 +82,27 @@ def local_file(name: str) -> Path | None:
             if path.is_file():
                 return path
     return None
+
+
+def content(name: str, given: str, url: str) -> str:
+    """First digits of the SHA-256 of a backbone's weight file, wherever it lies or comes from.
+
+    Empty where no file is known beforehand: random values, and what a library fetches by itself.
+    """
+    if given == "random":
+        return ""
+    path = Path(given) if given != "auto" else local_file(name)
+    if path is not None and path.is_file():
+        stat = path.stat()
+        return _digits(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    public = PUBLIC_HASH.search(url)
+    return public[1] if given == "auto" and public else ""
+
+
+@lru_cache(maxsize=32)
+def _digits(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 
 def search_folders() -> list[Path]:

@@ -25,10 +25,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.data.folds import classes_of_split
-from fssplat.data.index import Dataset
+from fssplat.data.index import Dataset, default_root
+from fssplat.data.shards import digest_of
 from fssplat.data.sources.record import safe_key
 from fssplat.errors import InputError
-from fssplat.spec import FOLDS
+from fssplat.protocol import Protocol
+from fssplat.spec import FOLDS, DatasetSpec
 
 FOLDER = "lists"
 PLACES = {
@@ -104,7 +106,7 @@ def import_lists(dataset: Dataset, source: Path) -> tuple[Imported, ...]:
             f"{source}: no public lists of {name} there (wanted: {kinds}). Give the folder that "
             f"holds the public code's lists, e.g. one with pfenet/pascal/val.txt."
         )
-    public_list.cache_clear()
+    _public_list.cache_clear()
     return tuple(done)
 
 
@@ -309,9 +311,31 @@ def _class_lists(path: Path) -> dict[int, list[str]]:
 # ---------------------------------------------------------------- reading back
 
 
-@lru_cache(maxsize=8)
+def lists_content(spec: DatasetSpec, rules: Protocol) -> str:
+    """Digest of the public lists that a protocol reads; empty where there are none (yet)."""
+    code, root = rules.training_list, spec.root or default_root(spec.name)
+    if code == "all" or spec.name not in PUBLIC[code]:
+        return ""
+    import fsspec
+
+    found = []
+    for split in ("train", "val"):
+        try:
+            with fsspec.open(f"{root}/{FOLDER}/{code}-{split}.parquet", "rb") as stream:
+                found.append(stream.read())
+        except FileNotFoundError:
+            return ""  # the data check says so, with the command that imports them
+    return digest_of(found)
+
+
 def public_list(root: str, name: str) -> PublicList:
     """A list that was imported. Raises InputError, with the command, where it was not."""
+    path = Path(root) / FOLDER / f"{name}.parquet"
+    return _public_list(root, name, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=8)
+def _public_list(root: str, name: str, changed: int) -> PublicList:
     import fsspec
 
     path = f"{root}/{FOLDER}/{name}.parquet"

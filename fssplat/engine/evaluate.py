@@ -59,7 +59,7 @@ def evaluate(
         **(training or {}),
         "learnable_parameters": float(sum(p.numel() for p in network.learnable().values())),
     }
-    notes = notes_of(trial, manifests)
+    notes = notes_of(trial, manifests, training or {})
     table = table_of(rows)
     write_whole(folder / "episodes.parquet", lambda path: pq.write_table(table, path))
     for task, prediction in shown:
@@ -122,12 +122,18 @@ def rules_of(trial: Trial) -> Rules:
     return Rules(trial.shot, scores, trial.protocol.ignore_border)
 
 
-def notes_of(trial: Trial, manifests: Mapping[int, Manifest]) -> tuple[str, ...]:
-    """What a reader of the numbers must know, each once."""
+def notes_of(
+    trial: Trial, manifests: Mapping[int, Manifest], training: Mapping[str, float]
+) -> tuple[str, ...]:
+    """What a reader of the numbers must know, each once; `training` is what the training cost."""
     dropped = sorted({name for manifest in manifests.values() for name in manifest.dropped})
     notes = [f"left out, too few images: {', '.join(dropped)}"] if dropped else []
     if trial.training.checkpoint:
         notes.append(f"not trained here: weights of {trial.training.checkpoint}")
     elif trial.protocol.selection == "novel-best":
         notes.append("novel-best: the weights were chosen by the novel classes' own scores")
+    asked = trial.training.micro_batch or trial.training.batch
+    used = int(training.get("train_micro_batch", asked))
+    if used < min(asked, trial.training.batch):  # means over a part are not the batch's
+        notes.append(f"short of memory: trained {used} of {trial.training.batch} episodes at once")
     return tuple(dict.fromkeys([*notes, *(n for m in manifests.values() for n in m.notes)]))

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
+from fssplat.backbones import weight_content
 from fssplat.data.batch import EpisodeBatch
 from fssplat.data.index import INFO_FILE, Dataset, default_root
+from fssplat.data.lists import lists_content
 from fssplat.data.loader import training_episodes, training_loader
 from fssplat.data.manifest import Manifest, Part, manifest
 from fssplat.engine import schedule
@@ -38,6 +40,8 @@ class JobData:
                     f"{datasets[name].root}: fingerprint {found}, planned with {fingerprint}. "
                     "The data set was rebuilt meanwhile; launch again."
                 )
+        for trial in job.trials:
+            _check_contents(trial, fingerprints or {})
         return cls(datasets)
 
     # -------------------------------------------------------------- training
@@ -90,6 +94,20 @@ class JobData:
             seed: manifest(dataset, trial.fold, trial.shot, rules, seed, trial.way, source)
             for seed in rules.episode_seeds
         }
+
+
+def _check_contents(trial: Trial, planned: Mapping[str, str]) -> None:
+    """InputError where this machine's weights or lists are others than those planned with."""
+    spec, rules = trial.backbone, trial.protocol
+    here = {spec.source: (weight_content(spec), f"backbone {spec.name}: weight file")}
+    for data in (trial.train_on, trial.dataset):
+        here[rules.lists_of(data.name)] = (lists_content(data, rules), f"{data.name}: public lists")
+    for name, (found, what) in here.items():
+        if found != planned.get(name, found):
+            raise InputError(
+                f"{what} {found or 'missing'} here, planned with {planned[name]}. Put the same on "
+                "every machine and launch again."
+            )
 
 
 def opened(spec: DatasetSpec) -> Dataset:

@@ -30,6 +30,7 @@ def looking(trial: Trial, episodes: int | None = None) -> Trial:
             "episode_seeds": (0,),
             "draw": "even",
             "supports_repeat": False,
+            "ignore_border": True,
             "short_classes": "drop",
             "absent_class": "skip",
         }

@@ -198,6 +198,7 @@ class Training:
         cost = {
             "train_seconds": self.seconds,
             "train_peak_memory_bytes": float(determinism.peak_memory(self.settings.device)),
+            "train_micro_batch": float(min(self.micro_batch, self.training.batch)),
         }
         state = {"cost": cost, "best": self.best}
         header = replace(self.header, step=self.header.steps, state=state)

@@ -132,7 +132,7 @@ def make_plan(
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
     images = {name: info.counts.get("train", 0) for name, info in infos.items()}
     trials = expand(experiment, methods)
-    fingerprints |= given_weights(trials)
+    fingerprints |= contents(trials)
     grid = tuple(jobs(trials, fingerprints))
     store = store or Store(experiment.store)
     states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
@@ -152,6 +152,23 @@ def make_plan(
         machine=machine,
         devices=max(1, int(slots)),
     )
+
+
+def contents(trials: Sequence[Trial]) -> dict[str, str]:
+    """The content of every file that trials read besides their data sets, by how they name it.
+
+    Raises InputError as `given_weights`.
+    """
+    from fssplat.backbones import weight_content
+    from fssplat.data.lists import lists_content
+
+    found = given_weights(trials)
+    backbones = {trial.backbone.source: trial.backbone for trial in trials}
+    found |= {source: weight_content(spec) for source, spec in backbones.items()}
+    pairs = ((trial, spec) for trial in trials for spec in (trial.train_on, trial.dataset))
+    lists = {trial.protocol.lists_of(spec.name): (spec, trial.protocol) for trial, spec in pairs}
+    found |= {name: lists_content(*read) for name, read in lists.items()}
+    return {name: content for name, content in found.items() if content}
 
 
 def given_weights(trials: Sequence[Trial]) -> dict[str, str]:

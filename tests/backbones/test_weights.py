@@ -1,5 +1,6 @@
 """Where weights come from, and what is said when they are missing or of another network."""
 
+import hashlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fssplat.backbones import BackboneLayout, build_backbone, resnet, vgg, weights
+from fssplat.backbones import BackboneLayout, build_backbone, resnet, vgg, weight_content, weights
 from fssplat.errors import InputError
 from fssplat.spec import BackboneSpec
 
@@ -83,6 +84,23 @@ def test_auto_takes_the_users_file_first(tmp_path: Path, monkeypatch: pytest.Mon
     found = build_backbone(BackboneSpec(name="resnet50_v2"), BackboneLayout(stages=1))
     for name, value in found.state_dict().items():
         assert torch.equal(value, wanted.state_dict()[name])
+
+
+def test_weights_are_known_by_their_content_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSSPLAT_WEIGHTS", str(tmp_path))
+    assert weight_content(BackboneSpec(name="resnet50", weights="random")) == ""
+    public = weight_content(BackboneSpec(name="resnet50"))
+    assert public == "0676ba61"  # as its file's name has it
+    given = tmp_path / "given.pth"
+    given.write_bytes(b"weights")
+    one = weight_content(BackboneSpec(name="resnet50", weights=str(given)))
+    (tmp_path / "resnet50.pth").write_bytes(b"weights")
+    assert weight_content(BackboneSpec(name="resnet50")) == one
+    assert one == hashlib.sha256(b"weights").hexdigest()[:8]
+    given.write_bytes(b"others")
+    assert weight_content(BackboneSpec(name="resnet50", weights=str(given))) != one
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnet50_v2"])

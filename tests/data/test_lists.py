@@ -53,7 +53,6 @@ def test_published_lists_are_recognised_and_counted(shared: Path, coco: Dataset)
             )
     assert train.lines - len(train.unmatched) == 223
     shutil.rmtree(Path(coco.root) / "lists")
-    public_list.cache_clear()
 
 
 def test_the_pascal_lists_have_the_published_lines(shared: Path, voc: Dataset) -> None:
@@ -68,7 +67,6 @@ def test_the_pascal_lists_have_the_published_lines(shared: Path, voc: Dataset) -
     with pytest.raises(InputError, match="no image of the public list pfenet-train"):
         TrainingEpisodes(voc, 0, PROTOCOLS["pfenet"])  # the sample has other images
     shutil.rmtree(Path(voc.root) / "lists")
-    public_list.cache_clear()
 
 
 def test_keys_are_those_of_the_data_set() -> None:

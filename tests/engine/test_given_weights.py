@@ -11,7 +11,8 @@ from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.settings import RunSettings
 from fssplat.errors import InputError
 from fssplat.grid import Trial
-from fssplat.orchestration.plan import given_weights
+from fssplat.orchestration.plan import contents, given_weights
+from fssplat.spec import BackboneSpec
 from tests.engine.small_jobs import job_of
 
 PARTS = ("miou", "fb_iou")
@@ -52,6 +53,21 @@ def test_the_content_of_given_weights_names_the_result_not_their_place(
     assert one.trial_id(same) == copy.trial_id(same)
     assert one.trial_id(same) != one.trial_id({"a.safetensors": "124"})
     assert one.training_key(same) != one.training_key({"a.safetensors": "124"})
+
+
+def test_a_worker_with_another_weight_file_than_planned_does_not_start(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FSSPLAT_WEIGHTS", str(tmp_path))
+    (tmp_path / "resnet50.pth").write_bytes(b"planned with")
+    job = job_of(root, "pfenet")
+    backbone = BackboneSpec(name="resnet50")
+    job = job.model_copy(update={"trials": (job.first.model_copy(update={"backbone": backbone}),)})
+    planned = contents(job.trials)
+    JobData.open(job, planned)
+    (tmp_path / "resnet50.pth").write_bytes(b"found there")
+    with pytest.raises(InputError, match="backbone resnet50: weight file"):
+        JobData.open(job, planned)
 
 
 def test_weights_of_another_method_or_none_stop_a_plan(root: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ SECTIONS = ("loss_weights", "momentum", "training", "options")
 NOT_SEARCHED = {  # names in `training` that say how much or which run it is, not how well it goes
     "steps": "every point trains equally long",
     "epochs": "every point trains equally long",
-    "micro_batch": "it changes no number",
+    "micro_batch": "it is how a batch fits into memory",
     "seed": "list seeds in grid.seed; a point is scored by their mean",
     "shot": "list it in grid.shot",
 }
