@@ -10,6 +10,7 @@ for the borders, comes after.
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -35,8 +36,15 @@ REDRAWS = 31  # of a crop that loses too much of the object
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 [..., 3, H, W] -> float32 with ImageNet's mean and deviation taken out."""
-    shift, scales = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (SHIFT, SCALE))
+    shift, scales = _statistics(images.device)
     return images.to(torch.float32, copy=True).sub_(shift).mul_(scales)
+
+
+@lru_cache(maxsize=8)
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """SHIFT and SCALE there, [3, 1, 1]; kept, since a copy to a GPU waits for all that it does."""
+    shift, scale = (torch.tensor(v, device=device).view(3, 1, 1) for v in (SHIFT, SCALE))
+    return shift, scale
 
 
 # ---------------------------------------------------------------- one size for all

@@ -105,7 +105,8 @@ class Training:
         self.seconds = 0.0  # spent in steps, over all parts of an interrupted run
         self.best: dict[str, float] = {}  # step and score of the selected weights
         self.random: tuple[dict[str, Tensor], dict[str, object]] | None = None
-        self.names: tuple[str, ...] = ()
+        self.names: tuple[str, ...] = ()  # of the losses, and their weights beside them
+        self.factors = torch.empty(0)
         self.unread: list[Tensor] = []  # losses of finished steps, still on the device
         self.log = LossLog(folder)
         self.saved = (0, time.monotonic())  # step and time of the last checkpoint
@@ -237,17 +238,21 @@ class Training:
             share = len(part) / len(batch)
             with determinism.autocast(self.settings.device, self.training.precision):
                 losses = self.network.training_losses(part)
-            self.names = tuple(losses)
+            self._weigh(tuple(losses))
             values = torch.stack([value.float() for value in losses.values()])
-            total = values @ self._loss_weights(losses).to(values)
+            total = values @ self.factors
             (total * share).backward()  # type: ignore[no-untyped-call]
             rows.append(torch.cat([values.detach(), total.detach().view(1)]) * share)
         if self.training.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.training.clip)
         return torch.stack(rows).sum(dim=0)
 
-    def _loss_weights(self, losses: dict[str, Tensor]) -> Tensor:
-        return torch.tensor([self.trial.method.loss_weights[name] for name in losses])
+    def _weigh(self, names: tuple[str, ...]) -> None:
+        """The losses' weights on the device; kept, since a copy there would stall every step."""
+        if names != self.names:
+            self.names, weights = names, self.trial.method.loss_weights
+            values = [weights[name] for name in names]
+            self.factors = torch.tensor(values, device=self.settings.device)
 
     def _halve(self, batch: EpisodeBatch) -> None:
         tried = max(sizes_of_parts(len(batch), self.micro_batch, self.least))

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fssplat.methods.base import Encoded, MethodOptions
 from fssplat.methods.hsnet import EPS, LEVELS, HSNet
+from fssplat.methods.layers.hypercorrelation import spread
 from fssplat.methods.layers.matching import grid_mask
 from fssplat.methods.layers.photometric import normalised
 
@@ -84,8 +85,7 @@ class HMFS(HSNet):
     def _activations(self, encoded: Encoded, level: int) -> Tensor:
         """The features before they were divided by their norms, [i, sum of c, h, w]."""
         norms = encoded[f"norm{level}"] + EPS
-        widths = torch.tensor(self.blocks[level], device=norms.device)
-        return encoded[f"level{level}"] * norms.repeat_interleave(widths, dim=1)
+        return encoded[f"level{level}"] * spread(norms, self.blocks[level])
 
 
 def hybrid(of_features: Tensor, of_input: Tensor, only_zero: bool) -> Tensor:

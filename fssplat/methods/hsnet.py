@@ -22,7 +22,7 @@ from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.data.batch import IGNORE
 from fssplat.errors import InputError
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
-from fssplat.methods.layers.hypercorrelation import Squeeze, correlations
+from fssplat.methods.layers.hypercorrelation import Squeeze, correlations, spread
 from fssplat.methods.layers.matching import grid_mask, segmentation_loss
 
 EPS = 1e-5  # added to a feature's norm
@@ -89,8 +89,7 @@ class HSNet(FewShotSegmenter):
             unit, norms = encoded[f"level{level}"], encoded[f"norm{level}"]
             mask = grid_mask(masks, (unit.shape[-2], unit.shape[-1])).unsqueeze(1)
             scale = mask * (norms + EPS) / (norms * mask + EPS)
-            widths = torch.tensor(self.blocks[level], device=unit.device)
-            found[f"level{level}"] = unit * scale.repeat_interleave(widths, dim=1)
+            found[f"level{level}"] = unit * spread(scale, self.blocks[level])
         return found
 
     def segment(

@@ -45,6 +45,12 @@ def products_inside(query: Tensor, support: Tensor, widths: Sequence[int]) -> Te
     return found
 
 
+def spread(maps: Tensor, widths: Sequence[int]) -> Tensor:
+    """A map for every block -> one for every channel of it: [i, m, h, w] -> [i, sum of c, h, w]."""
+    parts = zip(torch.split(maps, 1, dim=1), widths, strict=True)
+    return torch.cat([part.expand(-1, width, -1, -1) for part, width in parts], dim=1)
+
+
 def _pairs(
     query: Tensor, support: Tensor, widths: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
