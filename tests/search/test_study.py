@@ -4,12 +4,14 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fssplat.engine.settings import Interrupted
 from fssplat.errors import InputError
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.drive import Prepared
@@ -25,6 +27,7 @@ from fssplat.orchestration.search.study import (
     tend,
 )
 from fssplat.orchestration.search.work import PointTask, Report, Rung
+from fssplat.orchestration.session import Stop
 from tests.search.small import prepared_of, run_here, search_file
 
 
@@ -135,6 +138,79 @@ def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: 
 
 def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
     report(Rung(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+
+
+# ------------------------------------------------------------------ judged once
+
+
+def searcher(prepared: Prepared, slots: int) -> Any:
+    """A driver's side of Tune, on the study as it stands."""
+    from fssplat.orchestration.search.tuning import SafeOptuna
+
+    def pack(number: int, point: Point) -> dict[str, Any]:
+        return {"number": number}
+
+    study, place = opened(prepared), prepared.place
+    return SafeOptuna(prepared.search, study, place, slots, Stop(), pack, SimpleQueue())
+
+
+def at(rung: int, miou: float) -> dict[str, Any]:
+    """What Tune passes on of a point that reached a rung."""
+    return {"rung": rung, "miou": miou, "share": rung / 4, "steps": rung, "parts": "{}"}
+
+
+def test_a_point_that_was_cut_is_not_judged_again_where_it_had_passed(
+    data: Path, tmp_path: Path
+) -> None:
+    prepared = prepared_of(search_file(tmp_path, data, trials=9))
+    first = searcher(prepared, slots=4)
+    for name in "abcd":
+        first.suggest(name)
+    assert first.keeps("b", at(1, 0.3))
+    assert first.keeps("b", at(2, 0.3))
+    for name in "acd":
+        assert first.keeps(name, at(1, 0.9))
+    first.put_back("b")
+
+    second = searcher(prepared, slots=4)
+    assert second.suggest("b") == {"number": 4}
+    assert second.keeps("b", at(1, 0.3))
+    assert second.keeps("b", at(2, 0.3))
+    assert second.suggest("e")
+    assert not second.keeps("e", at(1, 0.5))  # a new one is judged
+
+
+def test_a_point_that_fell_stays_so_when_a_stop_comes_a_moment_later(
+    data: Path, tmp_path: Path
+) -> None:
+    one = searcher(prepared_of(search_file(tmp_path, data)), slots=2)
+    for name, miou in (("a", 0.9), ("b", 0.3)):
+        one.suggest(name)
+        kept = one.keeps(name, at(1, miou))
+    assert not kept
+    one._stop.ask()
+    one.on_trial_complete("b", at(1, 0.3))
+    one.on_trial_complete("a", at(1, 0.9))
+    states = [trial.state for trial in one._study.get_trials()]
+    assert states == [TrialState.FAIL, TrialState.PRUNED, TrialState.WAITING]
+
+
+def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_drawn(
+    data: Path, tmp_path: Path
+) -> None:
+    from fssplat.orchestration.search.tuning import heights_of
+
+    def cut(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        report(Rung(1, 0.5, 0.5, 1.0, {"fold0": 0.5}))
+        if task.number == 0:
+            raise Interrupted("stopped")
+        report(Rung(2, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+
+    space = {"options": {"scale": {"choice": [10.0, 20.0]}}}
+    path = search_file(tmp_path, data, trials=5, space=space, milestones=[0.5, 1.0])
+    drive = run_here(path, cut)
+    assert len(drive.study.get_trials()) == 6  # one cut, two trained, three copies
+    assert [len(heights) for heights in heights_of(drive.study.get_trials()).values()] == [2, 2]
 
 
 # ------------------------------------------------------------------ several drivers

@@ -438,7 +438,13 @@ def draw_again(study: Study, trial: FrozenTrial) -> None:
     point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
     attrs = {name: trial.user_attrs[name] for name in ("origin",) if name in trial.user_attrs}
     if point:
-        study.enqueue_trial(point, {**attrs, "again": trial.number})
+        study.enqueue_trial(point, {**attrs, "again": first_of(trial)})
+
+
+def first_of(trial: optuna.Trial | FrozenTrial) -> int:
+    """The number under which a point was drawn first, of whatever this one repeats or copies."""
+    attrs = trial.user_attrs
+    return int(attrs.get("same_as", attrs.get("again", trial.number)))
 
 
 @dataclass(frozen=True)

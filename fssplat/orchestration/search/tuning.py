@@ -24,6 +24,7 @@ from fssplat.orchestration.search.study import (
     backend,
     draw,
     draw_again,
+    first_of,
     objectives,
     standing,
     survives,
@@ -74,7 +75,8 @@ class SafeOptuna(Unkept, OptunaSearch):
         works = any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in self._ended())
         self._failed_in_a_row = -math.inf if works else 0.0  # -inf once a point has worked
         self.live: dict[str, optuna.Trial] = {}  # Tune's id -> our running trials
-        self._heights: dict[int, dict[int, float]] = {}  # rung -> mIoU by trial, of all drivers
+        self._heights: dict[int, dict[int, float]] = {}  # rung -> mIoU by point, of all drivers
+        self._fell: set[str] = set()  # Tune's ids of trials that were not good enough at a rung
         self.hopeless = ""  # why the search was given up
 
     # -------------------------------------------------------------- a new point
@@ -121,7 +123,7 @@ class SafeOptuna(Unkept, OptunaSearch):
     def _copy(self, trial: optuna.Trial, twin: FrozenTrial) -> None:
         for name, value in twin.user_attrs.items():
             trial.set_user_attr(name, value)
-        trial.set_user_attr("same_as", twin.number)
+        trial.set_user_attr("same_as", first_of(twin))
         for rung, value in twin.intermediate_values.items():
             trial.report(value, rung)
         complete = twin.state is TrialState.COMPLETE
@@ -130,7 +132,11 @@ class SafeOptuna(Unkept, OptunaSearch):
     # -------------------------------------------------------------- a running point
 
     def keeps(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Write a rung down; whether its point goes on."""
+        """Write a rung down; whether its point goes on.
+
+        A rung is judged once. A point that was cut, or lost its worker, tells its rungs again, by
+        now beside others that an uncut search had not seen there.
+        """
         rung, value, trial = result.get("rung"), result.get("miou"), self.live.get(trial_id)
         if rung is None or trial is None:
             return True
@@ -145,9 +151,14 @@ class SafeOptuna(Unkept, OptunaSearch):
         if not spec.prunes or rung >= len(spec.rungs):
             return True
         there = self._heights.setdefault(rung, {})
-        others = [height for number, height in there.items() if number != trial.number]
-        there[trial.number] = value
-        return survives(value, others, spec.reduction)
+        point = first_of(trial)
+        if point in there:
+            return trial_id not in self._fell
+        others = list(there.values())
+        there[point] = value
+        if not survives(value, others, spec.reduction):
+            self._fell.add(trial_id)
+        return trial_id not in self._fell
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: `keeps` has heard of it, also where it ends the trial."""
@@ -162,6 +173,7 @@ class SafeOptuna(Unkept, OptunaSearch):
             return
         last = result or {}
         state, reason = last.get("state", ""), last.get("reason", "")
+        fell = trial_id in self._fell  # which a stop a moment later does not undo
         if error and not self._stop.asked.is_set():
             self._fail(trial_id, "its worker failed too often")
         elif state == "finished":
@@ -170,7 +182,7 @@ class SafeOptuna(Unkept, OptunaSearch):
             self._fail(trial_id, reason)
         elif state == "diverged":
             self._diverge(trial_id, reason)
-        elif state == "interrupted" or error or self._stop.asked.is_set():
+        elif not fell and (state == "interrupted" or error or self._stop.asked.is_set()):
             self.put_back(trial_id)
         elif not math.isfinite(last.get("miou", math.nan)):
             self._fail(trial_id, "its mIoU is no number")
@@ -240,11 +252,11 @@ class SafeOptuna(Unkept, OptunaSearch):
 
 
 def heights_of(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
-    """rung -> mIoU by trial number."""
+    """rung -> mIoU by point: one that was drawn twice is one height, else it weighs double."""
     found: dict[int, dict[int, float]] = {}
     for trial in trials:
         for rung, value in trial.intermediate_values.items():
-            found.setdefault(rung, {})[trial.number] = value
+            found.setdefault(rung, {})[first_of(trial)] = value
     return found
 
 
