@@ -253,11 +253,9 @@ def made_experiment(
 
     Raises InputError as `load_experiment`.
     """
-    from omegaconf import OmegaConf
-
     below = _with_bases(base, ()) if base is not None else {}
     where = str(keys["name"])
-    merged = _layered(OmegaConf.merge(below, dict(keys)), changes, where)
+    merged = _layered(_over(below, dict(keys)), changes, where)
     return validate(ExperimentSpec, merged, where)
 
 
@@ -281,7 +279,7 @@ def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any
                 known = ", ".join(map(str, profiles)) or "none"
                 raise InputError(f"{where}: profile {profile!r} is unknown. Known: {known}.")
             chosen.pop("profile", None)
-            config = OmegaConf.merge(config, profiles[profile], chosen)
+            config = _over(_over(config, profiles[profile] or {}), chosen)
         plain_config = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
@@ -300,7 +298,7 @@ def _changed(config: Any, change: str) -> Any:
     if "=" not in change:
         raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
     try:
-        return OmegaConf.merge(config, OmegaConf.from_dotlist([change]))
+        return _over(config, OmegaConf.from_dotlist([change]))
     except yaml.YAMLError as error:
         raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
     except (OmegaConfBaseException, TypeError) as error:
@@ -339,7 +337,25 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:
         return config
     below = _with_bases(path.parent / str(base), (*seen, path.resolve()))
     below.pop("name", None)
-    return OmegaConf.merge(below, config)
+    return _over(below, config)
+
+
+def _over(below: Any, above: Any) -> Any:
+    """`above` on top of `below`; a training has one length, so steps take the place of epochs."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.merge(below, above)
+    _keep_one_length(config, OmegaConf.to_container(OmegaConf.create(above)))
+    return config
+
+
+def _keep_one_length(config: Any, above: Any) -> None:
+    for name, other in (("steps", "epochs"), ("epochs", "steps")):
+        if above.get(name) is not None and other not in above:
+            config.pop(other, None)
+    for key, part in above.items():
+        if isinstance(part, dict):
+            _keep_one_length(config[key], part)
 
 
 def validate(model: type[S], value: Any, where: str, under: str = "") -> S:

@@ -71,6 +71,20 @@ def test_set_wins_over_the_profile_and_the_profile_over_the_file(tmp_path: Path)
     assert (chosen.store, chosen.name) == ("profile", "set")
 
 
+def test_of_steps_and_epochs_the_later_layer_s_stays(tmp_path: Path) -> None:
+    text = MINIMAL + "training: {epochs: 5, lr: 1}\nsearch: {training: {epochs: 5}}\n"
+    text += "profiles: {short: {training: {steps: 2}}}\n"
+    path = write(tmp_path, text)
+    long = write(tmp_path, "extends: mine.yaml\ntraining: {steps: 7}\n", "long.yaml")
+    assert load_experiment(path, ("profile=short",)).training == {"steps": 2, "lr": 1}
+    assert load_experiment(long).training == {"steps": 7, "lr": 1}
+    changed = load_experiment(long, ("profile=short", "training.epochs=3"))
+    assert changed.training == {"epochs": 3, "lr": 1}
+    assert load_experiment(path, ("search.training.steps=9",)).search == {"training": {"steps": 9}}
+    both = load_experiment(path, ("training.steps=9", "training.epochs=null"))
+    assert both.training == {"steps": 9, "epochs": None, "lr": 1}
+
+
 def test_an_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
     text = MINIMAL + "profiles: {small: {store: x}}\n"
     assert "profile 'big' is unknown. Known: small." in message(tmp_path, text, "profile=big")
