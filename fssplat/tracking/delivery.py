@@ -102,9 +102,9 @@ class Delivery:
         self.tracking.deliver(trial, trial_id, result, self._store, self._tags(trial))
 
     def _flush(self, key: str) -> None:
-        points = self._points.pop(key, [])
         for run_id in self._running(key):
-            self.tracking.curve(run_id, points)
+            self.tracking.curve(run_id, self._points.get(key, []))
+        self._points.pop(key, None)  # once all have them; a run takes no step twice
 
     def _running(self, key: str) -> list[str]:
         """The runs of a job's trials that are not yet whole."""

@@ -66,7 +66,7 @@ class Tracking:
     parent: str = ""  # run id of the launch
     wanted: MlflowSpec = field(default_factory=MlflowSpec)
     runs: dict[str, Known] = field(default_factory=dict)  # trial id -> its run
-    logged: dict[str, int] = field(default_factory=dict)  # run id -> last step of its curve
+    logged: dict[str, set[int]] = field(default_factory=dict)  # run id -> the steps of its curve
 
     # -------------------------------------------------------------- a launch
 
@@ -142,7 +142,6 @@ class Tracking:
                     self._params(known.run_id, parameters(trial))
                 if self.parent:
                     self.client.set_tag(known.run_id, "mlflow.parentRunId", self.parent)
-                self._remember_curve(known.run_id)
                 return known.run_id
             parent = {"mlflow.parentRunId": self.parent} if self.parent else {}
             run = self.client.create_run(
@@ -152,24 +151,26 @@ class Tracking:
             )
             run_id: str = run.info.run_id
             self.runs[trial_id] = Known(run_id, delivered=False, described=False)
-            self.logged[run_id] = 0
+            self.logged[run_id] = set()
             self._params(run_id, parameters(trial))
             self.runs[trial_id] = Known(run_id, delivered=False)
         return run_id
 
     def curve(self, run_id: str, points: Iterable[Point]) -> None:
         """Losses at their steps, in batches; steps that MLflow has are left out."""
-        fresh = [point for point in points if point.step > self.logged.get(run_id, 0)]
-        if not fresh:
-            return
-        at = _now()
-        metrics = []
-        for point in fresh:
-            values = {f"loss/{name}": value for name, value in point.losses.items()}
-            metrics += _metrics({**values, "lr": point.lr}, point.step, at)
         with away():
+            known = self._steps(run_id)
+            fresh = {point.step: point for point in points if point.step not in known}
+            if not fresh:
+                return
+            at = _now()
+            metrics = []
+            for step, point in fresh.items():
+                values = {f"loss/{name}": value for name, value in point.losses.items()}
+                metrics += _metrics({**values, "lr": point.lr}, step, at)
+            del self.logged[run_id]  # if this fails, MLflow is asked again what has arrived
             self._batch(run_id, metrics, {})
-        self.logged[run_id] = fresh[-1].step
+            self.logged[run_id] = known | fresh.keys()
 
     def usage(self, run_id: str, seconds: int, values: Mapping[str, float]) -> None:
         """What the run's job uses now, under `system/`, at the seconds since it started.
@@ -204,7 +205,7 @@ class Tracking:
             self._model(run_id, trial, result, store, Path(scratch))
             at = int(1000 * float(result.about.get("finished_at", 0.0))) or _now()
             notes = {"fssplat.state": "finished", "fssplat.notes": "; ".join(result.notes)}
-            last_step = trial.training.steps or self.logged.get(run_id, 0)
+            last_step = trial.training.steps or max(self.logged.get(run_id, ()), default=0)
             metrics = dict(result.metrics)
             if "miou" in metrics:
                 metrics[views.fold_metric(trial.fold)] = metrics["miou"]
@@ -308,11 +309,12 @@ class Tracking:
         else:
             self.client.log_artifact(run_id, str(path))
 
-    def _remember_curve(self, run_id: str) -> None:
-        """The last step that a run's curve has, so that a resume adds to it and repeats nothing."""
+    def _steps(self, run_id: str) -> set[int]:
+        """The steps that a run's curve has."""
         if run_id not in self.logged:
-            history = self.client.get_metric_history(run_id, "loss/total")
-            self.logged[run_id] = max((item.step for item in history), default=0)
+            history = self.client.get_metric_history(run_id, "lr")  # the last value of each step
+            self.logged[run_id] = {item.step for item in history}
+        return self.logged[run_id]
 
 
 # ------------------------------------------------------------------ opening

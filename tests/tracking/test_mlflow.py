@@ -203,6 +203,61 @@ def test_a_silent_server_costs_nothing_and_gets_everything_later(
     assert sync(tracking, store, trials_of(task), tags) == 2
 
 
+def test_a_curve_that_a_server_missed_in_between_has_no_hole(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = scored(store)
+    key, points = task.job.key, [Point(step, {"total": 1.0 / step}, 0.1) for step in (1, 2, 3)]
+    monkeypatch.setattr("fssplat.tracking.delivery.FLUSH_S", 0.0)  # after each note
+    monkeypatch.setattr("fssplat.tracking.delivery.REST_S", 0.0)
+    curve, fails = tracking.curve, iter([False, False, False, True])
+
+    def one_fails(run_id: str, points: list[Point]) -> None:
+        if next(fails, False):  # the second run's second part
+            raise Away("refused")
+        curve(run_id, points)
+
+    monkeypatch.setattr(tracking, "curve", one_fails)
+    delivery = Delivery(tracking, store, trials_of(task), tags, lambda line: None)
+    delivery.hear(JobStarted(key, task.job.trial_ids))
+    for point in points:
+        delivery.hear(JobProgress(key, "training", 0.5, (point,)))
+    delivery.close()
+    assert next(fails, None) is None  # the failure was met
+    for run in runs(tracking):
+        steps = [step for step, _ in history(tracking, run.info.run_id, "loss/total")]
+        assert steps == [1, 2, 3]
+
+
+def test_a_delivery_adds_the_steps_that_a_curve_lacks(tracking: Tracking, store: Store) -> None:
+    task = scored(store)
+    for trial_id, one in trials_of(task).items():
+        tracking.curve(tracking.begin(one, trial_id, {}), [Point(3, {"total": 1 / 3}, 0.1)])
+    assert sync(tracking, store, trials_of(task), tags) == 2
+    for run in runs(tracking):
+        steps = [step for step, _ in history(tracking, run.info.run_id, "loss/total")]
+        assert steps == [1, 2, 3, 4]
+
+
+def test_steps_of_a_batch_that_failed_halfway_are_not_sent_twice(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = tracking.begin(trial(), "t1", {})
+    points = [Point(step, {"total": 0.0}, 0.1) for step in range(1, 701)]  # two batches
+    log_batch, fails = tracking.client.log_batch, iter([False, True])
+
+    def second_fails(*arguments: Any, **named: Any) -> None:
+        if next(fails, False):
+            raise ConnectionError("timed out")
+        log_batch(*arguments, **named)
+
+    monkeypatch.setattr(tracking.client, "log_batch", second_fails)
+    with pytest.raises(Away):
+        tracking.curve(run_id, points)
+    tracking.curve(run_id, points)
+    assert [step for step, _ in history(tracking, run_id, "lr")] == list(range(1, 701))
+
+
 def test_a_trial_that_does_not_get_through_keeps_no_other_back(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

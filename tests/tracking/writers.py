@@ -10,7 +10,6 @@ BATCHES, POINTS = 5, 40
 
 def main(uri: str, run_id: str) -> None:
     tracking = open_tracking(uri, "many")
-    tracking.logged[run_id] = 0
     for batch in range(BATCHES):
         steps = range(batch * POINTS + 1, (batch + 1) * POINTS + 1)
         tracking.curve(run_id, [Point(step, {"total": float(step)}, 0.1) for step in steps])
