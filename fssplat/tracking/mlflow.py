@@ -54,6 +54,7 @@ class Known:
     run_id: str
     delivered: bool
     described: bool = True  # has its parameters
+    diverged: bool = False
 
 
 @dataclass
@@ -124,8 +125,12 @@ class Tracking:
                 )
                 for run in page:
                     trial_id = run.data.tags.get("fssplat.trial_id", "")
-                    finished = run.info.status == "FINISHED"
-                    known = Known(run.info.run_id, finished, bool(run.data.params))
+                    known = Known(
+                        run.info.run_id,
+                        delivered=run.info.status == "FINISHED",
+                        described=bool(run.data.params),
+                        diverged=run.data.tags.get("fssplat.state") == "diverged",
+                    )
                     if trial_id not in self.runs or known.delivered:
                         self.runs[trial_id] = known
                 token = page.token
@@ -133,9 +138,16 @@ class Tracking:
                     return
 
     def begin(self, trial: Trial, trial_id: str, tags: Mapping[str, str]) -> str:
-        """The trial's run, running: the one it has had, or a new one with its parameters."""
-        known = self.runs.get(trial_id)
+        """The trial's run, running: the one it has had, or a new one with its parameters.
+
+        One that diverged is not had again: its training starts anew, and MLflow takes no step back.
+        """
         with away():
+            known = self.runs.get(trial_id)
+            if known is not None and known.diverged:
+                self.client.delete_run(known.run_id)
+                del self.runs[trial_id]
+                known = None
             if known is not None:
                 self.client.update_run(known.run_id, status="RUNNING")
                 if not known.described:  # cut between its creation and its parameters
@@ -223,6 +235,7 @@ class Tracking:
             self._batch(known.run_id, [], tags)
             status = "KILLED" if state == "pending" else "FAILED"
             self.client.set_terminated(known.run_id, status)
+        self.runs[trial_id] = replace(known, diverged=state == "diverged")
 
     # -------------------------------------------------------------- calls
 

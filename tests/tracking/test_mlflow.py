@@ -258,6 +258,25 @@ def test_steps_of_a_batch_that_failed_halfway_are_not_sent_twice(
     assert [step for step, _ in history(tracking, run_id, "lr")] == list(range(1, 701))
 
 
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_diverged_training_that_starts_anew_shows_its_own_losses(
+    tracking: Tracking, store: Store, same_process: bool
+) -> None:
+    task = scored(store)
+    for trial_id, one in trials_of(task).items():
+        dead = [Point(step, {"total": 100.0 * step}, 0.1) for step in (1, 2, 3)]
+        tracking.curve(tracking.begin(one, trial_id, {}), dead)
+        tracking.give_up(trial_id, "diverged", "at step 4")
+    if not same_process:
+        tracking.runs.clear()
+    assert sync(tracking, store, trials_of(task), tags) == 2
+    assert len(runs(tracking)) == 2
+    for run in runs(tracking):
+        assert run.info.status == "FINISHED"
+        losses = [value for _, value in history(tracking, run.info.run_id, "loss/total")]
+        assert losses == [1.0, 0.5, pytest.approx(1 / 3), 0.25]
+
+
 def test_a_trial_that_does_not_get_through_keeps_no_other_back(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
