@@ -1,7 +1,7 @@
 """What MLflow hears of a search: one parent run per study, one nested run per point.
 
-The study is the truth and MLflow mirrors it. A point's run is written once, when the point has its
-end, so that a search that was cut leaves no run half-told; what is missing is added at the end.
+The study is the truth and MLflow mirrors it. A point's run is written at once, when the point has
+its end; one that was cut in between is told again in full, and what is missing is added at the end.
 """
 
 import math
@@ -37,6 +37,7 @@ class StudyRun:
         self.tracking, self.study, self.tags = tracking, study, dict(tags)
         self.run_id = ""
         self.told: set[int] = set()  # numbers of points that have their run
+        self.cut: dict[int, str] = {}  # number -> a run that was made and not told to its end
 
     def open(self, params: Mapping[str, str]) -> None:
         """The study's run, running, and which points it has. Raises Away."""
@@ -66,11 +67,14 @@ class StudyRun:
         return oldest.info.run_id if oldest else ""
 
     def learn(self) -> None:
-        """Which points have a run already. Raises Away."""
+        """Which points have a run already, whole or not. Raises Away."""
         with away():
             for run in self._search(KIND_POINT):
+                number = int(run.data.tags.get("fssplat.point", -1))
                 if run.info.status in ("FINISHED", "FAILED"):
-                    self.told.add(int(run.data.tags.get("fssplat.point", -1)))
+                    self.told.add(number)
+                else:
+                    self.cut[number] = run.info.run_id
 
     def tell(self, point: PointRun) -> None:
         """A point's run, whole. Raises Away."""
@@ -97,15 +101,19 @@ class StudyRun:
         last = max(point.curve, default=100)
         metrics += [Metric(name, _finite(v), at, last) for name, v in point.metrics.items()]
         with away():
-            run = client.create_run(
-                self.tracking.experiment_id,
-                start_time=_milliseconds(point.started),
-                run_name=f"point {point.number}",
-                tags={name: value for name, value in tags.items() if value},
-            )
-            self._log(run.info.run_id, point.params, metrics)
+            if point.number not in self.cut:
+                run = client.create_run(
+                    self.tracking.experiment_id,
+                    start_time=_milliseconds(point.started),
+                    run_name=f"point {point.number}",
+                    tags={name: value for name, value in tags.items() if value},
+                )
+                self.cut[point.number] = run.info.run_id
+            run_id = self.cut[point.number]
+            self._log(run_id, point.params, metrics)
             status = "FINISHED" if point.state in ("complete", "pruned") else "FAILED"
-            client.set_terminated(run.info.run_id, status, at)
+            client.set_terminated(run_id, status, at)
+        del self.cut[point.number]
         self.told.add(point.number)
 
     def close(

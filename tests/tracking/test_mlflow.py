@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from fssplat.tracking.mlflow import (
     sqlite_path,
     tracking_uri,
 )
-from fssplat.tracking.studies import KIND_STUDY, StudyRun
+from fssplat.tracking.studies import KIND_POINT, KIND_STUDY, PointRun, StudyRun
 from tests.orchestration.jobs import Notes, job, learn, trial
 
 
@@ -392,3 +393,37 @@ def test_two_drivers_that_start_at_the_same_moment_share_one_study_run(
     assert other.run_id == one.run_id
     (run,) = one._search(KIND_STUDY)
     assert run.data.params == {"search.seed": "0"}
+
+
+@pytest.mark.parametrize("cut_at", ["log_batch", "set_terminated"])
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_point_that_was_cut_while_it_was_told_has_one_run(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch, cut_at: str, same_process: bool
+) -> None:
+    point = PointRun(
+        3,
+        "complete",
+        {"lr": "0.1"},
+        {"steps": 8.0},
+        {50: {"miou": 0.2}},
+        ended=datetime(2024, 5, 1),
+    )
+    study = StudyRun(tracking, "mmnet", {})
+    study.open({})
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.client, cut_at, dies)
+        with pytest.raises(Away):
+            study.tell(point)
+    if not same_process:
+        study = StudyRun(tracking, "mmnet", {})
+        study.open({})
+    study.tell(point)
+    (run,) = study._search(KIND_POINT)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"lr": "0.1"}
+    assert history(tracking, run.info.run_id, "miou") == [(50, 0.2)]
+    assert study.cut == {}
