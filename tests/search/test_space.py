@@ -107,6 +107,16 @@ def test_what_an_override_sets_cannot_be_searched() -> None:
     assert "options.embeddings: an entry of overrides sets it" in told
 
 
+def test_the_points_shorter_training_stands_over_an_entry_s_own_and_over_an_override() -> None:
+    entry = {"name": "mmnet", "training": {"epochs": 50, "batch": 3}}
+    overrides = {"overrides": [{"where": {"fold": 1}, "training": {"steps": 900}}]}
+    found = searched(ONE, entry, training={"steps": 4}, experiment=overrides)
+    for trial in found.trials({"training.lr": 0.01}):
+        length = (trial.training.steps, trial.training.epochs)
+        assert (length, trial.training.batch) == ((4, None), 3)
+    assert found.experiment.grid.method[0].training == {"epochs": 50, "batch": 3}
+
+
 @pytest.mark.parametrize(
     ("space", "says"),
     [

@@ -152,8 +152,16 @@ def load_search(path: Path, changes: tuple[str, ...] = ()) -> Search:
 
 
 def shortened(experiment: ExperimentSpec, spec: SearchSpec) -> ExperimentSpec:
-    """The experiment as points train it; the best setting is written without these changes."""
-    return experiment.model_copy(update={"training": merged(experiment.training, spec.training)})
+    """The experiment as points train it; the best setting is written without these changes.
+
+    They lie in the method's entry, which has the last word over what overrides and recipes say.
+    """
+    entries = [
+        entry.model_copy(update={"training": merged(entry.training, spec.training)})
+        for entry in experiment.grid.method
+    ]
+    grid = experiment.grid.model_copy(update={"method": tuple(entries)})
+    return experiment.model_copy(update={"grid": grid})
 
 
 def changed(experiment: ExperimentSpec, point: Point) -> ExperimentSpec:
