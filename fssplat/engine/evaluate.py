@@ -100,7 +100,10 @@ def _score_all(
 
 
 def summary(rows: list[Row], trial: Trial, dataset: Dataset) -> Metrics:
-    """miou, fb_iou and iou/<class> at the first scored size; miou_473 and so on at the others."""
+    """miou, fb_iou and iou/<class> at the first scored size; miou_473 and so on at the others.
+
+    `novel_classes` is how many there are, with episodes or without.
+    """
     classes = novel_classes(dataset.info, trial.fold, trial.protocol, trial.train_on.name)
     names = {class_id: dataset.info.classes[class_id - 1] for class_id in classes}
     absent = trial.protocol.absent_class
@@ -109,7 +112,7 @@ def summary(rows: list[Row], trial: Trial, dataset: Dataset) -> Metrics:
     for score in others:
         at_size = over_seeds(sums_of(rows, score, classes), {}, absent)
         metrics.update({f"{name}_{score}": value for name, value in at_size.items()})
-    return metrics
+    return {**metrics, "novel_classes": float(len(classes))}
 
 
 def inputs_of(trial: Trial, dataset: Dataset) -> Inputs:

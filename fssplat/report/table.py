@@ -10,12 +10,12 @@ from fssplat.grid import Trial
 from fssplat.orchestration.store import Result, Store, TrialStatus
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
 from fssplat.report.layouts import Fitting
-from fssplat.report.statistics import Interval, paired_interval, read_episodes
+from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes
 from fssplat.spec import digest
 
 __all__ = ["Block", "Cell", "Row", "blocks", "remarks", "table"]
 
-NOVEL_CLASSES = {"pascal-5i": 5, "coco-20i": 20, "fss-1000": 240, "synthetic": 5}  # per fold
+INTERVAL = 2  # raised when an interval would be another from the same episodes
 
 
 def table(
@@ -80,24 +80,27 @@ def _pairs(row: Row, anchor: Row) -> Iterable[tuple[Cell, Cell]]:
 
 def compared(pairs: Sequence[tuple[Cell, Cell]], store: Store) -> Interval | None:
     """The paired interval of these cells, computed once and then kept in the store."""
-    name = f"comparisons/{digest([(a.trial_id, b.trial_id) for a, b in pairs])}.json"
+    ids = [(ours.trial_id, theirs.trial_id) for ours, theirs in pairs]
+    name = f"comparisons/{digest(ids, INTERVAL)}.json"
     kept = store.files.read(name)
     if kept is not None:
         values = json.loads(kept)
         return Interval(**values) if values else None
-    first = pairs[0][0].trial
-    score = str(first.protocol.score[0])
+    rules = pairs[0][0].trial.protocol
+    score = str(rules.score[0])
     paths = [f"{cell.trial_id}/episodes.parquet" for pair in pairs for cell in pair]
     files = store.files.read_many(paths)
     if len(files) < len(set(paths)):
         return None
     sides = [
-        [read_episodes(files[f"{pair[side].trial_id}/episodes.parquet"], score) for pair in pairs]
-        for side in (0, 1)
+        tuple(read_episodes(files[f"{cell.trial_id}/episodes.parquet"], score) for cell in pair)
+        for pair in pairs
     ]
-    interval = paired_interval(
-        sides[0], sides[1], first.protocol.absent_class, NOVEL_CLASSES[first.dataset.name]
-    )
+    items = [
+        Pair(cell.trial.fold, ours, theirs, int(cell.result.metrics.get("novel_classes", 0)))
+        for (cell, _), (ours, theirs) in zip(pairs, sides, strict=True)
+    ]
+    interval = paired_interval(items, rules.absent_class)
     store.files.write(name, json.dumps(vars(interval) if interval else None).encode())
     return interval
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fssplat.engine.scoring import SCHEMA
-from fssplat.report.statistics import Episodes, drawn, miou, paired_interval, read_episodes
+from fssplat.report.statistics import Episodes, Pair, drawn, miou, paired_interval, read_episodes
 
 
 def episodes(shares: list[float], classes: list[int] | None = None) -> Episodes:
@@ -52,7 +52,7 @@ def test_draws_repeat_and_keep_the_number_of_episodes() -> None:
 
 def test_a_constant_lead_has_an_interval_of_no_width() -> None:
     ours, theirs = episodes([0.6, 0.7, 0.8]), episodes([0.5, 0.6, 0.7])
-    interval = paired_interval([{0: ours}], [{0: theirs}])
+    interval = paired_interval([Pair(0, {0: ours}, {0: theirs})])
     assert interval is not None
     assert interval.difference == pytest.approx(0.1)
     assert interval.low == pytest.approx(0.1)
@@ -62,7 +62,7 @@ def test_a_constant_lead_has_an_interval_of_no_width() -> None:
 def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws() -> None:
     generator = np.random.default_rng(1)
     ours, theirs = (episodes(list(generator.random(20)), [1, 2] * 10) for _ in range(2))
-    interval = paired_interval([{0: ours}], [{0: theirs}], resamples=200)
+    interval = paired_interval([Pair(0, {0: ours}, {0: theirs})], resamples=200)
     differences = []
     for counts in drawn(20, 200, 0)[1:]:
         means = []
@@ -86,7 +86,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(60):
         base = generator.random(80) * 0.5
         ours = episodes(list(base + 0.1 + 0.05 * generator.standard_normal(80)))
-        interval = paired_interval([{0: ours}], [{0: episodes(list(base))}], resamples=200)
+        theirs = episodes(list(base))
+        interval = paired_interval([Pair(0, {0: ours}, {0: theirs})], resamples=200)
         assert interval is not None
         hits += interval.low <= 0.1 <= interval.high
     assert 52 <= hits <= 60
@@ -95,14 +96,37 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_other_episodes_cannot_be_paired() -> None:
     ours = episodes([0.5])
     theirs = Episodes((("other",),), *(getattr(ours, n) for n in list(vars(ours))[1:]))
-    assert paired_interval([{0: ours}], [{0: theirs}]) is None
+    assert paired_interval([Pair(0, {0: ours}, {0: theirs})]) is None
 
 
 def test_folds_and_seeds_count_alike() -> None:
     high, low, same = episodes([0.9]), episodes([0.5]), episodes([0.7])
-    interval = paired_interval([{0: high, 1: same}, {0: same, 1: same}], [{0: low, 1: same}] * 2)
+    folds = [{0: high, 1: same}, {0: same, 1: same}]
+    interval = paired_interval([Pair(n, fold, {0: low, 1: same}) for n, fold in enumerate(folds)])
     assert interval is not None
     assert interval.difference == pytest.approx((0.4 / 2 + (0.2 + 0.0) / 2) / 2)
+
+
+def test_more_training_seeds_of_the_same_episodes_do_not_narrow_the_interval() -> None:
+    generator = np.random.default_rng(2)
+    ours, theirs = (episodes(list(generator.random(30))) for _ in range(2))
+    pair = Pair(0, {0: ours}, {0: theirs})
+    assert paired_interval([pair] * 9) == paired_interval([pair])
+
+
+def test_folds_count_alike_however_many_training_seeds_have_finished() -> None:
+    high, low = episodes([0.8]), episodes([0.7])
+    ahead, even = Pair(0, {0: high}, {0: low}), Pair(1, {0: low}, {0: low})
+    interval = paired_interval([ahead, ahead, ahead, even])
+    assert interval is not None
+    assert interval.difference == pytest.approx((0.1 + 0.0) / 2)
+
+
+def test_each_fold_has_its_own_number_of_classes() -> None:
+    pairs = [Pair(n, {0: episodes([0.6])}, {0: episodes([0.0])}, n) for n in (2, 3)]
+    interval = paired_interval(pairs, "zero")
+    assert interval is not None
+    assert interval.difference == pytest.approx((0.6 / 2 + 0.6 / 3) / 2)
 
 
 def test_a_trials_file_is_read_at_one_scored_size() -> None:
