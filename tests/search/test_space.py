@@ -184,3 +184,18 @@ def test_every_ready_search_is_in_order(path: Path) -> None:
     assert found.method == path.stem
     assert found.spec.selection == "base-val"
     assert len(found.defaults) >= 2
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_every_ready_search_can_be_shortened(path: Path) -> None:
+    changes = ("dataset=synthetic", "search.trials=10", "search.training.epochs=1")
+    found = load_search(path, changes)
+    assert {trial.training.epochs for trial in found.trials(found.defaults)} == {1}
+    smoke = load_search(path, ("dataset=synthetic", "profile=smoke"))
+    assert {trial.training.steps for trial in smoke.trials(smoke.defaults)} == {4}
+    assert smoke.spec.trials == 2
+
+
+def test_a_profile_that_shortens_searches_makes_none_of_another_file() -> None:
+    with pytest.raises(InputError, match="no `search:` section"):
+        load_search(READY[0].parents[1] / "quickstart.yaml", ("profile=smoke",))

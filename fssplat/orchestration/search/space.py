@@ -145,8 +145,10 @@ def load_search(path: Path, changes: tuple[str, ...] = ()) -> Search:
     from fssplat.methods import methods_named
 
     experiment = load_experiment(path, changes)
-    if not experiment.search:
-        raise InputError(f"{path}: no `search:` section. See experiments/search/ for examples.")
+    if "space" not in experiment.search:  # a profile may shorten a search that is none
+        raise InputError(
+            f"{path}: no `search:` section with a `space`. See experiments/search/ for examples."
+        )
     methods = methods_named(entry.name for entry in experiment.grid.method)
     return checked(experiment, methods, str(path))
 
