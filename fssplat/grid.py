@@ -86,6 +86,10 @@ class MethodCard(Protocol):
         """Episodes that a training pass needs at least."""
         ...
 
+    def ways_of(self, options: Any) -> int | None:
+        """Classes per episode that a network with these switches takes; None: any number."""
+        ...
+
 
 class Trial(Spec):
     """One cell of the result table, every setting resolved."""
@@ -291,6 +295,11 @@ def _resolve(
     settings = validate(card.Options, options, label, "options.")
     training_spec = validate(TrainingSpec, training, label, "training.")
     _check_batch(training_spec, card.fewest_episodes(settings), label)
+    if card.ways_of(settings) not in (None, cell["way"]):
+        raise InputError(
+            f"{label}: grid.way has {cell['way']} classes per episode; with these options the "
+            f"method takes {card.ways_of(settings)}."
+        )
     method = MethodSpec(
         name=entry.name,
         variant=entry.variant or entry.preset,

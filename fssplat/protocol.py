@@ -7,7 +7,7 @@ fact; a preset states it axis by axis.
 
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from fssplat.errors import InputError
 from fssplat.spec import Spec, digest, validate
@@ -30,12 +30,14 @@ class Protocol(Spec):
     size: PositiveInt | None = None  # side in pixels; None: the method's own
     # Which episodes
     episodes: dict[str, PositiveInt] | PositiveInt = {"coco-20i": 4000, "default": 1000}
-    episode_seeds: tuple[NonNegativeInt, ...] = (0, 1, 2, 3, 4)
+    episode_seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     draw: Literal["even", "walk-list", "class-first", "image-first", "all-queries"] = "even"
     supports_repeat: bool = False
     short_classes: Literal["error", "drop"] = "error"
     # How a prediction is scored
-    score: tuple[Literal["original", "original-square"] | PositiveInt, ...] = ("original", 473)
+    score: tuple[Literal["original", "original-square"] | PositiveInt, ...] = Field(
+        ("original", 473), min_length=1
+    )
     absent_class: Literal["skip", "zero"] = "skip"  # a class without episodes in the mean
     ignore_border: bool = True  # remove 255 from both sides; False: it is background
     five_shot: Literal["reuse", "apart", "method"] = "method"  # a K-shot model trained apart?

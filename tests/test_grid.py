@@ -43,6 +43,10 @@ class Shared:
     def fewest_episodes(cls, options: BaseModel) -> int:
         return 1
 
+    @classmethod
+    def ways_of(cls, options: BaseModel) -> int | None:
+        return 1
+
 
 class Apart(Shared):
     SHOTS_SHARE_TRAINING = False
@@ -169,6 +173,11 @@ def test_rules_of_training_episodes_name_the_weights() -> None:
     for axis in ({"supports_repeat": True}, {"novel": "ignore"}, {"min_area": 7}):
         (other, *_) = trials(protocol={"name": "fssplat", **axis})
         assert other.training_key(FINGERPRINTS) != trials()[0].training_key(FINGERPRINTS)
+
+
+def test_more_classes_per_episode_than_a_method_takes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"grid\.way has 3 classes per episode"):
+        trials(grid={"way": [3]})
 
 
 def test_other_data_is_another_trial() -> None:

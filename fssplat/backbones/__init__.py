@@ -44,7 +44,7 @@ def known_backbone(name: str) -> bool:
     )
 
 
-def require_backbone(name: str, where: str = "backbone") -> None:
+def require_backbone(name: str, where: str = "grid.backbone") -> None:
     """InputError with the nearest known name for one that is unknown."""
     if known_backbone(name):
         return

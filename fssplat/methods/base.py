@@ -106,6 +106,11 @@ class FewShotSegmenter(nn.Module):
         return 1
 
     @classmethod
+    def ways_of(cls, options: MethodOptions) -> int | None:
+        """How many classes an episode has for this method; None: as many as the grid says."""
+        return 1
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """TrainingSpec fields as the paper trains on this data set."""
         raise NotImplementedError

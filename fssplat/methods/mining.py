@@ -137,6 +137,10 @@ class MiningFSS(FewShotSegmenter):
         return known.get(dataset, {})
 
     @classmethod
+    def ways_of(cls, options: MethodOptions) -> None:
+        """Any number: a prototype stands for each class."""
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """Section 4.1, the same for both data sets; for the small synthetic one ours."""
         length = {"steps": 6000, "size": 473, "lr": 1e-3}

@@ -43,6 +43,10 @@ class PANet(FewShotSegmenter):
         return BackboneLayout(output_stride=8, dilate_vgg=True, last_relu=False, frozen=False)
 
     @classmethod
+    def ways_of(cls, options: MethodOptions) -> None:
+        """Any number: a prototype stands for each class."""
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """Section 4.1: 30,000 single episodes, the rate divided by 10 every 10,000.
 

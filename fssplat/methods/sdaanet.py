@@ -133,6 +133,11 @@ class SDAANet(FewShotSegmenter):
         return 2 if options.saam and options.ways == 1 else 1
 
     @classmethod
+    def ways_of(cls, options: MethodOptions) -> int:
+        assert isinstance(options, cls.Options)
+        return options.ways
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """Section IV-A; a shorter run on the small images of other data sets.
 

@@ -157,13 +157,15 @@ def make_plan(
 def contents(trials: Sequence[Trial]) -> dict[str, str]:
     """The content of every file that trials read besides their data sets, by how they name it.
 
-    Raises InputError as `given_weights`.
+    Raises InputError for an unknown backbone, and as `given_weights`.
     """
-    from fssplat.backbones import weight_content
+    from fssplat.backbones import require_backbone, weight_content
     from fssplat.data.lists import lists_content
 
     found = given_weights(trials)
     backbones = {trial.backbone.source: trial.backbone for trial in trials}
+    for spec in backbones.values():
+        require_backbone(spec.name)
     found |= {source: weight_content(spec) for source, spec in backbones.items()}
     pairs = ((trial, spec) for trial in trials for spec in (trial.train_on, trial.dataset))
     lists = {trial.protocol.lists_of(spec.name): (spec, trial.protocol) for trial, spec in pairs}

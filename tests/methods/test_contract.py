@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fssplat.backbones import BACKBONES
 from fssplat.data.batch import EpisodeBatch
+from fssplat.errors import InputError
 from fssplat.methods import METHODS, FewShotSegmenter, build_method
 from fssplat.methods.base import grouped
 from fssplat.methods.layers.fusion import fuse_shots
@@ -230,6 +231,16 @@ def test_two_episodes_at_once_are_two_episodes(name: str) -> None:
     both = segmented(built, batch)
     alone = torch.cat([segmented(built, half) for half in batch.split(1)])
     assert close(both, alone)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_several_classes_are_segmented_or_refused_as_the_method_says(name: str) -> None:
+    built, batch = network(name), episodes(n=2, side=SIDE)
+    if built.ways_of(built.options) is None:
+        assert segmented(built, batch).shape == (2, 3, SIDE, SIDE)
+    else:
+        with pytest.raises(InputError):
+            segmented(built, batch)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -38,6 +38,12 @@ def test_the_whole_grid_trains_a_third_less_and_says_who_shares() -> None:
     assert plan.sharing == ["panet", "pfenet", "hsnet", "hmfs", "jc2a"]
 
 
+def test_an_unknown_backbone_is_refused_by_the_plan(tmp_path: Path) -> None:
+    path = experiment(tmp_path, grid="{method: [panet], backbone: [resnet5O]}")
+    with pytest.raises(InputError, match=r"'resnet5O' is unknown. Did you mean resnet50\?"):
+        plan_from(Request(path))
+
+
 def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_path: Path) -> None:
     plan, store = plan_from(Request(experiment(tmp_path)))
     one, *others = plan.trials
