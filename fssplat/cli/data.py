@@ -28,7 +28,7 @@ def build(
     out: Path = typer.Option(
         None, help="Where the shards go.  [default: $FSSPLAT_DATA/<name>]", show_default=False
     ),
-    workers: int = typer.Option(0, help="Processes; 0: one per core. They change no byte."),
+    workers: int = typer.Option(0, min=0, help="Processes; 0: one per core. They change no byte."),
     skip_bad: bool = typer.Option(
         False, help="Leave out images that cannot be used instead of stopping; both list them."
     ),
@@ -37,9 +37,9 @@ def build(
     lists: Path = typer.Option(
         None, help="FSS-1000: folder of trn.txt, val.txt, test.txt.", show_default=False
     ),
-    seed: int = typer.Option(0, help="Synthetic: which pictures."),
-    train_images: int = typer.Option(700, help="Synthetic: training images."),
-    val_images: int = typer.Option(300, help="Synthetic: test images."),
+    seed: int = typer.Option(0, min=0, help="Synthetic: which pictures."),
+    train_images: int = typer.Option(700, min=1, help="Synthetic: training images."),
+    val_images: int = typer.Option(300, min=1, help="Synthetic: test images."),
 ) -> None:
     """Write the shards and the index of a data set: fssplat data build synthetic
 
@@ -81,7 +81,7 @@ def info(
 @app.command()
 def verify(
     root: str = ROOT,
-    workers: int = typer.Option(0, help="Threads that decode; 0: one per core."),
+    workers: int = typer.Option(0, min=0, help="Threads that decode; 0: one per core."),
 ) -> None:
     """Read every byte again and compare with the index: fssplat data verify data/pascal-5i"""
     from fssplat.data.verify import verify as verify_dataset
@@ -97,13 +97,13 @@ def verify(
 @app.command()
 def audit(
     root: str = ROOT,
-    fold: int = typer.Option(0, help="Which classes are held out."),
+    fold: int = typer.Option(0, min=0, help="Which classes are held out."),
     protocol: str = typer.Option("fssplat", help="A named protocol."),
     novel: str = typer.Option("", help="Instead of the protocol's: background, ignore, ..."),
-    way: int = typer.Option(1, help="Classes per episode."),
-    shot: int = typer.Option(1, help="Supports per class."),
-    episodes: int = typer.Option(200, help="Training episodes to look at."),
-    seed: int = typer.Option(0, help="The training seed that draws them."),
+    way: int = typer.Option(1, min=1, help="Classes per episode."),
+    shot: int = typer.Option(1, min=1, help="Supports per class."),
+    episodes: int = typer.Option(200, min=1, help="Training episodes to look at."),
+    seed: int = typer.Option(0, min=0, help="The training seed that draws them."),
 ) -> None:
     """Prove that training never sees a novel label: fssplat data audit synthetic --fold 0
 

@@ -21,9 +21,12 @@ def plan(
 
     from rich.console import Console
 
+    from fssplat.errors import InputError
     from fssplat.orchestration import plan as planning
     from fssplat.orchestration.launch import Request, plan_from
 
+    if gantt is not None and gantt.suffix.lower() != ".png":
+        raise InputError(f"--gantt {gantt}: the time line is a PNG. Name it {gantt.stem}.png.")
     machine = planning.this_machine() if gpus is None else planning.machine_with(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     if as_json:

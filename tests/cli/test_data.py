@@ -51,6 +51,29 @@ def test_every_help_has_an_example(command: str) -> None:
     assert f"fssplat data {command} " in " ".join(shown.output.split())
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        ("audit", "--shot", "0"),
+        ("audit", "--way", "0"),
+        ("audit", "--episodes", "0"),
+        ("audit", "--fold", "-1"),
+        ("audit", "--seed", "-1"),
+        ("build", "--train-images", "-3"),
+        ("build", "--val-images", "0"),
+        ("build", "--seed", "-1"),
+        ("build", "--workers", "-1"),
+        ("verify", "--workers", "-1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_a_line_about_its_option(
+    command: str, option: str, value: str
+) -> None:
+    done = RUN.invoke(data.app, [command, "synthetic", option, value])
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}'" in done.output
+
+
 def typed(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", "from fssplat.cli import main; main()", "data", *arguments],

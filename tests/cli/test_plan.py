@@ -6,6 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from fssplat.cli import app
+from fssplat.errors import InputError
 from tests.orchestration.jobs import experiment
 
 RUN = CliRunner()
@@ -32,3 +33,10 @@ def test_a_change_from_the_command_line_changes_the_plan(tmp_path: Path) -> None
     path = str(experiment(tmp_path))
     done = RUN.invoke(app, ["plan", path, "--set", "grid.seed=[0,1,2]", "--json"])
     assert json.loads(done.output)["trials"] == 6
+
+
+def test_a_time_line_that_is_no_png_is_refused_before_anything_is_planned(tmp_path: Path) -> None:
+    done = RUN.invoke(app, ["plan", str(experiment(tmp_path)), "--gantt", str(tmp_path / "plan.x")])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).endswith("Name it plan.png.")
+    assert "trials" not in done.output
