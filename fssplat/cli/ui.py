@@ -15,13 +15,14 @@ def ui(
     """Open MLflow over a launch's store, on this machine only: fssplat ui X.yaml"""
     from fssplat.orchestration.launch import Request
     from fssplat.orchestration.store import Store
+    from fssplat.passwords import hidden
     from fssplat.tracking.mlflow import open_tracking, serve, tracking_uri
     from fssplat.tracking.views import address
 
     spec = Request(experiment, tuple(changes)).load()
     uri = tracking_uri(spec.tracking, Store(spec.store))
     if uri.startswith("http"):
-        print(f"This experiment's MLflow runs at {uri}")
+        print(f"This experiment's MLflow runs at {hidden(uri)}")
         return
     tracking = open_tracking(uri, spec.name)
     here = f"http://127.0.0.1:{port}"

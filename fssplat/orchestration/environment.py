@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import fssplat
+from fssplat.passwords import hidden
 
 DIFF_BYTES = 200_000  # of uncommitted changes that are kept
 
@@ -39,7 +40,7 @@ def commit() -> str:
 
 def uncommitted() -> str:
     """Changes to tracked files of the source, as a diff; cut where it is long."""
-    return _git("diff", "HEAD")[:DIFF_BYTES]
+    return hidden(_git("diff", "HEAD"))[:DIFF_BYTES]  # an experiment file may have its password
 
 
 def packages() -> dict[str, str]:

@@ -29,6 +29,7 @@ from fssplat.orchestration.runner import run
 from fssplat.orchestration.session import Session, Stop
 from fssplat.orchestration.store import SETTLED, Store
 from fssplat.orchestration.work import Work
+from fssplat.passwords import hidden, hidden_in
 from fssplat.spec import ExperimentSpec, load_experiment
 
 SPARE_BYTES = 200_000_000  # a launch does not start on a disk that is all but full
@@ -57,8 +58,8 @@ class Request:
         return load_experiment(self.path, self.changes)
 
     def command(self, name: str = "launch") -> str:
-        """The command line that asks for the same again."""
-        settings = [part for change in self.changes for part in ("--set", change)]
+        """The command line that asks for the same again, once passwords are put back."""
+        settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return shlex.join(["fssplat", name, str(self.path), *settings])
 
 
@@ -178,7 +179,7 @@ class Launch:
     def _write_down(self) -> None:
         """What this launch is and what it runs with, before it runs."""
         files = {
-            "experiment.json": self.experiment.model_dump(mode="json"),
+            "experiment.json": hidden_in(self.experiment.model_dump(mode="json")),
             "environment.json": self.environment,
             "command.json": {"command": self.request.command()},
         }

@@ -9,6 +9,7 @@ from rich.console import Console
 from fssplat.orchestration import launch as launching
 from fssplat.orchestration.plan import Plan
 from fssplat.orchestration.work import Work
+from fssplat.passwords import hidden
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
 from fssplat.spec import ExperimentSpec, made_experiment
@@ -28,7 +29,7 @@ class RowRequest:
     def command(self, name: str = "launch") -> str:
         """`verify` launches, tries failed trials again and delivers, whatever `name` asks for."""
         base = ["--base", str(self.base)] if self.base is not None else []
-        settings = [part for change in self.changes for part in ("--set", change)]
+        settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])
 
 

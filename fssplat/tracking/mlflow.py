@@ -27,6 +27,7 @@ from fssplat.grid import Trial
 from fssplat.orchestration.board import Point
 from fssplat.orchestration.store import Result, Store
 from fssplat.orchestration.work import curve_stride
+from fssplat.passwords import hidden, require_password
 from fssplat.spec import MlflowSpec
 from fssplat.tracking import views
 
@@ -345,9 +346,10 @@ def tracking_uri(setting: str, store: Store) -> str:
         return f"sqlite:///{folder / 'mlflow.db'}"
     if uri.split(":", 1)[0].split("+", 1)[0] not in SCHEMES or ":" not in uri:
         raise InputError(
-            f"tracking {uri}: not an address for MLflow. Give sqlite:///<file>.db, "
+            f"tracking {hidden(uri)}: not an address for MLflow. Give sqlite:///<file>.db, "
             "postgresql://..., or http://<server>; its plain-file store is retired."
         )
+    require_password("tracking", uri)
     path = sqlite_path(uri)
     return f"sqlite:///{path}" if path is not None else uri
 
@@ -421,7 +423,7 @@ def away() -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
-        raise Away(f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]) from error
+        raise Away(f"{type(error).__name__}: {hidden(lines[0]) if lines else ''}"[:300]) from error
 
 
 @contextlib.contextmanager

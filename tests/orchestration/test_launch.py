@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from fssplat.errors import InputError
+from fssplat.orchestration import environment
 from fssplat.orchestration import launch as launching
 from fssplat.orchestration.cluster import Cluster
-from fssplat.orchestration.launch import Request, launch, plan_from, standing
+from fssplat.orchestration.launch import Launch, Request, launch, plan_from, standing
 from fssplat.orchestration.upkeep import forget_failures, waste
 from tests.orchestration.jobs import experiment, learn, never, various
 
@@ -152,3 +153,20 @@ def test_a_file_takes_the_table_whole_and_a_screen_keeps_its_width() -> None:
 def test_the_command_that_goes_on_repeats_what_was_typed() -> None:
     request = Request(Path("x.yaml"), ("training.steps=5", "name=my test"))
     assert request.command() == "fssplat launch x.yaml --set training.steps=5 --set 'name=my test'"
+
+
+def test_a_password_is_neither_kept_nor_in_the_command_that_goes_on(tmp_path: Path) -> None:
+    address = "postgresql://me:secret@db/mlflow"
+    request = Request(experiment(tmp_path, tracking=address), (f"tracking={address}",))
+    plan, store = plan_from(request)
+    Launch(request, request.load(), plan, store, Console(file=StringIO()), None)._write_down()
+    kept = {path.name: path.read_text() for path in (tmp_path / "store").rglob("*.json")}
+    assert json.loads(kept["experiment.json"])["tracking"] == "postgresql://me:***@db/mlflow"
+    assert "me:***@db" in json.loads(kept["command.json"])["command"]
+    assert "secret" not in kept["experiment.json"] + kept["command.json"]
+
+
+def test_a_password_in_an_uncommitted_file_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = "-tracking: none\n+tracking: http://me:secret@head\n+name: a@b\n"
+    monkeypatch.setattr(environment, "_git", lambda *_: changes)
+    assert environment.uncommitted() == changes.replace("secret", "***")

@@ -73,6 +73,16 @@ def check_mlflow(tracking: str, folder: Path) -> None:
     assert {"best.yaml", "trials.csv", "search.json", "plots"} <= names
 
 
+def test_files_of_a_search_hold_an_address_without_its_password(data: Path, tmp_path: Path) -> None:
+    others = {"tracking": "http://me:secret@head:5000"}
+    path = search_file(tmp_path, data, trials=1, experiment=others)
+    drive = run_here(path)
+    folder = drive.write(output.all_ended(drive.search, drive.study))
+    assert load_experiment(folder / "best.yaml").tracking == "http://me:***@head:5000"
+    kept = json.loads((folder / "search.json").read_text())
+    assert kept["experiment"]["tracking"] == "http://me:***@head:5000"
+
+
 def test_a_bad_space_ends_with_code_2_before_ray_is_loaded(data: Path, tmp_path: Path) -> None:
     space = {"loss_weights": {"dice": {"log": [0, 1]}}, "training": {"lr": {"log": [1, 0.1]}}}
     path = search_file(tmp_path, data, space=space)

@@ -354,6 +354,16 @@ def test_the_address_is_always_absolute(
     assert sqlite_path("http://head:5000") is None
     with pytest.raises(InputError, match="not an address for MLflow"):
         tracking_uri("./mlruns", store)
+    with pytest.raises(InputError, match=r"postgres://me:\*\*\*@db/x: not an address"):
+        tracking_uri("postgres://me:secret@db/x", store)
+    with pytest.raises(InputError, match="write the password"):
+        tracking_uri("postgresql://me:***@db/x", store)
+
+
+def test_a_server_that_is_away_is_named_without_its_password() -> None:
+    with pytest.raises(Away) as caught:
+        open_tracking("http://me:secret@127.0.0.1:9", "small")
+    assert "me:***@127.0.0.1:9" in str(caught.value)
 
 
 def test_a_spec_is_flattened_to_strings_written_one_way() -> None:

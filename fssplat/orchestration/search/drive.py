@@ -40,6 +40,7 @@ from fssplat.orchestration.search.work import Objective, PointTask, Rung, perfor
 from fssplat.orchestration.session import Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import RETRIES
+from fssplat.passwords import hidden_in
 from fssplat.report.search_plots import write_plots
 
 HOME = "searches"  # in the store: a folder per study
@@ -293,7 +294,7 @@ class Drive:
             output.write_best(self.search, top, name, len(points), self.folder / BEST)
             write_plots(self.study, self.folder / "plots")
         about = {
-            "experiment": self.search.experiment.model_dump(mode="json"),
+            "experiment": hidden_in(self.search.experiment.model_dump(mode="json")),
             "environment": environment.capture(),
         }
         (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))

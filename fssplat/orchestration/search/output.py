@@ -19,6 +19,7 @@ from rich.text import Text
 from fssplat.engine.files import write_whole
 from fssplat.orchestration.search.space import Point, Search, changed
 from fssplat.orchestration.search.study import objectives, point_of
+from fssplat.passwords import hidden_in
 
 SHOWN = 15  # points listed in the terminal; trials.csv has all
 WHAT = {
@@ -222,7 +223,7 @@ def _as_file(search: Search, one: Ended) -> dict[str, Any]:
     """The experiment's own keys, the tuned method labelled by what it was tuned on."""
     tuned = changed(search.experiment, one.point)
     suffix = "tuned" if search.spec.selection == "base-val" else "tuned-novel-best"
-    values = tuned.model_dump(mode="json", exclude_defaults=True)
+    values = hidden_in(tuned.model_dump(mode="json", exclude_defaults=True))
     entry = tuned.grid.method[0].model_dump(mode="json", exclude_defaults=True)
     entry["variant"] = f"{entry['variant']}-{suffix}" if entry.get("variant") else suffix
     grid = {**values["grid"], "method": [entry]}
