@@ -289,6 +289,21 @@ def test_an_address_is_completed_and_shown_without_its_password(tmp_path: Path) 
     assert "secret" not in Place(address("postgresql://me:secret@db/studies"), 10).shown
 
 
+@pytest.mark.parametrize("where", ["storage", "warm_start.storage"])
+@pytest.mark.parametrize("bad", ["postgresql://me:secret@db:notaport/x", "my db://me:secret@db/x"])
+def test_an_address_that_is_none_is_one_line_without_its_password(
+    data: Path, tmp_path: Path, where: str, bad: str
+) -> None:
+    section: dict[str, Any] = {"storage": bad}
+    if where != "storage":
+        section = {"warm_start": {"study": "first", **section}}
+    with pytest.raises(InputError) as caught:
+        opened(prepared_of(search_file(tmp_path, data, **section)))
+    assert f"search.{where} " in str(caught.value)
+    assert "not an address" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_storage_that_cannot_be_used_is_one_line(data: Path, tmp_path: Path) -> None:
     prepared = prepared_of(search_file(tmp_path, data))
     silent = replace(prepared, place=Place("postgresql+psycopg2://me:x@127.0.0.1:9/none", 10))

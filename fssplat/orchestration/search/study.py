@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fssplat.errors import InputError
 from fssplat.orchestration.search.space import Parameter, Point, Search, SearchSpec, active, label
+from fssplat.passwords import hidden, require_password
 from fssplat.spec import digest
 
 BEATS = 3  # missed ones after which a driver is taken for dead
@@ -50,7 +51,7 @@ class Place:
     @property
     def shown(self) -> str:
         """The address without its password."""
-        return sqlalchemy.make_url(self.url).render_as_string(hide_password=True)
+        return hidden(self.url)
 
     def connect(self) -> RDBStorage:
         """The storage, made where missing. Raises InputError where it cannot be used."""
@@ -107,7 +108,7 @@ class Place:
                 connection.execute(sqlalchemy.text("select pg_advisory_unlock(:n)"), {"n": number})
 
     def _unusable(self, error: BaseException) -> InputError:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = hidden((str(error).strip().splitlines() or [type(error).__name__])[0])
         return InputError(
             f"search.storage {self.shown}: cannot be used ({first}). Give sqlite:///<file>.db, or "
             "postgresql://<user>@<host>/<database> of a running server."
@@ -153,13 +154,19 @@ def place_of(spec: SearchSpec, folder: Path | None) -> Place:
                 "postgresql://<user>@<host>/<database>."
             )
         url = f"sqlite:///{folder / 'studies.db'}"
+    return place_at("search.storage", url, spec.heartbeat_s)
+
+
+def place_at(setting: str, url: str, heartbeat_s: float) -> Place:
+    """The place of an address that was set. Raises InputError for one that is none."""
+    require_password(setting, url)
     try:
         sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # ValueError: a port of letters
         raise InputError(
-            f"search.storage {url}: not an address. Give sqlite:///<file>.db or postgresql://..."
+            f"{setting} {hidden(url)}: not an address. Give sqlite:///<file>.db or postgresql://..."
         ) from error
-    return Place(address(url), spec.heartbeat_s)
+    return Place(address(url), heartbeat_s)
 
 
 def address(url: str) -> str:
@@ -272,7 +279,9 @@ def warm_points(search: Search, place: Place, storage: RDBStorage) -> list[dict[
     warm = search.spec.warm_start
     if warm is None:
         return []
-    other = Place(address(warm.storage), place.heartbeat_s) if warm.storage else place
+    other = place
+    if warm.storage:
+        other = place_at("search.warm_start.storage", warm.storage, place.heartbeat_s)
     if other.url != place.url:  # the lock of our own place is held
         storage = other.connect()
     try:
