@@ -25,6 +25,7 @@ from typing import Any
 from fssplat.errors import InputError
 from fssplat.grid import Trial
 from fssplat.orchestration.board import Point
+from fssplat.orchestration.launch import NO_TRACKING
 from fssplat.orchestration.store import Result, Store
 from fssplat.orchestration.work import curve_stride
 from fssplat.passwords import hidden, require_password
@@ -338,8 +339,13 @@ def tracking_uri(setting: str, store: Store) -> str:
     """The MLflow address: the experiment's, MLFLOW_TRACKING_URI, or SQLite in the store.
 
     Always absolute, since a relative one would mean another database in another folder.
-    Raises InputError for an address that MLflow cannot use here.
+    Raises InputError for an address that MLflow cannot use here, and where tracking is off.
     """
+    if setting == NO_TRACKING:
+        raise InputError(
+            "tracking none: MLflow is off for this experiment. Leave `tracking` out for SQLite in "
+            "the store, or give an address, e.g. --set tracking=sqlite:///<file>.db."
+        )
     uri = setting or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
         folder = store.folder or Path("results").absolute()

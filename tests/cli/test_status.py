@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from fssplat.cli import app
 from fssplat.orchestration.launch import Request, plan_from
+from tests.cli.small import fssplat, said
 from tests.orchestration.jobs import experiment
 
 RUN = CliRunner()
@@ -91,14 +92,21 @@ def test_ui_names_a_server_that_runs_elsewhere(tmp_path: Path) -> None:
     assert "runs at http://head:5000" in RUN.invoke(app, ["ui", str(path)]).output
 
 
+@pytest.mark.parametrize("command", ["sync", "ui"])
+def test_without_tracking_there_is_nothing_to_sync_or_show(tmp_path: Path, command: str) -> None:
+    code, out, err = said(fssplat(command, experiment(tmp_path, tracking="none")))
+    assert code == 2
+    assert out == ""
+    assert "MLflow is off for this experiment" in err
+    assert "--set tracking=sqlite" in err
+
+
 @pytest.mark.slow
 def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
     import signal
     import socket
     import time
     import urllib.request
-
-    from tests.cli.small import fssplat, said
 
     path = experiment(tmp_path)
     (tmp_path / "store").mkdir()
