@@ -10,7 +10,9 @@ from fssplat.cli.options import EXPERIMENT, SET
 def search(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
-    dry_run: bool = typer.Option(False, help="Check the space and the data, start nothing."),
+    dry_run: bool = typer.Option(
+        False, help="Check space, data, storage and machine; start nothing."
+    ),
 ) -> None:
     """Tune a method without looking at novel classes: fssplat search experiments/search/mmnet.yaml
 
@@ -22,7 +24,7 @@ def search(
     request = Request(experiment, tuple(changes))
     if dry_run:
         drive.prepare(request)
-        typer.echo("Space, data and storage address are in order.")
+        typer.echo("Space, data, storage and machine are in order.")
         return
     code = drive.search(request)
     if code:

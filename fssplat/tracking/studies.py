@@ -137,6 +137,11 @@ class StudyRun:
                     client.log_artifacts(self.run_id, str(path), path.name)
             client.set_terminated(self.run_id, status)
 
+    def fail(self) -> None:
+        """The run of a search that broke off: its next driver has it running again. Raises Away."""
+        with away():
+            self.tracking.client.set_terminated(self.run_id, "FAILED")
+
     def _search(self, kind: str) -> list[Any]:
         found: list[Any] = []
         token: str | None = None

@@ -17,7 +17,7 @@ from fssplat.grid import expand
 from fssplat.methods import METHODS
 from fssplat.orchestration.launch import Request
 from fssplat.orchestration.search import output
-from fssplat.orchestration.search.drive import prepare, search
+from fssplat.orchestration.search.drive import Drive, prepare, search
 from fssplat.orchestration.search.work import climb
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import load_experiment
@@ -99,6 +99,72 @@ def test_a_bad_space_ends_with_code_2_before_ray_is_loaded(data: Path, tmp_path:
     assert "low 1 is not below high 0.1" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("search.storage=sqlite:////proc/x.db", "/proc cannot be written"),
+        ("search.storage=sqlite:////etc/hostname/x.db", "/etc/hostname cannot be written"),
+        ("search.storage=sqlite:////etc", "sqlite:////etc: cannot be used"),
+        ("search.storage=foo://me@db/x", "foo://me@db/x: cannot be used"),
+        ("search.storage=mysql://me@db/x", "its driver is not installed"),
+        ("search.warm_start={study: nope}", "has no study nope. Known: none"),
+        ("search.warm_start={study: old, storage: 'sqlite:////tmp/gone/x.db'}", "has no study old"),
+        ("resources.gpu=64", "wants 1 cores and 64 GPUs on one machine"),
+        ("resources.cpu=100000", "wants 100000 cores"),
+    ],
+)
+def test_what_a_search_would_stumble_over_is_told_before_anything_is_made(
+    change: str, says: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(InputError) as caught:
+        prepare(Request(search_file(tmp_path, data), (change,)))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "store" / "studies.db").exists()
+
+
+def test_a_search_in_order_is_checked_as_often_as_one_likes_and_leaves_no_study(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = search_file(tmp_path, data)
+    for _ in range(2):
+        prepare(Request(path))
+    assert not (tmp_path / "store" / "studies.db").exists()
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # whose machines are not this one
+    prepare(Request(path, ("resources.gpu=64",)))
+
+
+def test_a_warm_start_that_was_drawn_needs_its_study_no_more(data: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/other.db"
+    run_here(search_file(tmp_path / "first", data, trials=1, study="first", storage=storage))
+    warm = {"study": "first", "storage": storage}
+    path = search_file(tmp_path, data, trials=1, study="second", warm_start=warm)
+    run_here(path)
+    (tmp_path / "other.db").unlink()
+    run_here(path, changes=("search.trials=2",))
+
+
+def test_a_search_that_breaks_off_leaves_no_run_that_seems_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    def broken(drive: Drive) -> None:
+        raise RuntimeError("Ray did not start")
+
+    monkeypatch.setattr(Drive, "run", broken)
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    path = search_file(tmp_path, data, experiment={"tracking": tracking})
+    with pytest.raises(RuntimeError, match="Ray did not start"):
+        search(Request(path), Console(quiet=True), valley)
+    client = MlflowClient(tracking_uri=tracking)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
 
 
 def test_points_that_all_fail_end_the_search_with_their_reason(data: Path, tmp_path: Path) -> None:

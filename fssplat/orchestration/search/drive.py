@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import queue
 import shutil
 import signal
@@ -23,19 +24,28 @@ from fssplat.engine.settings import RunSettings
 from fssplat.grid import Job, jobs
 from fssplat.orchestration import environment
 from fssplat.orchestration.board import RayChannel, open_board
-from fssplat.orchestration.cluster import Cluster, cluster
+from fssplat.orchestration.cluster import Cluster, Node, cluster
 from fssplat.orchestration.launch import TABLE_WIDTH, Request, check_disk, check_tracking
 from fssplat.orchestration.plan import (
     PlannedJob,
     check_resources,
+    contents,
     datasets,
+    this_machine,
 )
 from fssplat.orchestration.runner import rooted
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.mirror import Mirror, address_of
 from fssplat.orchestration.search.output import Ended
 from fssplat.orchestration.search.space import Point, Search, load_search
-from fssplat.orchestration.search.study import Place, comparable, open_study, place_of, standing
+from fssplat.orchestration.search.study import (
+    Place,
+    check_study,
+    comparable,
+    open_study,
+    place_of,
+    standing,
+)
 from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform
 from fssplat.orchestration.session import Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
@@ -87,11 +97,12 @@ def search(
     defaults = prepared.jobs(prepared.search.defaults)
     address = address_of(prepared.search, prepared.store)
     mirror = Mirror(prepared.search, defaults, address, study, console.print)
-    with mirror.following(drive.hear), drive.listening():
-        if standing(study).spent < prepared.search.spec.trials:
-            stop = drive.run()
-    points = output.all_ended(prepared.search, study)
-    files = drive.write(points)
+    with mirror.following(drive.hear):
+        with drive.listening():
+            if standing(study).spent < prepared.search.spec.trials:
+                stop = drive.run()
+        points = output.all_ended(prepared.search, study)
+        files = drive.write(points)
     mirror.close(points, files, stop)
     return drive.conclude(points, stop)
 
@@ -106,9 +117,13 @@ def prepare(request: Request) -> Prepared:
     check_disk(store)
     check_tracking(found.experiment, store)
     place = place_of(found.spec, store.folder)
-    points = jobs(found.trials(found.defaults), fingerprints)
+    trials = found.trials(found.defaults)
+    fingerprints |= contents(trials)
+    points = jobs(trials, fingerprints)
+    check_machine(found, points[0])
     check_data(found, points, fingerprints)
     mark = comparable(found, [job.key for job in points])
+    check_study(found, place, mark)
     return Prepared(found, store, place, fingerprints, mark)
 
 
@@ -117,6 +132,21 @@ def check_data(found: Search, points: list[Job], fingerprints: dict[str, str]) -
     for job in points:
         data = JobData.open(job, fingerprints)
         judge(job.first, data, found.spec.selection, found.spec.episodes, RunSettings())
+
+
+def check_machine(found: Search, job: Job) -> None:
+    """Raises InputError for what this machine lacks; a cluster is asked once it is joined."""
+    if not os.environ.get("RAY_ADDRESS"):
+        here = this_machine()
+        reserved(found, job, Cluster((Node(here.cpus, here.gpus),), local=True))
+
+
+def reserved(found: Search, job: Job, machines: Cluster) -> tuple[float, float]:
+    """Cores and GPUs of a point. Raises InputError for what no machine here has."""
+    asked = found.experiment.resources
+    gpu = float(machines.gpus > 0 if asked.gpu == "auto" else asked.gpu)
+    machines.check((PlannedJob(job, 0.0, 0.0, False, gpu, asked.cpu),))
+    return asked.cpu, gpu
 
 
 class Drive:
@@ -160,7 +190,8 @@ class Drive:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             machines = stack.enter_context(cluster())
-            cpu, gpu = self.resources(machines)
+            first = self.prepared.jobs(self.search.defaults)[0]
+            cpu, gpu = reserved(self.search, first, machines)
             stop = Stop()
             stack.enter_context(signals(stop))
             board = open_board()
@@ -169,14 +200,6 @@ class Drive:
             finally:
                 ray.kill(board)
         return stop
-
-    def resources(self, machines: Cluster) -> tuple[float, float]:
-        """Cores and GPUs of a point. Raises InputError for what no machine here has."""
-        asked = self.search.experiment.resources
-        gpu = asked.gpu if asked.gpu != "auto" else float(machines.gpus > 0)
-        first = self.prepared.jobs(self.search.defaults)[0]
-        machines.check((PlannedJob(first, 0.0, 0.0, False, float(gpu), asked.cpu),))
-        return asked.cpu, float(gpu)
 
     def slots(self, machines: Cluster, cpu: float, gpu: float) -> int:
         """How many points run at once."""

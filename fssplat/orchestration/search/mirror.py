@@ -45,7 +45,7 @@ class Mirror:
 
     @contextmanager
     def following(self, listeners: list[Callable[[Ended], None]]) -> Iterator[None]:
-        """A thread that tells MLflow of every point that ends."""
+        """A thread that tells MLflow of every point that ends; an error fails the study's run."""
         if not self._address:
             yield
             return
@@ -54,9 +54,16 @@ class Mirror:
         thread.start()
         try:
             yield
-        finally:
-            self._waiting.put(None)
-            thread.join()
+        except BaseException:
+            self._end(thread)
+            if self._run is not None:
+                self._server.tries(self._run.fail)
+            raise
+        self._end(thread)
+
+    def _end(self, thread: threading.Thread) -> None:
+        self._waiting.put(None)
+        thread.join()
 
     def close(self, points: list[Ended], files: Path, stop: Stop) -> None:
         """Whatever MLflow lacks of the study, its best values, and its files."""

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import math
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,14 @@ class Place:
                 f"search.storage {self.shown}: its driver is not installed ({error}). "
                 "For Postgres: pip install 'fssplat[postgres]'."
             ) from error
+
+    def existing(self) -> RDBStorage | None:
+        """The storage; None where it is a file that is yet to be made, in a folder that takes one.
+
+        Raises InputError where it cannot be used.
+        """
+        path = sqlite_path(self.url)
+        return self.connect() if path is None or not _to_be_made(path) else None
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -185,16 +194,32 @@ def sqlite_path(url: str) -> Path | None:
     return Path(sqlalchemy.make_url(url).database or "studies.db").expanduser().absolute()
 
 
+def _to_be_made(path: Path) -> bool:
+    """Whether a file is missing. Raises InputError where it cannot be made."""
+    with _writable(path.parent):
+        if path.exists():
+            return False
+        nearest = next(folder for folder in path.parents if folder.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            return True
+
+
 @contextlib.contextmanager
 def _flock(path: Path) -> Iterator[None]:
-    try:
+    with _writable(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            f"search.storage: {path.parent} cannot be written ({error.strerror or error}). "
+            f"search.storage: {folder} cannot be written ({error.strerror or error}). "
             "Give another with --set search.storage=sqlite:///<file>.db."
         ) from error
 
@@ -219,14 +244,37 @@ def comparable(search: Search, keys: Sequence[str]) -> str:
     )
 
 
+def name_of(search: Search, mark: str) -> str:
+    """What the study is called."""
+    return search.spec.study or f"{search.experiment.name}-{mark}"
+
+
+def check_study(search: Search, place: Place, mark: str) -> None:
+    """Whatever `open_study` refuses, before a study is made. Raises InputError."""
+    storage = place.existing()
+    study = find_study(name_of(search, mark), storage)
+    if study is not None:
+        _check_same(study, objectives(search.spec), mark, place)
+    if study is None or "mark" not in study.user_attrs:  # else its first points are drawn
+        warm_points(search, place, storage)
+
+
+def find_study(name: str, storage: RDBStorage | None) -> Study | None:
+    """A study of this name, None where there is none."""
+    if storage is None:
+        return None
+    with contextlib.suppress(KeyError):
+        return optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler())
+    return None
+
+
 def open_study(search: Search, place: Place, mark: str) -> Study:
     """The study, made with its first points where missing, dead drivers' points drawn again.
 
     Raises InputError where a study of this name searches something else.
     """
     spec, names = search.spec, objectives(search.spec)
-    name = spec.study or f"{search.experiment.name}-{mark}"
-    storage = place.connect()
+    name, storage = name_of(search, mark), place.connect()
     with place.lock(name):
         study = optuna.create_study(
             storage=storage,
@@ -271,7 +319,7 @@ def labels(point: Point) -> dict[str, Any]:
     return {name: label(value) for name, value in point.items()}
 
 
-def warm_points(search: Search, place: Place, storage: RDBStorage) -> list[dict[str, Any]]:
+def warm_points(search: Search, place: Place, storage: RDBStorage | None) -> list[dict[str, Any]]:
     """The best points of another study, as far as this space holds them; scored again here.
 
     Their values are not taken over: other data, folds or schedules made them.
@@ -283,17 +331,16 @@ def warm_points(search: Search, place: Place, storage: RDBStorage) -> list[dict[
     if warm.storage:
         other = place_at("search.warm_start.storage", warm.storage, place.heartbeat_s)
     if other.url != place.url:  # the lock of our own place is held
-        storage = other.connect()
-    try:
-        study = optuna.load_study(study_name=warm.study, storage=storage, sampler=RandomSampler())
-    except KeyError:
-        known = ", ".join(optuna.get_all_study_names(storage)) or "none"
+        storage = other.existing()
+    study = find_study(warm.study, storage)
+    if study is None:
+        known = ", ".join(optuna.get_all_study_names(storage) if storage else ()) or "none"
         raise InputError(
             f"search.warm_start.study: {other.shown} has no study {warm.study}. Known: {known}."
-        ) from None
-    found = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+        )
+    done = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
     sign = 1 if study.directions[0].name == "MAXIMIZE" else -1
-    best = sorted(found, key=lambda trial: -sign * trial.values[0])[: warm.best]
+    best = sorted(done, key=lambda trial: -sign * trial.values[0])[: warm.best]
     points = [within(search, trial.params) for trial in best]
     return [point for point in points if point]
 
