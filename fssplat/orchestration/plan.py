@@ -213,7 +213,7 @@ def machine_with(gpus: int) -> Machine:
 
 
 def ordered(pending: Sequence[PlannedJob]) -> list[PlannedJob]:
-    """One kind of worker after the other, each longest first; ties by key, so runs repeat.
+    """One kind of worker after the other, each longest first; ties as the grid has them.
 
     Ray reuses a worker only for the next job of the same kind, and mixes up the order of jobs
     where kinds alternate. The kind with the longest job goes first.
@@ -222,10 +222,7 @@ def ordered(pending: Sequence[PlannedJob]) -> list[PlannedJob]:
     for item in pending:
         kind = (item.gpu, item.cpu)
         kinds[kind] = max(kinds.get(kind, 0.0), item.seconds)
-    return sorted(
-        pending,
-        key=lambda item: (-kinds[item.gpu, item.cpu], item.gpu, -item.seconds, item.job.key),
-    )
+    return sorted(pending, key=lambda item: (-kinds[item.gpu, item.cpu], item.gpu, -item.seconds))
 
 
 def place(pending: Sequence[PlannedJob], devices: int) -> list[Placement]:
