@@ -27,7 +27,8 @@ class Protocol(Spec):
     coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
     # What the network sees at test time
     input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"
-    size: PositiveInt | None = None  # side in pixels; None: the method's own
+    # Side in pixels, of all data sets or by name; None: the method's own
+    size: dict[str, PositiveInt] | PositiveInt | None = None
     # Which episodes
     episodes: dict[str, PositiveInt] | PositiveInt = {"coco-20i": 4000, "default": 1000}
     episode_seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2, 3, 4), min_length=1)
@@ -39,16 +40,24 @@ class Protocol(Spec):
         ("original", 473), min_length=1
     )
     absent_class: Literal["skip", "zero"] = "skip"  # a class without episodes in the mean
-    ignore_border: bool = True  # remove 255 from both sides; False: it is background
+    # Remove 255 from both sides; False: it is background
+    ignore_border: dict[str, bool] | bool = True
     five_shot: Literal["reuse", "apart", "method"] = "method"  # a K-shot model trained apart?
     selection: Literal["last", "base-val", "novel-best"] = "last"
     test_classes_in_pretraining: bool = True  # ImageNet holds them; recorded, changes nothing
 
     def episode_count(self, dataset: str) -> int:
         """Evaluation episodes per episode seed on this data set."""
-        if isinstance(self.episodes, int):
-            return self.episodes
-        return self.episodes.get(dataset, self.episodes.get("default", 1000))
+        return int(_on(dataset, self.episodes, 1000))
+
+    def size_on(self, dataset: str) -> int | None:
+        """Side of the test input in pixels; None: the method's own."""
+        size: int | None = _on(dataset, self.size, None)
+        return size
+
+    def ignores_border(self, dataset: str) -> bool:
+        """Whether label 255 is left out of the score, or is background."""
+        return bool(_on(dataset, self.ignore_border, True))
 
     def lists_of(self, dataset: str) -> str:
         """Names the public lists that are read of a data set."""
@@ -58,6 +67,11 @@ class Protocol(Spec):
     def hash(self) -> str:
         """What makes two results comparable; the name alone does not."""
         return digest(self, length=8)
+
+
+def _on(dataset: str, axis: Any, otherwise: Any) -> Any:
+    """An axis that may differ between data sets: its value by name, else its `default`."""
+    return axis.get(dataset, axis.get("default", otherwise)) if isinstance(axis, dict) else axis
 
 
 _HSNET: dict[str, Any] = {
@@ -72,6 +86,7 @@ _HSNET: dict[str, Any] = {
     "supports_repeat": True,
     "score": (400,),
     "absent_class": "zero",
+    "ignore_border": {"coco-20i": False, "default": True},  # its COCO set has no ignore map
     "five_shot": "reuse",
     "selection": "novel-best",
 }
@@ -86,12 +101,14 @@ _PFENET: dict[str, Any] = {
     "selection": "novel-best",
 }
 
+_PFENET_SIZE = {"coco-20i": 641, "default": 473}
+
 PROTOCOLS: dict[str, Protocol] = {
     "fssplat": Protocol(name="fssplat"),
     "pfenet": Protocol(
         name="pfenet",
         **_PFENET,
-        size=473,
+        size=_PFENET_SIZE,
         episodes={"coco-20i": 20001, "default": 5001},  # the stop test lags by one
         episode_seeds=(321,),
         score=("original-square",),
@@ -125,7 +142,7 @@ PROTOCOLS: dict[str, Protocol] = {
         name="bam",
         **_PFENET,
         novel="exclude-image",
-        size=473,
+        size=_PFENET_SIZE,
         score=("original-square",),
     ),
     # Class first, then images of it with any amount of it; everything at 417 x 417.
@@ -140,8 +157,9 @@ PROTOCOLS: dict[str, Protocol] = {
         episodes=1000,
         draw="class-first",
         score=(417,),
+        five_shot="apart",
     ),
-    # PANet's classes per fold, images as they are. The best of 20 snapshots by seed 0, as its code.
+    # PANet's classes per fold, images as they are.
     "miningfss": Protocol(
         name="miningfss",
         min_area_query=0,  # the query's class is drawn without the area test

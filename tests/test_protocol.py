@@ -22,6 +22,17 @@ def test_the_default_scores_four_times_as_many_coco_episodes() -> None:
     assert (rules.episode_count("coco-20i"), rules.episode_count("pascal-5i")) == (4000, 1000)
 
 
+def test_an_axis_may_differ_between_data_sets() -> None:
+    """COCO in PFENet's public files is 641 pixels; HSNet's COCO set has no ignore map."""
+    sizes = [PROTOCOLS[name].size_on(data) for name in ("pfenet", "bam", "hsnet", "fssplat")
+             for data in ("pascal-5i", "coco-20i")]  # fmt: skip
+    assert sizes == [473, 641, 473, 641, 400, 400, None, None]
+    assert PROTOCOLS["hsnet"].ignores_border("pascal-5i")
+    assert not PROTOCOLS["hsnet"].ignores_border("coco-20i")
+    changed = resolve_protocol({"name": "pfenet", "size": 321, "ignore_border": False})
+    assert (changed.size_on("coco-20i"), changed.ignores_border("coco-20i")) == (321, False)
+
+
 def test_no_two_presets_share_a_hash() -> None:
     assert len({preset.hash for preset in PROTOCOLS.values()}) == len(PROTOCOLS)
 

@@ -6,7 +6,8 @@ drawn again, one that repeats another support is kept. Images are any integers t
 
 PASCAL    walks through the (image, class) list and wraps around; only supports are drawn.
 COCO      draws class, query, supports.
-FSS-1000  walks through all images of all test classes, supports as for PASCAL.
+FSS-1000  walks through all images of all test classes by name (1, 10, 2, ...); supports as for
+          PASCAL, but from a class's images by number.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,13 @@ from fssplat.data.draw import Rows
 PublicEpisode = tuple[int, int, tuple[int, ...]]  # class, query, supports in draw order
 
 
-def walk(images: Rows, classes: Rows, shot: int, count: int, seed: int) -> list[PublicEpisode]:
-    """`count` episodes over the lines [l], [l] in their order."""
+def walk(
+    images: Rows, classes: Rows, shot: int, count: int, seed: int, order: Rows | None = None
+) -> list[PublicEpisode]:
+    """`count` episodes over the lines [l], [l]; supports are drawn from them in an `order` [l]."""
     rng = np.random.RandomState(seed)  # as the public code
-    of_class = {c: images[classes == c] for c in np.unique(classes).tolist()}
+    order = np.arange(len(images)) if order is None else order
+    of_class = {c: images[order][classes[order] == c] for c in np.unique(classes).tolist()}
     episodes = []
     for index in range(count):
         line = index % len(images)

@@ -102,7 +102,7 @@ def _drawn(
                 f"protocol {protocol.name}: draw {protocol.draw} has one class per episode. "
                 f"Set way: 1, or protocol.draw: even."
             )
-        return _public(dataset.info.name, lines, shot, count, seed)
+        return _public(dataset, lines, shot, count, seed)
     rng = stream("manifest", dataset.info.fingerprint, part, shot, way, seed, protocol.draw)
     episodes = []
     for query, class_id in islice(_QUERIES[protocol.draw](rng, lines), count):
@@ -111,11 +111,22 @@ def _drawn(
     return tuple(episodes)
 
 
-def _public(name: str, lines: Lines, shot: int, count: int, seed: int) -> tuple[Episode, ...]:
+def _public(
+    dataset: Dataset, lines: Lines, shot: int, count: int, seed: int
+) -> tuple[Episode, ...]:
     """HSNet's own episodes; an image is its row."""
     chosen = lines.keep(lines.query)
-    draw = hsnet_draw.class_first if name == "coco-20i" else hsnet_draw.walk
-    drawn = draw(chosen.rows, chosen.ids, shot, count, seed)
+    rows, ids = chosen.rows, chosen.ids
+    if dataset.info.name == "coco-20i":
+        drawn = hsnet_draw.class_first(rows, ids, shot, count, seed)
+    elif dataset.info.name == "fss-1000":
+        keys = [dataset.keys[row] for row in rows.tolist()]  # <class>_1 to <class>_10
+        order = np.array(
+            sorted(range(len(keys)), key=lambda place: (len(keys[place]), keys[place]))
+        )
+        drawn = hsnet_draw.walk(rows, ids, shot, count, seed, order)
+    else:
+        drawn = hsnet_draw.walk(rows, ids, shot, count, seed)
     return tuple(Episode(query, supports, (class_id,)) for class_id, query, supports in drawn)
 
 

@@ -117,12 +117,13 @@ def summary(rows: list[Row], trial: Trial, dataset: Dataset) -> Metrics:
 
 def inputs_of(trial: Trial, dataset: Dataset) -> Inputs:
     """The protocol's geometry at its size, or at the method's own training size."""
-    return Inputs(dataset, trial.protocol.input, trial.protocol.size or trial.training.size)
+    size = trial.protocol.size_on(trial.dataset.name) or trial.training.size
+    return Inputs(dataset, trial.protocol.input, size)
 
 
 def rules_of(trial: Trial) -> Rules:
     scores: tuple[Score, ...] = trial.protocol.score
-    return Rules(trial.shot, scores, trial.protocol.ignore_border)
+    return Rules(trial.shot, scores, trial.protocol.ignores_border(trial.dataset.name))
 
 
 def notes_of(

@@ -89,10 +89,11 @@ class Predictor:
         inputs = Inputs(
             cast(Dataset, episode),
             self.trial.protocol.input,
-            self.trial.protocol.size or self.trial.training.size,
+            self.trial.protocol.size_on(self.trial.dataset.name) or self.trial.training.size,
         )
         score = own_size(self.trial)
-        rules = Rules(len(supports) // way, (score,), self.trial.protocol.ignore_border)
+        ignored = self.trial.protocol.ignores_border(self.trial.dataset.name)
+        rules = Rules(len(supports) // way, (score,), ignored)
         settings = self.trial.evaluation.model_copy(update={"workers": 0})
         scorer = Scorer(self.network, inputs, rules, settings, self.device)
         task = Task(0, 0, Episode(0, tuple(range(1, len(supports) + 1)), tuple(range(1, way + 1))))

@@ -58,7 +58,8 @@ def evaluation_operations(trial: Trial) -> float:
     per_episode = 1 + trial.shot * trial.way
     listed = NOMINAL_IMAGES.get(trial.dataset.name, 10_000) // 4
     encoded = min(episodes * per_episode, listed * (1 + trial.way))
-    one = image_operations(trial.backbone.name, rules.size or trial.training.size)
+    size = rules.size_on(trial.dataset.name) or trial.training.size
+    one = image_operations(trial.backbone.name, size)
     return one * (encoded + HEAD * episodes * trial.shot * trial.way)
 
 

@@ -170,6 +170,26 @@ def test_all_images_of_all_test_classes_are_queries_of_fss_1000(tmp_path: Path) 
         assert all(data.area(row, episode.classes[0]) == 36 for row in episode.supports)
 
 
+def test_supports_of_fss_1000_are_drawn_by_number_as_in_the_public_code(tmp_path: Path) -> None:
+    """Its queries come by file name (1, 10, 2, ...), its supports by a number from 1 to 10."""
+    source = fss_layout(
+        tmp_path / "fss", {"train": ["ant"], "val": ["bee"], "test": ["cat", "dog"]}, images=10
+    )
+    data = Dataset.open(build("fss-1000", source, tmp_path / "built").root)
+    protocol = resolve_protocol({"name": "fss1000", "episodes": 20})
+    rng = np.random.RandomState(0)
+    for place, episode in enumerate(manifest(data, 0, 5, protocol, 0).episodes):
+        name = ("cat", "dog")[place // 10]
+        query = (1, 10, 2, 3, 4, 5, 6, 7, 8, 9)[place % 10]
+        drawn: list[int] = []
+        while len(drawn) < 5:
+            number = rng.choice(range(1, 11), 1, replace=False)[0]
+            if number != query:
+                drawn.append(number)
+        assert data.keys[episode.query] == f"{name}_{query}"
+        assert [data.keys[row] for row in episode.supports] == [f"{name}_{n}" for n in drawn]
+
+
 def test_after_training_on_coco_pascal_tests_that_folds_classes(voc: Dataset) -> None:
     protocol = resolve_protocol({"name": "fssplat", "short_classes": "drop", "episodes": 30})
     found = manifest(voc, 0, 1, protocol, 0, train_on="coco-20i")
