@@ -8,7 +8,7 @@ as a `MethodCard`, which every class in `fssplat.methods.METHODS` satisfies.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
@@ -51,7 +51,7 @@ class MethodCard(Protocol):
 
     @property
     def PRESETS(self) -> Mapping[str, Mapping[str, Any]]:
-        """name -> {options, loss_weights, ...}"""
+        """name -> {options, loss_weights, training, training_on: data set -> training, ...}"""
         ...
 
     @property
@@ -72,6 +72,16 @@ class MethodCard(Protocol):
     @property
     def SCORING_OPTIONS(self) -> frozenset[str]:
         """Switches that training never sees: trials that differ in them alone share weights."""
+        ...
+
+    @property
+    def SHOT_FUSION(self) -> Literal["network", "vote", "mean-mask"]:
+        """Where shots meet; a method that lets them vote trains on one support."""
+        ...
+
+    @property
+    def LOSS_IGNORES_255(self) -> bool:
+        """False: a pixel of 255 is background in the loss."""
         ...
 
     def recipe(self, dataset: str, backbone: str) -> Mapping[str, Any]:
@@ -289,10 +299,16 @@ def _resolve(
     for change in changes:
         options.update(change.options)
     recipe = merged(card.recipe(train_on.name, cell["backbone"]), preset.get("training", {}))
+    recipe = merged(recipe, preset.get("training_on", {}).get(train_on.name, {}))
     layers = [experiment.training, *(change.training for change in changes), entry.training]
     training = _training(cell, card, rules, recipe, layers)
     label = f"{where}: {entry.name}"
     settings = validate(card.Options, options, label, "options.")
+    if rules.novel == "ignore" and not card.LOSS_IGNORES_255:
+        raise InputError(
+            f"{label}: protocol.novel: ignore would change nothing, since its loss counts ignored "
+            "pixels as background. Set novel: exclude-image, or leave the method out."
+        )
     training_spec = validate(TrainingSpec, training, label, "training.")
     _check_batch(training_spec, card.fewest_episodes(settings), label)
     if card.ways_of(settings) not in (None, cell["way"]):
@@ -345,7 +361,7 @@ def _training(
         for layer in layers:
             recipe = merged(recipe, layer)
     apart = {"apart": True, "reuse": False, "method": not card.SHOTS_SHARE_TRAINING}
-    if card.TRAINED and apart[rules.five_shot]:
+    if card.TRAINED and apart[rules.five_shot] and card.SHOT_FUSION != "vote":
         recipe["shot"] = cell["shot"]
     if recipe.get("checkpoint"):
         recipe = merged(recipe, {"steps": 0})

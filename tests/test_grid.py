@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -24,12 +24,18 @@ class Shared:
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "aux": 0.5}
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "public-code": {"options": {"width": 4}, "training": {"lr": 0.5}}
+        "public-code": {
+            "options": {"width": 4},
+            "training": {"lr": 0.5},
+            "training_on": {"coco-20i": {"batch": 40}},
+        }
     }
     RESULT_VERSION = 1
     TRAINED = True
     SHOTS_SHARE_TRAINING = True
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
+    LOSS_IGNORES_255 = True
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
@@ -50,6 +56,13 @@ class Shared:
 
 class Apart(Shared):
     SHOTS_SHARE_TRAINING = False
+
+
+class Voting(Shared):
+    """Sees one support at a time, and its loss counts ignored pixels as background."""
+
+    SHOT_FUSION = "vote"
+    LOSS_IGNORES_255 = False
 
 
 class Scored(Shared):
@@ -73,6 +86,7 @@ CARDS: dict[str, MethodCard] = {
     "shared": Shared,
     "apart": Apart,
     "scored": Scored,
+    "voting": Voting,
     "untrained": Untrained,
 }
 
@@ -97,6 +111,8 @@ def test_a_protocol_can_force_shots_apart_or_together() -> None:
     grid = {"shot": [1, 5]}
     forced = trials(grid=grid, protocol={"name": "fssplat", "five_shot": "apart"})
     assert len(jobs(forced, FINGERPRINTS)) == 2
+    votes = {"grid": {**grid, "method": ["voting"]}, "protocol": {"five_shot": "apart"}}
+    assert len(jobs(trials(**votes), FINGERPRINTS)) == 1  # it trains with one support whatever K
     together = {"name": "fssplat", "five_shot": "reuse"}
     reused = trials(grid={**grid, "method": ["apart"]}, protocol=together)
     assert len(jobs(reused, FINGERPRINTS)) == 1
@@ -232,6 +248,10 @@ def test_a_variant_named_twice_is_one_trial() -> None:
         ({"training": {"rl": 1}}, "training.rl is not a setting. Did you mean training.lr?"),
         ({"exclude": [{"colour": 1}]}, "colour is not an axis"),
         ({"exclude": [{"fold": 0}]}, "exclude leaves no trial"),
+        (
+            {"grid": {"method": ["voting"]}, "protocol": {"novel": "ignore"}},
+            "t: voting: protocol.novel: ignore would change nothing",
+        ),
     ],
 )
 def test_a_wrong_grid_is_explained_in_one_line(change: dict[str, Any], expected: str) -> None:
@@ -287,3 +307,10 @@ def test_a_batch_too_small_for_the_method_is_refused_before_it_runs(setting: str
     with pytest.raises(InputError, match=f"sdaanet: training.{setting} is 1; .* 2 episodes"):
         expanded()
     assert expanded(saam=False)
+
+
+def test_a_preset_may_train_otherwise_on_one_data_set() -> None:
+    entry = {"name": "shared", "preset": "public-code"}
+    for dataset, batch in (("synthetic", 4), ("coco-20i", 40)):
+        (one,) = trials(dataset=dataset, grid={"method": [entry]})
+        assert (one.training.lr, one.training.batch) == (0.5, batch)

@@ -79,6 +79,8 @@ class FewShotSegmenter(nn.Module):
     SHOTS_SHARE_TRAINING: ClassVar[bool] = True
     # Options that neither the network's parts nor its training depend on: only `segment` reads them
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    # Whether label 255 is left out of the training loss, or is background
+    LOSS_IGNORES_255: ClassVar[bool] = True
     # Where shots meet: inside `segment`, or after it, one segmentation per shot.
     SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
 

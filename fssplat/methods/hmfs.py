@@ -42,6 +42,7 @@ class HMFS(HSNet):
         "public-code": {
             "options": {"replaced": "not-positive", "outside": "mean-colour"},
             "training": {"augment": {"flip": False, "blur": False}},
+            "training_on": {"coco-20i": {"batch": 40}},  # HSNet's, to which the code defers
         }
     }
 

@@ -9,7 +9,8 @@ Levels   Stages 2, 3 and 4. ResNet: block sums before their ReLU; VGG: convoluti
          any other backbone: each block's output.
 Differs  Query grids need not be square. Where two levels keep support grids of unequal size, the
          deeper is resized; the public code fails there, or broadcasts a single cell, which is the
-         same.
+         same. Scored at the original size, logits pass through the test input's size; the public
+         code enlarges its grid in one step (0.05 % of the pixels differ).
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class HSNet(FewShotSegmenter):
     MOMENTUM: ClassVar[Mapping[str, float]] = {}
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"public-code": {}}
     SHOT_FUSION = "vote"
+    LOSS_IGNORES_255 = False
 
     def __init__(self, backbone: Backbone, options: MethodOptions) -> None:
         super().__init__(backbone, options)

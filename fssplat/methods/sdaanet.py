@@ -56,6 +56,7 @@ from fssplat.methods.layers.matching import (
 from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes, reduction
 
 CHANNELS = 256
+TINY = 1e-30  # added softmaxes may both underflow to 0
 
 
 class SDAANet(FewShotSegmenter):
@@ -95,8 +96,10 @@ class SDAANet(FewShotSegmenter):
             },
             "loss_weights": {"auxiliary": 1.0},
             "training": {"lr": 0.025, "augment": {"resize": "squash", "blur": True}},
+            "training_on": {"coco-20i": {"lr": 0.05}},
         },
     }
+    RESULT_VERSION = 2  # 2: preset public-code distils queries without the object too
     SHOTS_SHARE_TRAINING = False
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales"})
 
@@ -190,7 +193,7 @@ class SDAANet(FewShotSegmenter):
         if not self.options.scales:
             return resize(logits, size)
         found = [resize(logits, (side, side)).softmax(dim=1) for side in self.options.scales]
-        return torch.stack([resize(item, size) for item in found]).sum(dim=0).log()
+        return torch.stack([resize(item, size) for item in found]).sum(dim=0).clamp(min=TINY).log()
 
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
@@ -278,6 +281,8 @@ class SDAANet(FewShotSegmenter):
             shared = guide.weights.mean(dim=2, keepdim=True)
             of_query = of_query * (shared if self.options.teacher == "integral" else guide.weights)
         loss = distillation(guide.scaled, of_query.expand_as(guide.scaled), self.options)
+        if self.options.teacher_average == "prototype":
+            return loss.mean()  # the authors' code: a query without the object counts too
         shown = (target[:, None] == wanted).flatten(2).any(dim=2)
         return (loss.mean(dim=2) * shown).sum() / shown.sum().clamp(min=1)
 

@@ -315,7 +315,8 @@ def test_every_data_set_has_a_recipe_and_options(name: str, dataset: str) -> Non
 def test_presets_name_switches_that_exist(name: str) -> None:
     method = METHODS[name]
     for preset in method.PRESETS.values():
-        assert set(preset) <= {"options", "training", "loss_weights", "momentum"}
+        assert set(preset) <= {"options", "training", "training_on", "loss_weights", "momentum"}
+        assert set(preset.get("training_on", {})) <= set(DATASETS)
         validate(method.Options, dict(preset.get("options", {})), name)
         assert set(preset.get("loss_weights", {})) <= set(method.LOSS_WEIGHTS)
         assert set(preset.get("momentum", {})) <= set(method.MOMENTUM)

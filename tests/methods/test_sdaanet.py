@@ -113,6 +113,15 @@ def test_a_way_that_the_query_does_not_show_teaches_nothing() -> None:
     )
 
 
+def test_in_the_public_code_a_query_without_the_object_is_distilled_too() -> None:
+    built = network(**PUBLIC)
+    guide = Guide(torch.rand(1, 1, 1, 256), torch.rand(1, 1, 1, 256))
+    feature, target = torch.rand(1, 256, 5, 5), torch.zeros(1, 5, 5, dtype=torch.long)
+    wanted = distillation(guide.scaled, torch.zeros(1, 1, 1, 256), built.options).mean()
+    assert wanted > 0
+    torch.testing.assert_close(built._distillation(feature, guide, target), wanted)
+
+
 # ------------------------------------------------------------------ channel weights
 
 
@@ -188,6 +197,15 @@ def test_several_scales_add_their_softmax() -> None:
         total += F.interpolate(soft, (41, 41), mode="bilinear", align_corners=True)
     found = several(batch.query, batch.supports, batch.masks)
     torch.testing.assert_close(found.exp(), total, atol=1e-5, rtol=1e-4)
+
+
+def test_scales_that_agree_on_zero_probability_stay_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built, batch = network(scales=(20, 30)).eval(), episodes()
+    decode = built._decode
+    monkeypatch.setattr(built, "_decode", lambda *given: (decode(*given)[0] * 1e6, []))
+    assert torch.isfinite(built(batch.query, batch.supports, batch.masks)).all()
 
 
 def test_five_ways_have_five_outputs_and_a_background_of_zero() -> None:
