@@ -91,7 +91,9 @@ class BackboneSpec(Spec):
 class AugmentSpec(Spec):
     """Random changes of a training image, drawn anew for the query and for every support."""
 
-    resize: Literal["crop", "squash", "pad"] = "crop"  # how the training size is reached
+    # How the training size is reached. A crop of a small image has mean colour on all sides, a
+    # corner-crop black at the right and below.
+    resize: Literal["crop", "corner-crop", "squash", "pad"] = "crop"
     scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)  # one factor for both axes
     rotate: NonNegativeFloat = 0.0  # degrees either way, with probability 0.5
     blur: bool = False  # 5 x 5 Gaussian with probability 0.5

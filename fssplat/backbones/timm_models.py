@@ -30,6 +30,8 @@ LITE0 = "tf_efficientnet_lite0"
 class TimmBackbone(Backbone):
     """A timm model by its name there; dilation is timm's own, so `dilate_first` is not read.
 
+    Nor is `last_relu`: blocks stay whole, so cosines of a ResNet's features are never negative.
+
     `weights`: None random, "pretrained" timm's own file, or a state_dict with timm's names.
     """
 

@@ -2,8 +2,8 @@
 
 Source   Simonyan and Zisserman, ICLR 2015; layers as torchvision's `features`.
 Stages   The five groups end after the first four pools and after the last convolution block: the
-         first is the stem, the others are stages 1 to 4 at strides 4, 8, 16, 16; PANet's fourth
-         pool has stride 1 (3 x 3, as in its code) and its last group is dilated by 2.
+         first is the stem, the others are stages 1 to 4 at strides 4, 8, 16, 16; PANet's pools
+         are 3 x 3, as in its code, the fourth of stride 1, and its last group is dilated by 2.
 Blocks   Convolution outputs before their ReLU, by the grid they lie on: strides 4, 8, 16, and the
          fifth pool at 32, as HSNet takes them. They are one stage later than the stages.
 """
@@ -32,8 +32,8 @@ class VGG16(Backbone):
                 layers += [nn.BatchNorm2d(outputs)] if batch_norm else []
                 layers.append(nn.ReLU())
                 inputs = outputs
-            if index == 3 and layout.dilate_vgg:
-                layers.append(nn.MaxPool2d(3, stride=1, padding=1))
+            if index < 4 and layout.dilate_vgg:
+                layers.append(nn.MaxPool2d(3, stride=1 if index == 3 else 2, padding=1))
             elif index < 4:
                 layers.append(nn.MaxPool2d(2, stride=2, ceil_mode=layout.ceil_pools))
             self.add_module(group_name(index), nn.Sequential(*layers))

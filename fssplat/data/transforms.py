@@ -24,6 +24,7 @@ from fssplat.spec import AugmentSpec
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3]
 Label = npt.NDArray[np.uint8]  # [H, W]
+Resize = Literal["crop", "corner-crop", "squash", "pad"]  # in training
 Mode = Literal["pad", "squash", "pad-floor8", "original"]
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for values 0..1
@@ -154,7 +155,7 @@ def augment(
     The object, of which a crop keeps its share, is every label of 1 to 254.
     """
     change = draw_change(rng, spec)
-    if spec.resize != "crop" and change.scale == 1 and change.degrees == 0:
+    if spec.resize in ("squash", "pad") and change.scale == 1 and change.degrees == 0:
         image, label, _ = fit(image, label, size, spec.resize)
         pixels, target = planes_of(image).contiguous(), torch.from_numpy(label)
         if change.flip:
@@ -185,14 +186,18 @@ class Canvas:
         height: int,
         width: int,
         size: int,
-        resize: Literal["crop", "squash", "pad"],
+        resize: Resize,
         change: Change,
     ) -> None:
-        base = (height, width) if resize == "crop" else content_box(height, width, size, resize)
+        base = height, width
+        if resize == "squash" or resize == "pad":
+            base = content_box(height, width, size, resize)
         self.height = max(1, round(base[0] * change.scale))
         self.width = max(1, round(base[1] * change.scale))
         self.size, self.change = size, change
-        self.centred = resize == "crop"  # the other two keep their content at the top left
+        self.centred = resize == "crop"  # the others keep their content at the top left
+        self.padded_left = resize == "corner-crop" and change.flip  # mirrored after its padding
+        self.fill = (0, 0, 0) if resize == "corner-crop" else FILL
         self.source = (height, width)
 
     def label(self, label: Label) -> Label:
@@ -212,7 +217,7 @@ class Canvas:
         return scaled[:, ::-1] if self.change.flip else scaled
 
     def image(self, image: Pixels, top: int, left: int) -> Tensor:
-        """The crop, uint8 [3, S, S]; outside of the image it has the mean colour."""
+        """The crop, uint8 [3, S, S]; outside of the image it has one colour."""
         rows = slice(max(top, 0), min(self.height, top + self.size))
         columns = slice(max(left, 0), min(self.width, left + self.size))
         content = self._content(image, rows, columns)
@@ -220,7 +225,7 @@ class Canvas:
         if (height, width) == (self.size, self.size):
             return content.contiguous()
         result = torch.empty(3, self.size, self.size, dtype=torch.uint8)
-        result[:] = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1)
+        result[:] = torch.tensor(self.fill, dtype=torch.uint8).view(3, 1, 1)
         row, column = max(-top, 0), max(-left, 0)
         result[:, row : row + height, column : column + width] = content
         return result
@@ -229,7 +234,7 @@ class Canvas:
         """[3, h, w] of that part of the canvas."""
         height, width = image.shape[:2]
         if self.change.degrees:
-            return self._turned(bordered(planes_of(image), FILL), rows, columns, "bilinear")
+            return self._turned(bordered(planes_of(image), self.fill), rows, columns, "bilinear")
         scaled = planes_of(image)
         if (self.height, self.width) != (height, width):
             size = (self.height, self.width)
@@ -270,13 +275,14 @@ class Canvas:
         """
         spare = (self.height - self.size, self.width - self.size)
         if max(spare) <= 0:
-            return self._border(spare[0]), self._border(spare[1])
+            return self._border(spare[0]), self._border(spare[1], across=True)
         shown = (label > 0) & (label < IGNORE)
         wanted = keep * np.count_nonzero(shown)
         best, place = -1, (0, 0)
         for _ in range(1 + REDRAWS):
             draws = rng.random(2).tolist()
-            top, left = (self._position(*pair) for pair in zip(spare, draws, strict=True))
+            top = self._position(spare[0], draws[0])
+            left = self._position(spare[1], draws[1], across=True)
             inside = shown[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
             kept = int(np.count_nonzero(inside))
             if kept > best:
@@ -285,12 +291,14 @@ class Canvas:
                 break
         return place
 
-    def _position(self, room: int, draw: float) -> int:
-        return int(draw * (room + 1)) if room > 0 else self._border(room)
+    def _position(self, room: int, draw: float, across: bool = False) -> int:
+        return int(draw * (room + 1)) if room > 0 else self._border(room, across)
 
-    def _border(self, room: int) -> int:
-        """Where a canvas that leaves `room` < 0 pixels over begins: half of them on each side."""
-        return -(-room // 2) if self.centred else 0
+    def _border(self, room: int, across: bool = False) -> int:
+        """Where a crop begins on a canvas that is `room` <= 0 pixels larger than it."""
+        if self.centred:
+            return -(-room // 2)
+        return room if across and self.padded_left else 0
 
 
 def bordered(planes: Tensor, colour: tuple[int, ...]) -> Tensor:

@@ -153,7 +153,7 @@ class MiningFSS(FewShotSegmenter):
             "schedule": "step",
             "milestones": (1 / 3, 2 / 3),
             "gamma": 0.1,
-            "augment": {"resize": "crop", "flip": True},
+            "augment": {"resize": "corner-crop", "flip": True},
         }
 
     # -------------------------------------------------------------- matching

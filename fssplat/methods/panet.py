@@ -18,6 +18,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from fssplat.backbones import BackboneLayout
+from fssplat.data.batch import IGNORE
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
 from fssplat.methods.layers.matching import segmentation_loss
 from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
@@ -33,7 +34,8 @@ class PANet(FewShotSegmenter):
 
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "alignment": 1.0}
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
-    RESULT_VERSION: ClassVar[int] = 2  # 2: VGG-16 at stride 8
+    # 2: VGG-16 at stride 8; 3: its pools 3 x 3, no alignment to a class that is not predicted
+    RESULT_VERSION: ClassVar[int] = 3
 
     options: Options
 
@@ -93,10 +95,15 @@ class PANet(FewShotSegmenter):
     ) -> dict[str, Tensor]:
         """Eq. 5, and Eq. 7 with query and supports swapped."""
         logits = self.segment(query, supports, masks, (target.shape[-2], target.shape[-1]))
-        swapped = self.swapped(query, supports, logits.argmax(dim=1), masks)
+        predicted = logits.argmax(dim=1)
+        swapped = self.swapped(query, supports, predicted, masks)
+        # Its code: a class that the query is not predicted to show has no prototype to align with
+        ways = torch.arange(1, masks.shape[1] + 1, device=masks.device)[:, None, None]
+        shown = (predicted[:, None] == ways).flatten(2).any(dim=2)  # [b, n]
+        aligned = masks.masked_fill(~shown[:, :, None, None, None], IGNORE)
         return {
             "segmentation": segmentation_loss(logits, target),
-            "alignment": segmentation_loss(swapped, masks.flatten(0, 2)),
+            "alignment": segmentation_loss(swapped, aligned.flatten(0, 2)),
         }
 
     def swapped(

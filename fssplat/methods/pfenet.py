@@ -55,6 +55,7 @@ class PFENet(FewShotSegmenter):
 
     options: Options
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "auxiliary": 1.0}
+    RESULT_VERSION = 2  # 2: base prototypes (ckmm) no longer by batch statistics
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "public-code": {"options": {"batch_norm": "batch"}}
     }

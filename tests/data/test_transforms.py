@@ -164,6 +164,26 @@ def test_a_small_canvas_lies_in_the_middle_of_the_crop() -> None:
     assert found[:, 0, 0].tolist() == list(FILL)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_corner_crop_is_black_at_the_right_and_below_and_mirrored_afterwards(flip: bool) -> None:
+    """MiningFSS's public code pads, crops, then flips."""
+    image = noise(10, 12) | 1  # no black of its own
+    spec = AugmentSpec(resize="corner-crop", flip=flip)
+    label = np.ones((10, 12), np.uint8)
+    seen = set()
+    for number in range(8):
+        found, target = augment(image, label, 16, spec, stream("corner", number))
+        wanted = np.zeros((16, 16, 3), np.uint8)
+        wanted[:10, :12] = image
+        mirrored = not (found.permute(1, 2, 0).numpy() == wanted).all()
+        seen.add(mirrored)
+        if mirrored:
+            wanted = wanted[:, ::-1]
+        assert (found.permute(1, 2, 0).numpy() == wanted).all()
+        assert (target.numpy() == np.where(wanted[..., 0] > 0, 1, 255)).all()
+    assert seen == {False, flip}
+
+
 def test_a_crop_keeps_the_share_of_the_object_where_32_draws_find_it() -> None:
     """Of 161 places, 4 show at least 17 of the object's 20 columns, that is 85 %."""
     label = np.zeros((40, 200), np.uint8)
@@ -225,7 +245,7 @@ def test_a_crop_without_scale_copies_pixels() -> None:
     assert (found.permute(1, 2, 0).numpy() == cut).all()
 
 
-@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("resize", ["crop", "corner-crop", "squash", "pad"])
 def test_every_setting_gives_bytes_of_the_asked_size(resize: str) -> None:
     spec = AugmentSpec(
         resize=resize, scale=(0.7, 1.4), rotate=10, blur=True, flip=True, keep_object=0.85

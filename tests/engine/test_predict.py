@@ -124,7 +124,8 @@ def test_another_backbone_or_another_version_is_refused(
         Predictor.load(copied(folder, tmp_path / "b", trial__method_version=99), CPU)
     other = {"name": "hsnet", "options": {}, "loss_weights": {}, "momentum": {}}
     with pytest.raises(InputError, match="checkpoint of method pfenet, needed is hsnet"):
-        Predictor.load(copied(folder, tmp_path / "c", trial__method=other), CPU)
+        changes = {"trial__method": other, "trial__method_version": METHODS["hsnet"].RESULT_VERSION}
+        Predictor.load(copied(folder, tmp_path / "c", **changes), CPU)
     with pytest.raises(InputError, match=r"model\.json: no such file"):
         Predictor.load(tmp_path, CPU)
 

@@ -117,6 +117,24 @@ def test_losses_and_gradients_stay_finite_for_degenerate_masks(value: int, shots
         assert losses["segmentation"].item() == 0.0
 
 
+def test_a_class_that_the_query_is_not_predicted_to_show_aligns_with_nothing() -> None:
+    panet = network()
+    features = torch.rand(2, 512, 3, 3)
+    query = {"features": features}
+    supports = {"features": torch.randn(2, 1, 1, 512, 3, 3)}
+    supports["background"] = features.mean(dim=(2, 3)).view(2, 1, 1, 512)  # the query looks like it
+    supports["foreground"] = -supports["background"]
+    masks = torch.ones(2, 1, 1, 6, 6, dtype=torch.long)
+    losses = panet.losses(query, supports, masks, torch.zeros(2, 6, 6, dtype=torch.long))
+    assert losses["alignment"].item() == 0.0
+    query["features"] = torch.cat([-features[:1], features[1:]])  # the first is all object
+    alone = ({"features": query["features"][:1]}, {n: v[:1] for n, v in supports.items()})
+    target = torch.zeros(2, 6, 6, dtype=torch.long)
+    both = panet.losses(query, supports, masks, target)["alignment"]
+    assert both.item() > 0
+    torch.testing.assert_close(both, panet.losses(*alone, masks[:1], target[:1])["alignment"])
+
+
 def test_the_whole_backbone_is_trained_and_nothing_is_added() -> None:
     panet = network("vgg16")
     learnable = sum(p.numel() for p in panet.learnable().values())

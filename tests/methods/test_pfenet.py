@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fssplat.backbones import build_backbone
 from fssplat.errors import InputError
 from fssplat.methods.layers.matching import (
     best_cosine,
@@ -19,6 +20,7 @@ from fssplat.methods.layers.matching import (
 from fssplat.methods.layers.multiscale import level_sizes
 from fssplat.methods.pfenet import RATIOS, PFENet
 from fssplat.methods.prior import Prior
+from fssplat.spec import BackboneSpec
 from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
 
 
@@ -145,3 +147,22 @@ def test_the_bare_prior_cuts_at_its_threshold() -> None:
     nothing = {"high": torch.zeros(1, 1, 1, 4, 5, 5)}
     assert not built.segment(query, nothing, masks, (5, 5)).argmax(dim=1).any()
     assert not built.learnable()
+
+
+def test_base_prototypes_neither_use_nor_move_batch_statistics() -> None:
+    def prepared(batch_norm: str) -> tuple[Tensor, dict[str, Tensor]]:
+        torch.manual_seed(0)
+        options = PFENet.Options(bins=(6, 4), ckmm=True, batch_norm=batch_norm)  # type: ignore[arg-type]
+        layout = PFENet.backbone_layout("resnet50", options)
+        backbone = build_backbone(BackboneSpec(name="resnet50", weights="random"), layout)
+        built = PFENet(backbone, options)
+        before = {name: value.clone() for name, value in backbone.state_dict().items()}
+        built.train().prepare(Images(), Memory())
+        assert all(
+            torch.equal(value, before[name]) for name, value in backbone.state_dict().items()
+        )
+        assert built.objects is not None
+        assert backbone.training is (batch_norm == "batch")
+        return built.objects.prototype, before
+
+    assert torch.equal(prepared("batch")[0], prepared("fixed")[0])

@@ -45,7 +45,12 @@ class ObjectMap(nn.Module):
         device = self.prototype.device
 
         def compute() -> dict[str, Tensor]:
-            return {"prototypes": class_prototypes(features, source, device)}
+            training = backbone.training
+            backbone.eval()  # an image's features do not depend on its batch, nor move statistics
+            try:
+                return {"prototypes": class_prototypes(features, source, device)}
+            finally:
+                backbone.train(training)
 
         key = f"base-prototypes-{source.key}-{weights_digest(backbone)}"
         self.prototype.copy_(artefacts.get(key, compute)["prototypes"].mean(dim=0))
