@@ -216,6 +216,7 @@ def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> lis
     if not names:
         raise InputError(f"{where}: no dataset. Set dataset, e.g. `dataset: synthetic`.")
     rules = protocols.resolve_protocol(experiment.protocol, where)
+    _check_rules(experiment, methods)
     cells = list(_cells(experiment, names))
     cards = {entry.name: _card(methods, entry.name, where) for entry in experiment.grid.method}
     trials: dict[str, Trial] = {}
@@ -226,6 +227,23 @@ def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> lis
         raise InputError(f"{where}: exclude leaves no trial. Remove one of its entries.")
     _check_rows(trials.values(), where)
     return list(trials.values())
+
+
+def _check_rules(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> None:
+    """InputError for an `exclude` or an override that no cell could ever match."""
+    rules = [("exclude", rule) for rule in experiment.exclude]
+    rules += [("overrides.where", item.where) for item in experiment.overrides]
+    for place, rule in rules:
+        where = f"{experiment.name}: {place}"
+        for axis, wanted in rule.items():
+            for value in wanted if isinstance(wanted, list | tuple) else [wanted]:
+                if axis in ("fold", "shot", "way", "seed") and type(value) is not int:
+                    raise InputError(f"{where}: {axis} {value!r} is not a whole number.")
+                if axis == "dataset" and value not in DATASETS:
+                    known = ", ".join(DATASETS)
+                    raise InputError(f"{where}: data set {value!r} is unknown. Known: {known}.")
+                if axis == "method" and ":" not in str(value):
+                    _card(methods, value, where)
 
 
 def _check_rows(trials: Iterable[Trial], where: str) -> None:
@@ -301,8 +319,9 @@ def _resolve(
     recipe = merged(card.recipe(train_on.name, cell["backbone"]), preset.get("training", {}))
     recipe = merged(recipe, preset.get("training_on", {}).get(train_on.name, {}))
     layers = [experiment.training, *(change.training for change in changes), entry.training]
-    training = _training(cell, card, rules, recipe, layers)
+    backbone = experiment.backbones.get(cell["backbone"], BackboneSpec(name=cell["backbone"]))
     label = f"{where}: {entry.name}"
+    training = _training(cell, backbone, card, rules, recipe, layers, label)
     settings = validate(card.Options, options, label, "options.")
     if rules.novel == "ignore" and not card.LOSS_IGNORES_255:
         raise InputError(
@@ -330,7 +349,7 @@ def _resolve(
         shot=cell["shot"],
         way=cell["way"],
         method=method,
-        backbone=experiment.backbones.get(cell["backbone"], BackboneSpec(name=cell["backbone"])),
+        backbone=backbone,
         training=training_spec,
         protocol=rules,
         evaluation=experiment.evaluation,
@@ -351,21 +370,34 @@ def _check_batch(training: TrainingSpec, fewest: int, label: str) -> None:
 
 def _training(
     cell: dict[str, Any],
+    backbone: BackboneSpec,
     card: MethodCard,
     rules: protocols.Protocol,
     recipe: dict[str, Any],
     layers: list[dict[str, Any]],
+    label: str,
 ) -> dict[str, Any]:
-    """The paper's recipe with the experiment's changes on top, and the shot it trains with."""
+    """The paper's recipe with the experiment's changes on top, the trial's seed and its shot.
+
+    Nothing is drawn where nothing is trained and weights are given: one seed stands for all.
+    """
+    votes = card.SHOT_FUSION == "vote"
+    apart = {"apart": True, "reuse": False, "method": not card.SHOTS_SHARE_TRAINING}
+    for layer in layers:
+        if "seed" in layer:
+            raise InputError(f"{label}: training.seed is the grid's. Set grid.seed, as in [0, 1].")
+        if "shot" in layer and (votes or apart[rules.five_shot]):
+            says = "it sees one support" if votes else "each grid.shot is trained apart"
+            raise InputError(f"{label}: training.shot cannot be set, {says}. Leave it out.")
     if card.TRAINED:
         for layer in layers:
             recipe = merged(recipe, layer)
-    apart = {"apart": True, "reuse": False, "method": not card.SHOTS_SHARE_TRAINING}
-    if card.TRAINED and apart[rules.five_shot] and card.SHOT_FUSION != "vote":
-        recipe["shot"] = cell["shot"]
+        if apart[rules.five_shot] and not votes:
+            recipe["shot"] = cell["shot"]
     if recipe.get("checkpoint"):
         recipe = merged(recipe, {"steps": 0})
-    return {**recipe, "seed": cell["seed"]}
+    drawn = card.TRAINED and not recipe.get("checkpoint")
+    return {**recipe, "seed": cell["seed"] if drawn or backbone.weights == "random" else 0}
 
 
 def _preset(card: MethodCard, entry: MethodEntry, where: str) -> Mapping[str, Any]:

@@ -5,12 +5,12 @@ protocols never share a column without saying so. What each public code base doe
 fact; a preset states it axis by axis.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from fssplat.errors import InputError
-from fssplat.spec import Spec, digest, validate
+from fssplat.spec import DATASETS, Spec, digest, validate
 
 
 class Protocol(Spec):
@@ -45,6 +45,16 @@ class Protocol(Spec):
     five_shot: Literal["reuse", "apart", "method"] = "method"  # a K-shot model trained apart?
     selection: Literal["last", "base-val", "novel-best"] = "last"
     test_classes_in_pretraining: bool = True  # ImageNet holds them; recorded, changes nothing
+
+    @model_validator(mode="after")
+    def _data_sets_exist(self) -> Self:
+        for axis in ("episodes", "size", "ignore_border"):
+            value = getattr(self, axis)
+            unknown = set(value) - {*DATASETS, "default"} if isinstance(value, dict) else set()
+            if unknown:
+                known = ", ".join((*DATASETS, "default"))
+                raise ValueError(f"{axis}: data set {min(unknown)} is unknown. Known: {known}")
+        return self
 
     def episode_count(self, dataset: str) -> int:
         """Evaluation episodes per episode seed on this data set."""

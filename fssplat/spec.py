@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,6 +22,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -30,13 +31,14 @@ from fssplat.errors import InputError
 DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
 SCALARS = {str, int, float, bool, type(None)}
 S = TypeVar("S", bound=BaseModel)
+Share = Annotated[float, Field(ge=0, le=1)]
 FOLDS = {"pascal-5i": 4, "coco-20i": 4, "fss-1000": 1, "synthetic": 4}
 
 
 class Spec(BaseModel):
     """Base of every setting: frozen, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     not_hashed: ClassVar[frozenset[str]] = frozenset()
 
     def canonical(self) -> dict[str, Any]:
@@ -98,7 +100,7 @@ class AugmentSpec(Spec):
     rotate: NonNegativeFloat = 0.0  # degrees either way, with probability 0.5
     blur: bool = False  # 5 x 5 Gaussian with probability 0.5
     flip: bool = False  # horizontal, with probability 0.5
-    keep_object: float = 0.0  # share of the object a crop must keep; redrawn up to 31 times
+    keep_object: Share = 0.0  # share of the object a crop must keep; redrawn up to 31 times
 
 
 class TrainingSpec(Spec):
@@ -117,7 +119,7 @@ class TrainingSpec(Spec):
     weight_decay: NonNegativeFloat = 0.0
     schedule: Literal["poly", "step", "constant"] = "constant"
     power: PositiveFloat = 0.9  # of the poly schedule
-    milestones: tuple[PositiveFloat, ...] = ()  # of the step schedule, as shares of the run
+    milestones: tuple[Share, ...] = ()  # of the step schedule, as shares of the run
     gamma: PositiveFloat = 0.1  # factor at each milestone
     clip: PositiveFloat | None = None  # L2 norm of all gradients together
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -218,6 +220,22 @@ class ExperimentSpec(Spec):
     store: str = "results"  # folder or s3:// address
     tracking: str = ""  # MLflow address; empty: MLFLOW_TRACKING_URI, else SQLite in the store
     mlflow: MlflowSpec = MlflowSpec()
+
+    @field_validator("datasets", "backbones")
+    @classmethod
+    def _names_agree(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for key, spec in given.items():
+            if spec.name != key:
+                raise ValueError(f"{key} is named {spec.name}; both must be the same")
+        return given
+
+    @field_validator("datasets")
+    @classmethod
+    def _known(cls, given: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
+        for key in given:
+            if key not in DATASETS:
+                raise ValueError(f"{key} is unknown, known are {', '.join(DATASETS)}")
+        return given
 
 
 class EvaluationSpec(Spec):

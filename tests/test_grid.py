@@ -248,6 +248,24 @@ def test_a_variant_named_twice_is_one_trial() -> None:
         ({"training": {"rl": 1}}, "training.rl is not a setting. Did you mean training.lr?"),
         ({"exclude": [{"colour": 1}]}, "colour is not an axis"),
         ({"exclude": [{"fold": 0}]}, "exclude leaves no trial"),
+        ({"exclude": [{"fold": "0"}]}, "exclude: fold '0' is not a whole number"),
+        ({"exclude": [{"dataset": "sinthetic"}]}, "exclude: data set 'sinthetic' is unknown"),
+        (
+            {"overrides": [{"where": {"method": ["shred"]}}]},
+            "overrides.where: method 'shred' is unknown. Known: shared",
+        ),
+        ({"training": {"seed": 7}}, "shared: training.seed is the grid's. Set grid.seed"),
+        (
+            {"grid": {"method": ["apart"]}, "training": {"shot": 5}},
+            "apart: training.shot cannot be set, each grid.shot is trained apart",
+        ),
+        (
+            {"grid": {"method": ["voting"]}, "training": {"shot": 5}},
+            "voting: training.shot cannot be set, it sees one support",
+        ),
+        ({"protocol": {"episodes": {"sinthetic": 5}}}, "episodes: data set sinthetic is unknown"),
+        ({"training": {"lr": float("inf")}}, "training.lr: Input should be a finite number"),
+        ({"training": {"milestones": [7]}}, "less than or equal to 1"),
         (
             {"grid": {"method": ["voting"]}, "protocol": {"novel": "ignore"}},
             "t: voting: protocol.novel: ignore would change nothing",
@@ -314,3 +332,12 @@ def test_a_preset_may_train_otherwise_on_one_data_set() -> None:
     for dataset, batch in (("synthetic", 4), ("coco-20i", 40)):
         (one,) = trials(dataset=dataset, grid={"method": [entry]})
         assert (one.training.lr, one.training.batch) == (0.5, batch)
+
+
+def test_what_trains_nothing_and_draws_nothing_is_scored_once_for_all_seeds() -> None:
+    grid = {"method": ["untrained", "shared"], "seed": [1, 2]}
+    assert [(t.method.name, t.training.seed) for t in trials(grid=grid)] == [
+        ("untrained", 0), ("shared", 1), ("shared", 2),
+    ]  # fmt: skip
+    drawn = {"resnet50": {"name": "resnet50", "weights": "random"}}
+    assert len(trials(grid=grid, backbones=drawn)) == 4

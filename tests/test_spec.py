@@ -39,6 +39,17 @@ def test_a_wrong_type_names_the_key_and_the_value(tmp_path: Path) -> None:
     assert "'x'" in text
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("datasets: {sinthetic: {name: sinthetic}}", "datasets: sinthetic is unknown, known are"),
+        ("backbones: {vgg16: {name: resnet50}}", "backbones: vgg16 is named resnet50; both must"),
+    ],
+)
+def test_a_section_is_named_as_what_it_holds(tmp_path: Path, keys: str, says: str) -> None:
+    assert says in message(tmp_path, MINIMAL + keys + "\n")
+
+
 def test_one_value_where_several_belong_shows_how_a_list_is_written(tmp_path: Path) -> None:
     text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: 2}\n")
     assert text.endswith("grid.fold: needs a list, as in [2]")

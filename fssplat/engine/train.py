@@ -145,7 +145,9 @@ class Training:
         learnable = sum(p.numel() for p in self.parameters.values())
         self.emit(TrainingStarted(self.header.key, steps, self.step, learnable))
         determinism.reset_peak_memory(self.settings.device)
-        stream = data.batches(self.trial, self.step, until, self.settings.workers)
+        more = self.step < until  # without a step to take, no episodes are needed either
+        batches = data.batches(self.trial, self.step, until, self.settings.workers) if more else ()
+        stream = iter(batches)
         batch = next(stream, None)  # starting the stream may draw, so states are set after it
         if self.random is None:
             determinism.seed_everything(self.training.seed)

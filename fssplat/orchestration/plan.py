@@ -124,6 +124,7 @@ def make_plan(
     Raises InputError for a bad grid, a missing data set, or resources Ray cannot give.
     """
     infos = datasets(experiment)
+    from fssplat.backbones import require_backbone
     from fssplat.methods import methods_named
 
     methods = methods_named(entry.name for entry in experiment.grid.method)
@@ -132,6 +133,8 @@ def make_plan(
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
     images = {name: info.counts.get("train", 0) for name, info in infos.items()}
     trials = expand(experiment, methods)
+    for name in experiment.backbones:
+        require_backbone(name, f"{experiment.name}: backbones")
     fingerprints |= contents(trials)
     grid = tuple(jobs(trials, fingerprints))
     store = store or Store(experiment.store)

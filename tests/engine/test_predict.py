@@ -123,8 +123,8 @@ def test_another_backbone_or_another_version_is_refused(
     with pytest.raises(InputError, match="made by version 99 of pfenet"):
         Predictor.load(copied(folder, tmp_path / "b", trial__method_version=99), CPU)
     other = {"name": "hsnet", "options": {}, "loss_weights": {}, "momentum": {}}
+    changes = {"trial__method": other, "trial__method_version": METHODS["hsnet"].RESULT_VERSION}
     with pytest.raises(InputError, match="checkpoint of method pfenet, needed is hsnet"):
-        changes = {"trial__method": other, "trial__method_version": METHODS["hsnet"].RESULT_VERSION}
         Predictor.load(copied(folder, tmp_path / "c", **changes), CPU)
     with pytest.raises(InputError, match=r"model\.json: no such file"):
         Predictor.load(tmp_path, CPU)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -85,7 +86,13 @@ def test_a_job_stopped_anywhere_ends_with_the_same_numbers(root: Path, tmp_path:
             assert again[trial_id][name] == metrics[name]
 
 
-def test_the_prior_needs_no_training(root: Path, tmp_path: Path) -> None:
+def test_the_prior_needs_no_training_nor_images_for_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> NoReturn:
+        raise InputError("too few training images for an episode")
+
+    monkeypatch.setattr(JobData, "batches", none)
     job = job_of(root, "prior")
     events: list[Event] = []
     (metrics,) = run_job(

@@ -42,6 +42,9 @@ def test_an_unknown_backbone_is_refused_by_the_plan(tmp_path: Path) -> None:
     path = experiment(tmp_path, grid="{method: [panet], backbone: [resnet5O]}")
     with pytest.raises(InputError, match=r"'resnet5O' is unknown. Did you mean resnet50\?"):
         plan_from(Request(path))
+    change = "backbones.efficientnet-lite0={name: efficientnet-lite0, weights: random}"
+    with pytest.raises(InputError, match=r"backbones: .* Did you mean efficientnet_lite0\?"):
+        plan_from(Request(experiment(tmp_path), (change,)))
 
 
 def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_path: Path) -> None:
