@@ -399,18 +399,45 @@ def _plan_digest(jobs: tuple[ShardJob, ...]) -> str:
 
 
 def _finished(folder: Path, jobs: tuple[ShardJob, ...]) -> dict[str, ShardResult]:
-    """Shards of an unfinished run that can stay, by file name; anything else is removed."""
+    """Shards of an unfinished run that can stay, by file name; others of ours are removed.
+
+    The folder may hold other archives, such as downloads. Raises InputError, before anything is
+    changed, where one of them has the name of a shard.
+    """
+    ours, planned = _made_here(folder), {job.file for job in jobs}
+    for file in sorted(planned - ours):
+        if os.path.lexists(folder / file):
+            raise InputError(
+                f"{folder / file}: a shard would be written there, but no build of this folder "
+                f"made that file. Move it away, or choose another --out."
+            )
+    for file in planned | ours:  # whose they are must be known after a kill, too
+        _state_path(folder, file).touch()
     (folder / INFO_FILE).unlink(missing_ok=True)
-    done = {}
-    for job in jobs:
-        result = _read_state(folder, job)
-        if result is not None:
-            done[job.file] = result
-    ours = f"*-{'[0-9]' * 6}.tar"  # the folder may hold other archives, such as downloads
-    for path in [*folder.glob(ours), *folder.glob(f".{ours}.partial")]:
-        if path.name not in done:
-            path.unlink()
+    found = [_read_state(folder, job) for job in jobs]
+    done = {result.file: result for result in found if result is not None}
+    for file in ours - done.keys():
+        (folder / file).unlink(missing_ok=True)
+        (folder / f".{file}.partial").unlink(missing_ok=True)
+        if file not in planned:
+            _state_path(folder, file).unlink()
     return done
+
+
+def _made_here(folder: Path) -> set[str]:
+    """Files of the shards that an earlier build of this folder made, or was about to make."""
+    names = [path.stem for path in (folder / STATE_FOLDER).glob("*.tar.json")]
+    names += _listed(folder / INFO_FILE, lambda info: [shard["file"] for shard in info["shards"]])
+    names += _listed(folder / REPORT_FILE, lambda report: report["shards"])
+    return {name for name in names if re.fullmatch(rf"({'|'.join(SPLITS)})-\d{{6,}}\.tar", name)}
+
+
+def _listed(path: Path, names: Callable[[Any], list[str]]) -> list[str]:
+    """File names in a JSON file; none where it is missing or damaged."""
+    try:
+        return [str(name) for name in names(json.loads(path.read_bytes()))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _read_state(folder: Path, job: ShardJob) -> ShardResult | None:
@@ -480,6 +507,7 @@ def _write_report(
         "source": str(source),
         "plan": _plan_digest(jobs),
         "images": sum(len(job.records) for job in jobs),
+        "shards": [result.file for result in results if result.bytes],
         "notes": notes,
         "bad": [asdict(item) for result in results for item in result.bad],
     }

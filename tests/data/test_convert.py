@@ -165,6 +165,48 @@ def test_a_data_set_from_other_files_is_replaced_only_on_request(
     assert len(list((tmp_path / "built").glob("*.tar"))) == 2  # none of the old ones
 
 
+def test_tars_of_somebody_else_are_left_alone(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "built"
+    out.mkdir()
+    others = [out / "imagenet-train-000147.tar", out / "train-000007.tar", out / "2024-000001.tar"]
+    for path in others:
+        path.write_bytes(b"the only copy")
+    build("pascal-5i", source, out, shard_samples=2)
+    build("pascal-5i", source, out, shard_samples=4, overwrite=True)
+    assert [path.read_bytes() for path in others] == [b"the only copy"] * 3
+    assert not (out / "train-000002.tar").exists()  # of the first build, which has more shards
+
+
+def test_a_tar_of_somebody_else_in_a_shards_place_is_refused(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "built"
+    out.mkdir()
+    (out / "val-000000.tar").write_bytes(b"the only copy")
+    with pytest.raises(InputError, match=r"val-000000\.tar: a shard would be .* Move it away"):
+        build("pascal-5i", source, out)
+    assert [path.name for path in out.glob("*.tar")] == ["val-000000.tar"]
+    assert (out / "val-000000.tar").read_bytes() == b"the only copy"
+
+
+def test_shards_stay_ours_after_a_kill_or_without_a_readable_dataset_json(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill after a shard has its name leaves no note of what it holds."""
+    out = tmp_path / "built"
+
+    def killed(path: Path, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "write_whole", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build("pascal-5i", source, out)
+    assert (out / "train-000000.tar").is_file()
+    build("pascal-5i", source, out)
+    (out / "dataset.json").write_text("{")
+    build("pascal-5i", source, out, overwrite=True)
+    assert len(Dataset.open(out)) == 9
+
+
 def test_two_builds_of_one_folder_do_not_meet(source: Path, tmp_path: Path) -> None:
     with (
         convert._building(tmp_path / "built"),
