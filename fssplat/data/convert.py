@@ -477,7 +477,7 @@ def _write_index(folder: Path, content: Source, results: list[ShardResult]) -> D
         counts={split: splits.count(split) for split in SPLITS if split in splits},
         shards=tuple(Shard(item.file, item.bytes, len(item.rows)) for item in written),
         labels=content.labels,
-        class_counts=_class_counts(content),
+        class_counts=content.class_counts,
     )
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
@@ -485,15 +485,6 @@ def _write_index(folder: Path, content: Source, results: list[ShardResult]) -> D
     write_whole(folder / INFO_FILE, info.to_json().encode())
     shutil.rmtree(folder / STATE_FOLDER)
     return info
-
-
-def _class_counts(content: Source) -> dict[str, int]:
-    """Classes per split where a class has one split (binary labels); ids run in this order."""
-    if content.labels != "binary":
-        return {}
-    pairs = {(record.object_class, record.split) for record in content.records}
-    splits = [split for _, split in pairs]
-    return {split: splits.count(split) for split in SPLITS if split in splits}
 
 
 def _write_report(

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fssplat.data.convert import build
+from fssplat.data.folds import classes_of_split
 from fssplat.data.labels import class_pixels
 from fssplat.data.sources import coco, default_source, fss1000, read_source, voc
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions, safe_key
@@ -306,6 +308,33 @@ def test_fss_classes_without_a_folder_are_named(tmp_path: Path) -> None:
     (folder / "val.txt").write_text("cat\nbus\n")
     with pytest.raises(InputError, match="bus stands there twice"):
         fss1000.read(folder, PLAIN)
+
+
+def test_fss_images_may_end_in_jpeg_in_any_case(tmp_path: Path) -> None:
+    folder = fss_layout(tmp_path, LISTS)
+    plain = fss1000.read(folder, PLAIN)
+    for name, suffix in (("bus", ".JPG"), ("ant", ".jpeg"), ("cat", ".JPEG")):
+        (folder / name / "1.jpg").rename(folder / name / f"1{suffix}")
+    source = fss1000.read(folder, PLAIN)
+    assert split_of(source) == split_of(plain)
+    assert all(record.image.is_file() for record in source.records)
+
+
+def test_a_listed_fss_class_without_an_image_is_named(tmp_path: Path) -> None:
+    folder = fss_layout(tmp_path, LISTS)
+    for image in (folder / "ant").glob("*.jpg"):
+        image.rename(image.with_suffix(".bmp"))
+    with pytest.raises(InputError, match=r"the listed class ant has no image \(\.jpg, \.jpeg\)"):
+        fss1000.read(folder, PLAIN)
+
+
+def test_fss_classes_keep_their_split_where_all_their_images_are_bad(tmp_path: Path) -> None:
+    folder = fss_layout(tmp_path / "fss", LISTS)
+    assert fss1000.read(folder, PLAIN).class_counts == {"train": 2, "val": 1, "test": 1}
+    for image in (folder / "bus").glob("*.jpg"):
+        image.write_bytes(b"no picture")
+    info = build("fss-1000", folder, tmp_path / "built", skip_bad=True).info
+    assert classes_of_split(info, "test") == (4,)  # dog
 
 
 def test_fss_folders_in_no_list_are_noted(tmp_path: Path) -> None:

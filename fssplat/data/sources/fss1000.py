@@ -16,6 +16,7 @@ from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOp
 from fssplat.errors import InputError
 
 LISTS = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt",)}
+SUFFIXES = (".jpg", ".jpeg")  # in any case
 PLACES = (".", "fewshot_data", "fewshot_data/fewshot_data")
 THRESHOLD = 128  # grey value from which a mask's pixel belongs to the object
 
@@ -60,7 +61,16 @@ def read(folder: Path, options: SourceOptions) -> Source:
         path.name for path in root.iterdir() if path.is_dir() and path.name not in numbers
     )
     notes = tuple(f"class folder {name} is in no list and was left out" for name in unlisted)
-    return Source("fss-1000", classes, tuple(records), "FSS-1000", "2020", "binary", notes)
+    return Source(
+        "fss-1000",
+        classes,
+        tuple(records),
+        "FSS-1000",
+        "2020",
+        "binary",
+        notes,
+        {split: len(names) for split, names in splits.items() if names},
+    )
 
 
 def read_lists(folders: tuple[Path, ...]) -> dict[str, list[str]]:
@@ -101,7 +111,16 @@ def find_root(folder: Path, splits: Mapping[str, list[str]]) -> Path:
 
 
 def class_records(folder: Path, split: str, number: int) -> list[Record]:
-    """The images of one class; an image's label has its name and ends in .png."""
+    """The images of one class; an image's label has its name and ends in .png.
+
+    Raises InputError where there is none.
+    """
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not images:
+        raise InputError(
+            f"{folder}: the listed class {folder.name} has no image ({', '.join(SUFFIXES)}) there. "
+            f"Unpack it again, or take it out of its list."
+        )
     return [
         Record(
             safe_key(f"{folder.name}_{image.stem}"),
@@ -111,5 +130,5 @@ def class_records(folder: Path, split: str, number: int) -> list[Record]:
             "fss-1000",
             number,
         )
-        for image in sorted(folder.glob("*.jpg"))
+        for image in images
     ]

@@ -1,8 +1,8 @@
 """What a source tells the converter: images, where their labels come from, class names."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -49,6 +49,7 @@ class Source:
     year: str
     labels: Literal["class-index", "binary"] = "class-index"
     notes: tuple[str, ...] = ()  # what was left out on purpose, for the report
+    class_counts: Mapping[str, int] = field(default_factory=dict)  # as in dataset.json
 
 
 @dataclass(frozen=True)
