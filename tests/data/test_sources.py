@@ -13,7 +13,7 @@ from fssplat.data.labels import class_pixels
 from fssplat.data.sources import coco, default_source, fss1000, read_source, voc
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions, safe_key
 from fssplat.errors import InputError
-from tests.data.layouts import SIZE, coco_layout, fss_layout, square, voc_layout
+from tests.data.layouts import SIZE, coco_layout, fss_layout, save_mat, square, voc_layout
 
 PLAIN = SourceOptions()
 
@@ -102,6 +102,32 @@ def test_a_mat_file_cut_short_is_a_bad_sample(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BadSampleError, match=r"x0\.mat: the label"):
         voc.MatLabel(path).read()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[0, 257]], dtype=np.uint16),
+        np.array([[0, -1]], dtype=np.int16),
+        np.array([[0, 1.5]]),
+        np.array([[0, np.nan]]),
+        np.ones((2, 2, 3), dtype=np.uint8),
+        np.array([["a", "b"]]),
+    ],
+    ids=["large", "negative", "fraction", "nan", "colours", "text"],
+)
+def test_a_mat_label_that_bytes_cannot_hold_is_a_bad_sample(
+    tmp_path: Path, values: np.ndarray
+) -> None:
+    save_mat(tmp_path / "x.mat", values)
+    with pytest.raises(BadSampleError, match=r"x\.mat: the label (has values|is no plane)"):
+        voc.MatLabel(tmp_path / "x.mat").read()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float64])
+def test_a_mat_label_may_be_of_any_number_type(tmp_path: Path, kind: type) -> None:
+    save_mat(tmp_path / "x.mat", square(7).astype(kind))
+    assert (voc.MatLabel(tmp_path / "x.mat").read() == square(7)).all()
 
 
 def test_voc_mini_holds_what_its_lists_say(shared: Path) -> None:

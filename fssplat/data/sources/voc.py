@@ -8,8 +8,10 @@ Test      VOC val.
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from fssplat.data.labels import Label
@@ -71,7 +73,17 @@ class MatLabel:
             raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
         except (zlib.error, EOFError) as error:
             raise BadSampleError(f"{self.path}: the label is cut short ({error})") from error
-        return np.asarray(segmentation, dtype=np.uint8)
+        return self._in_bytes(np.asarray(segmentation))
+
+    def _in_bytes(self, values: npt.NDArray[Any]) -> Label:
+        """The same values as uint8 [H, W]; what a byte cannot hold would come out as a class."""
+        if values.ndim != 2 or values.dtype.kind not in "biuf":
+            raise BadSampleError(f"{self.path}: the label is no plane of numbers [H, W]")
+        with np.errstate(invalid="ignore"):
+            label: Label = values.astype(np.uint8)
+        if (label != values).any():
+            raise BadSampleError(f"{self.path}: the label has values other than 0, 1, 2, .. 255")
+        return label
 
 
 def read(folder: Path, options: SourceOptions) -> Source:
