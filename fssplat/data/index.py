@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
-from fssplat.data.labels import IGNORE, decode_image, decode_label
+from fssplat.data.labels import IGNORE, Label, decode_image, decode_label
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
 from fssplat.errors import InputError
 from fssplat.spec import DATASETS
@@ -222,8 +223,8 @@ class Dataset:
         return bytes(self._member(row, "png"))
 
     def image(self, row: int) -> npt.NDArray[np.uint8]:
-        """RGB [H, W, 3]."""
-        return decode_image(self._member(row, "jpg"))
+        """RGB [H, W, 3]. Raises InputError where the file cannot be decoded, as `label` does."""
+        return self._decoded(row, "jpg", decode_image)
 
     def label(self, row: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Class ids [H, W], 255 ignored; uint16 where labels are binary.
@@ -231,7 +232,7 @@ class Dataset:
         Class 255 of a data set with more than 254 classes looks like ignored pixels here: ask
         for `mask` or `target`, which keep them apart.
         """
-        stored = decode_label(self._member(row, "png"))
+        stored = self._decoded(row, "png", decode_label)
         if self.info.labels == "class-index":
             return stored
         named = stored.astype(np.uint16)
@@ -247,7 +248,7 @@ class Dataset:
     ) -> npt.NDArray[np.uint8]:
         """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored, which
         pixels of the class ids `ignored` are as well."""
-        stored = decode_label(self._member(row, "png"))
+        stored = self._decoded(row, "png", decode_label)
         values = np.zeros(256, dtype=np.uint8)
         values[[IGNORE, *ignored]] = IGNORE
         for way, class_id in enumerate(classes, start=1):
@@ -261,6 +262,16 @@ class Dataset:
         """The row's key.json: where the image came from, its size and its classes."""
         values: dict[str, Any] = json.loads(bytes(self._member(row, "json")))
         return values
+
+    def _decoded(self, row: int, kind: str, decode: Callable[[memoryview], Label]) -> Label:
+        content = self._member(row, kind)
+        try:
+            return decode(content)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"{self.root}: {self.keys[row]} cannot be decoded ({error}). "
+                f"Run `fssplat data verify {self.root}`."
+            ) from error
 
     def _member(self, row: int, kind: str) -> memoryview:
         at, size = self._places[kind][row]

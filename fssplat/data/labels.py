@@ -32,11 +32,15 @@ def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
 
     An EXIF turn is not applied: annotations were drawn on the pixels as stored. torchvision gives
     the very pixels of Pillow and is faster; CMYK stays with Pillow, which knows Adobe's inversion.
+    Raises OSError or ValueError for bytes that it cannot decode.
     """
     import torch
     from torchvision.io import decode_jpeg
 
-    stored = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
+    try:
+        stored = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
+    except RuntimeError as error:  # after the names of a function and a C++ file
+        raise OSError(str(error).splitlines()[0].rsplit(", ", 1)[-1]) from error
     if stored.shape[0] == 4:
         with Image.open(io.BytesIO(jpeg)) as picture:
             return np.array(picture.convert("RGB"))
@@ -45,17 +49,17 @@ def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
 
 
 def image_size(jpeg: bytes) -> tuple[int, int]:
-    """(height, width) after decoding every pixel.
+    """(height, width) after decoding every pixel as training will: Pillow accepts broken files.
 
-    Raises OSError for bytes that are cut short, are not an image, or are not a JPEG.
+    Raises OSError or ValueError for bytes that are cut short, are not an image, or are not a JPEG.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd EXIF blocks say nothing about the pixels
-        with Image.open(io.BytesIO(jpeg)) as picture:
+        with Image.open(io.BytesIO(jpeg)) as picture:  # reads the header alone
             if picture.format not in ("JPEG", "MPO"):  # MPO: a JPEG with a second picture behind
                 raise OSError(f"the image is {picture.format}, not JPEG")
-            picture.load()
-            return picture.height, picture.width
+        height, width, _ = decode_image(jpeg).shape
+    return height, width
 
 
 def class_pixels(label: Label) -> dict[int, int]:

@@ -19,6 +19,7 @@ from fssplat.data.episodes import TrainingEpisodes
 from fssplat.data.folds import ignored_classes
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import Label, augment
+from fssplat.errors import InputError
 from fssplat.grid import Trial
 from fssplat.protocol import Protocol
 from fssplat.spec import TrainingSpec
@@ -40,11 +41,14 @@ def training_batches(dataset: Dataset, trial: Trial) -> "TrainingBatches":
 def training_loader(
     dataset: Dataset, trial: Trial, first_step: int, steps: int, workers: int = 0
 ) -> Iterator[EpisodeBatch]:
-    """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes."""
+    """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes.
+
+    An InputError in a worker reaches the caller as it was raised there.
+    """
     import torchvision.io  # noqa: F401 - slow: here, before workers are forked, not in each of them
 
     loader = DataLoader(
-        training_batches(dataset, trial),
+        _OrError(training_batches(dataset, trial)),
         batch_size=None,  # an item is a batch already
         sampler=range(first_step, steps),
         num_workers=workers,
@@ -52,7 +56,26 @@ def training_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # leaves the global random state alone
     )
-    return iter(loader)
+    return map(_raised, iter(loader))
+
+
+class _OrError(TorchDataset[EpisodeBatch | InputError]):
+    """Step -> batch, or its InputError as a value: raised, the loader would wrap it in 25 lines."""
+
+    def __init__(self, batches: "TrainingBatches") -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> EpisodeBatch | InputError:
+        try:
+            return self.batches[step]
+        except InputError as error:
+            return error
+
+
+def _raised(item: EpisodeBatch | InputError) -> EpisodeBatch:
+    if isinstance(item, InputError):
+        raise item
+    return item
 
 
 class TrainingBatches(TorchDataset[EpisodeBatch]):

@@ -234,6 +234,12 @@ def truncate_jpeg(voc: Path) -> None:
     path.write_bytes(path.read_bytes()[:-300])
 
 
+def blank_the_end_of_a_jpeg(voc: Path) -> None:
+    """As a download leaves it whose last block never came. Pillow decodes it, training does not."""
+    path = voc / "JPEGImages/t1.jpg"
+    path.write_bytes(path.read_bytes()[:-2] + bytes(64))
+
+
 def remove_image(voc: Path) -> None:
     (voc / "JPEGImages/t1.jpg").unlink()
 
@@ -265,6 +271,7 @@ def remove_label(voc: Path) -> None:
 
 BAD = {
     truncate_jpeg: r"JPEGImages/t1\.jpg: the image cannot be read \(.*truncated",
+    blank_the_end_of_a_jpeg: r"JPEGImages/t1\.jpg: .* cannot be read \(Image is incomplete or",
     remove_image: r"JPEGImages/t1\.jpg: the image is missing",
     replace_by_png: r"JPEGImages/t1\.jpg: .*the image is PNG, not JPEG",
     enlarge_label: r"t1\.png: the label of t1 is 24 x 33 \(height x width\), .* is 24 x 32",

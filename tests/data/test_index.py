@@ -207,6 +207,20 @@ def test_members_that_moved_inside_a_shard_are_noticed_when_read(
         Dataset.open(root).jpeg(0)
 
 
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_picture_that_cannot_be_decoded_is_an_input_error(
+    tmp_path: Path, tiny: Dataset, kind: str
+) -> None:
+    dataset = Dataset.open(copied(tiny, tmp_path / "damaged"))
+    place = dataset.members(0)[f"t3.{kind}"]
+    with (tmp_path / "damaged/train-000000.tar").open("r+b") as shard:
+        shard.seek(place.offset + place.size // 2)
+        shard.write(bytes(place.size - place.size // 2))
+    row = dataset.row_of("t3")
+    with pytest.raises(InputError, match=r"damaged: t3 cannot be decoded \(.*`fssplat data verify"):
+        dataset.image(row) if kind == "jpg" else dataset.mask(row, 1)
+
+
 def test_a_shard_that_goes_away_later_is_an_input_error(tmp_path: Path, tiny: Dataset) -> None:
     dataset = Dataset.open(copied(tiny, tmp_path / "leaving"))
     (tmp_path / "leaving/train-000000.tar").unlink()

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from fssplat.data.batch import EpisodeBatch
 from fssplat.data.index import Dataset
 from fssplat.data.loader import TrainingBatches, training_batches, training_loader
 from fssplat.data.transforms import normalise
+from fssplat.errors import InputError
 from fssplat.grid import Trial
 from fssplat.protocol import Protocol
 from fssplat.spec import (
@@ -76,6 +78,17 @@ def test_loading_leaves_the_global_random_state_alone(scenes: Dataset) -> None:
     list(training_loader(scenes, trial(scenes, rules(), training()), 0, 2, 1))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_worker_reaches_the_caller_in_one_line(
+    scenes: Dataset, tmp_path: Path, workers: int
+) -> None:
+    copy = Dataset.open(shutil.copytree(scenes.root, tmp_path / "copy"))
+    (tmp_path / "copy/train-000000.tar").unlink()
+    batches = training_loader(copy, trial(copy, rules(), training()), 0, 2, workers)
+    with pytest.raises(InputError, match=r"^\S*train-000000\.tar: this shard went .*built anew\.$"):
+        next(batches)
 
 
 def test_seeds_change_both_episodes_and_pixels(scenes: Dataset) -> None:
