@@ -6,16 +6,19 @@ pixels of each class. Everything that draws episodes works on rows; pixels are r
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pydantic import ConfigDict, TypeAdapter
 
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
 from fssplat.data.labels import IGNORE, Label, decode_image, decode_label
@@ -51,6 +54,8 @@ SCHEMA = pa.schema(
 class DatasetInfo:
     """What dataset.json says. `labels`: the PNG holds class ids, or 0 / 1 for `object_class`."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # for `from_json`
+
     name: str
     classes: tuple[str, ...]  # class id c is classes[c - 1]
     source: str
@@ -69,12 +74,9 @@ class DatasetInfo:
     @classmethod
     def from_json(cls, text: str, where: str) -> "DatasetInfo":
         try:
-            values = json.loads(text)
-            version = values["format_version"]
+            version = json.loads(text)["format_version"]
             if version == FORMAT_VERSION:
-                values["classes"] = tuple(values["classes"])
-                values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-                return cls(**values)
+                return TypeAdapter(cls).validate_json(text, strict=True)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{where}: not a dataset.json of fssplat. {rebuild(where)}") from error
         raise InputError(
@@ -307,6 +309,11 @@ def read_info(read: Callable[[str], bytes], root: str, name: str = "") -> Datase
     except (FileNotFoundError, NotADirectoryError):
         hint = rebuild(root, name).replace(" --overwrite", "")
         raise InputError(f"{root}: no data set there ({INFO_FILE} is missing). {hint}") from None
+    except OSError as error:
+        raise InputError(
+            f"{root}/{INFO_FILE}: cannot be read ({error.strerror}). Check the folder and its "
+            f"permissions."
+        ) from error
     except UnicodeDecodeError:
         text = ""
     return DatasetInfo.from_json(text, f"{root}/{INFO_FILE}")
@@ -316,10 +323,14 @@ def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
     """The index, checked against dataset.json."""
     remedy = rebuild(root, info.name)
     try:
-        table = pq.read_table(path)
+        table = parquet_table(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{root}: {INDEX_FILE} is missing. {remedy}") from None
-    except pa.ArrowException as error:
+    except OSError as error:
+        raise InputError(
+            f"{root}/{INDEX_FILE}: cannot be read ({error.strerror}). Check its permissions."
+        ) from error
+    except ValueError as error:
         raise InputError(f"{root}/{INDEX_FILE}: cut short or not Parquet. {remedy}") from error
     if not table.schema.equals(SCHEMA):
         raise InputError(f"{root}/{INDEX_FILE}: not an index of this fssplat. {remedy}")
@@ -327,4 +338,17 @@ def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
         raise InputError(
             f"{root}: {INDEX_FILE} and {INFO_FILE} come from different builds. {remedy}"
         )
+    samples = {number: shard.samples for number, shard in enumerate(info.shards)}
+    if Counter(table["shard"].to_pylist()) != samples:
+        raise InputError(
+            f"{root}: {INDEX_FILE} and the shards that {INFO_FILE} lists do not match. {remedy}"
+        )
     return table
+
+
+def parquet_table(content: bytes) -> pa.Table:
+    """Raises ValueError where it is cut short or not Parquet: pyarrow has many ways to say so."""
+    try:
+        return pq.read_table(BytesIO(content))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(str(error)) from error

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.data.folds import classes_of_split
-from fssplat.data.index import Dataset, default_root
+from fssplat.data.index import Dataset, default_root, parquet_table
 from fssplat.data.shards import digest_of
 from fssplat.data.sources.record import safe_key
 from fssplat.errors import InputError
@@ -342,13 +342,15 @@ def _public_list(root: str, name: str, changed: int) -> PublicList:
     again = f"Run `fssplat data import-lists {root} --source FOLDER`"
     try:
         with fsspec.open(path, "rb") as stream:
-            table = pq.read_table(stream)
+            table = parquet_table(stream.read())
     except FileNotFoundError:
         raise InputError(
             f"{path}: this protocol needs the public list {name}. {again}, with the folder of the "
             f"public code's lists."
         ) from None
-    except pa.ArrowException as error:
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). {again}.") from error
+    except ValueError as error:
         raise InputError(f"{path}: cut short or not Parquet. {again}.") from error
     if not table.schema.equals(SCHEMA):
         raise InputError(f"{path}: not a list of fssplat. {again}.")

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from fssplat.data import hsnet_draw
 from fssplat.data.draw import pick, shuffled, stream
 from fssplat.data.episodes import Episode, check_ways, queried_classes, ways, with_supports
-from fssplat.data.index import Dataset
+from fssplat.data.index import Dataset, parquet_table
 from fssplat.data.lines import Lines, novel_lines, selection_lines, usable
 from fssplat.errors import InputError
 from fssplat.protocol import Protocol
@@ -182,13 +182,15 @@ def save(manifest: Manifest, dataset: Dataset, path: Path) -> None:
 def load(path: Path, dataset: Dataset) -> Manifest:
     """What `save` wrote. Raises InputError for another file, data set or content."""
     try:
-        table = pq.read_table(path)
+        table = parquet_table(path.read_bytes())
         head = json.loads((table.schema.metadata or {})[b"manifest"])
         written = head.pop("digest")
         head["dropped"], head["notes"] = tuple(head["dropped"]), tuple(head["notes"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such manifest.") from None
-    except (pa.ArrowException, KeyError, ValueError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: not a manifest of fssplat, or cut short. Draw it anew."
         ) from error

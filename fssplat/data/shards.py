@@ -98,6 +98,12 @@ def no_room(path: Path) -> InputError:
     )
 
 
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: this shard cannot be read ({error.strerror}). Check its permissions and its disk."
+    )
+
+
 def digest_of(parts: Iterable[bytes]) -> str:
     """SHA-256 of the parts in a row, cut to 32 hex characters."""
     total = hashlib.sha256()
@@ -122,6 +128,8 @@ class ShardFolder:
                 size = path.stat().st_size
             except FileNotFoundError:
                 raise InputError(f"{path}: this shard is missing. {remedy}") from None
+            except OSError as error:
+                raise _unreadable(path, error) from error
             if size != shard.bytes:
                 raise InputError(
                     f"{path}: the shard has {size:,} bytes, dataset.json says {shard.bytes:,}: "
@@ -160,5 +168,7 @@ class ShardFolder:
                     f"{path}: this shard went away while the data set was in use. Start again once "
                     f"it is back or built anew."
                 ) from None
+            except OSError as error:
+                raise _unreadable(path, error) from error
             self._maps[shard] = mapped
         return mapped

@@ -180,6 +180,75 @@ def test_a_broken_index_is_refused_at_open(tmp_path: Path, tiny: Dataset, conten
         Dataset.open(root)
 
 
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9, 0.99])
+def test_an_index_with_changed_bytes_is_refused_at_open(
+    tmp_path: Path, tiny: Dataset, place: float
+) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    content = bytearray((root / "index.parquet").read_bytes())
+    start = int(place * len(content))
+    content[start : start + 40] = b"\xff" * len(content[start : start + 40])
+    (root / "index.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"index\.parquet"):
+        Dataset.open(root)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "index.parquet"])
+def test_what_cannot_be_read_is_an_input_error(tmp_path: Path, tiny: Dataset, name: str) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    (root / name).unlink()
+    (root / name).mkdir()
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(Is a directory\)"):
+        Dataset.open(root)
+    (root / name).rmdir()
+    (root / name).symlink_to(root / name)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(Too many levels"):
+        Dataset.open(root)
+
+
+def test_a_shard_that_cannot_be_read_is_an_input_error(tmp_path: Path, tiny: Dataset) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    shard = root / "val-000000.tar"
+    shard.unlink()
+    shard.symlink_to(shard)
+    with pytest.raises(InputError, match=r"val-000000\.tar: this shard cannot be read \(Too many"):
+        Dataset.open(root)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_shard_that_dataset_json_lacks_is_noticed_at_open(
+    tmp_path: Path, tiny: Dataset, left: int
+) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    values = json.loads((root / "dataset.json").read_text())
+    values["shards"] = [values["shards"][left]]
+    (root / "dataset.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"index\.parquet and the shards .* do not match"):
+        Dataset.open(root)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"counts": 5},
+        {"classes": "bus"},
+        {"shards": [{"file": "a.tar", "bytes": "12", "samples": 1}]},
+        {"class_counts": [1]},
+        {"labels": "colours"},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_field_of_another_type_in_dataset_json_is_refused(
+    tmp_path: Path, tiny: Dataset, wrong: dict[str, object]
+) -> None:
+    root = copied(tiny, tmp_path / "broken")
+    values = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**values, **wrong}))
+    with pytest.raises(InputError, match=r"not a dataset.json of fssplat"):
+        Dataset.open(root)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"format_version": 1}', "\udcff"])
 def test_a_broken_dataset_json_is_refused(tmp_path: Path, tiny: Dataset, content: str) -> None:
     root = copied(tiny, tmp_path / "broken")

@@ -120,8 +120,16 @@ def test_a_list_that_was_not_imported_names_the_command(data: Dataset) -> None:
 def test_a_damaged_copy_of_a_list_is_refused(data: Dataset, tmp_path: Path) -> None:
     import_lists(data, hsnet_pascal(tmp_path, {0: "t003__01\n"}, {0: "v000__01\n"}))
     path = Path(data.root) / "lists" / "hsnet-train.parquet"
-    path.write_bytes(path.read_bytes()[:-20])
+    content = path.read_bytes()
+    path.write_bytes(content[:-20])
     with pytest.raises(InputError, match="cut short or not Parquet"):
+        public_list(data.root, "hsnet-train")
+    path.write_bytes(content[:4] + b"\xff" * (len(content) - 16) + content[-12:])
+    with pytest.raises(InputError, match="cut short or not Parquet"):
+        public_list(data.root, "hsnet-train")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         public_list(data.root, "hsnet-train")
 
 

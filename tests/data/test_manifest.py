@@ -228,8 +228,14 @@ def test_a_damaged_manifest_is_refused(scenes: Dataset, kept: tuple[Manifest, Pa
     pq.write_table(table.take(order), kept[1])
     with pytest.raises(InputError, match="its episodes were changed since it was drawn"):
         load(kept[1], scenes)
-    kept[1].write_bytes(kept[1].read_bytes()[:50])
-    with pytest.raises(InputError, match="not a manifest of fssplat"):
+    whole = kept[1].read_bytes()
+    for broken in (whole[:50], whole[:4] + b"\xff" * (len(whole) - 16) + whole[-12:]):
+        kept[1].write_bytes(broken)
+        with pytest.raises(InputError, match="not a manifest of fssplat"):
+            load(kept[1], scenes)
+    kept[1].unlink()
+    kept[1].mkdir()
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
         load(kept[1], scenes)
     with pytest.raises(InputError, match="no such manifest"):
         load(kept[1].with_name("none.parquet"), scenes)
