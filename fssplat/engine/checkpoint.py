@@ -100,8 +100,13 @@ def _header(path: Path) -> tuple[Header, int]:
             f"{path}: not a checkpoint of this program (format {FORMAT}). For other safetensors "
             "use `fssplat import-checkpoint`."
         )
-    crc = note.pop("crc32")
-    return Header(**note), crc
+    try:
+        crc = note.pop("crc32")
+        return Header(**note), int(crc)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: its header is not one of this program ({error}). Delete it and run again."
+        ) from error
 
 
 def _what_else(path: Path) -> str:

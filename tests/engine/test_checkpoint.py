@@ -2,6 +2,7 @@
 
 # ruff: noqa: NPY002
 
+import json
 import pickle
 import random
 from dataclasses import replace
@@ -67,6 +68,17 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="not a checkpoint of this program"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("change", [{"crc32": "x"}, {"more": 1}, {"step": None}], ids=str)
+def test_a_header_with_other_fields_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "x.safetensors"
+    note = {**vars(HEADER), "format": checkpoint.FORMAT, "crc32": 0, **change}
+    note = {name: value for name, value in note.items() if value is not None}
+    save_file({"a": torch.zeros(1)}, path, metadata={"fssplat": json.dumps(note)})
+    for read in (checkpoint.load, checkpoint.identity):
+        with pytest.raises(InputError, match=r"x\.safetensors: its header is not one of this"):
+            read(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
