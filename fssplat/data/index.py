@@ -261,8 +261,13 @@ class Dataset:
         return values.take(stored)
 
     def details(self, row: int) -> dict[str, Any]:
-        """The row's key.json: where the image came from, its size and its classes."""
-        values: dict[str, Any] = json.loads(bytes(self._member(row, "json")))
+        """The row's key.json: where the image came from, its size and its classes.
+
+        Raises ValueError where it holds anything else.
+        """
+        values = json.loads(bytes(self._member(row, "json")))
+        if not isinstance(values, dict):
+            raise ValueError("its JSON holds no details")
         return values
 
     def _decoded(self, row: int, kind: str, decode: Callable[[memoryview], Label]) -> Label:

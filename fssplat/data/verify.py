@@ -55,6 +55,8 @@ def shard_problems(dataset: Dataset, number: int) -> list[str]:
         found = members(path)
     except (tarfile.TarError, EOFError) as error:
         return [f"{path}: cut short or not a tar file ({error})"]
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
     wanted = dataset.members(number)
     missing = sorted(wanted.keys() - found.keys())
     extra = sorted(found.keys() - wanted.keys())

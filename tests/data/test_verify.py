@@ -65,6 +65,16 @@ def test_one_changed_byte_is_found(root: Path, kind: str) -> None:
         verify(str(root))
 
 
+@pytest.mark.parametrize("content", [b"[1]", b"null", b"3"])
+def test_a_json_that_holds_no_details_is_found(root: Path, content: bytes) -> None:
+    place = Dataset.open(root).members(0)["t3.json"]
+    with (root / "train-000000.tar").open("r+b") as shard:
+        shard.seek(place.offset)
+        shard.write(content.ljust(place.size))
+    with pytest.raises(InputError, match=r"t3: cannot be decoded \(its JSON holds no details"):
+        verify(str(root))
+
+
 def test_a_tar_cut_short_is_found_even_if_its_length_is_believed(root: Path) -> None:
     shard = root / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:9_000])
@@ -86,6 +96,15 @@ def test_members_that_the_index_does_not_know_are_found(root: Path) -> None:
         tar.addfile(extra, io.BytesIO())
     believed(root)
     with pytest.raises(InputError, match=r"zz\.txt is in the shard, not in the index"):
+        verify(str(root))
+
+
+def test_a_shard_that_cannot_be_read_is_found(root: Path) -> None:
+    shard = root / "val-000000.tar"
+    shard.unlink()
+    shard.mkdir()
+    believed(root)
+    with pytest.raises(InputError, match=r"val-000000\.tar: cannot be read \(Is a directory\)"):
         verify(str(root))
 
 
