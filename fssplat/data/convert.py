@@ -40,7 +40,14 @@ from fssplat.data.index import (
     default_root,
     fingerprint_of,
 )
-from fssplat.data.labels import IGNORE, Label, class_pixels, encode_label, image_size
+from fssplat.data.labels import (
+    IGNORE,
+    UNREADABLE,
+    Label,
+    class_pixels,
+    encode_label,
+    image_size,
+)
 from fssplat.data.shards import (
     NO_ROOM,
     Member,
@@ -48,6 +55,7 @@ from fssplat.data.shards import (
     Shard,
     digest_of,
     no_room,
+    not_written,
     write_shard,
 )
 from fssplat.data.sources import default_source, read_source
@@ -297,7 +305,7 @@ def _read_image(record: Record) -> tuple[bytes, tuple[int, int]]:
         return jpg, image_size(jpg)
     except FileNotFoundError:
         raise BadSampleError(f"{record.image}: the image is missing") from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise BadSampleError(f"{record.image}: the image cannot be read ({error})") from error
 
 
@@ -528,7 +536,7 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
         if error.errno in NO_ROOM:
             raise no_room(path) from error
-        raise
+        raise not_written(path, error) from error
 
 
 @contextmanager

@@ -116,6 +116,12 @@ def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
     """The archive as a local file with the right checksum; fetched only if it is not there."""
     from torchvision.datasets.utils import check_integrity, download_url
 
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no folder to unpack into ({error.strerror}). Choose another --out."
+        ) from error
     path = folder / archive.file
     url = f"{mirror.rstrip('/')}/{archive.file}" if mirror else archive.url
     if check_integrity(str(path), archive.md5):
@@ -123,7 +129,6 @@ def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
     path.unlink(missing_ok=True)
     partial = f"{archive.file}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         download_url(url, str(folder), filename=partial, md5=archive.md5)
         (folder / partial).replace(path)
     except RuntimeError as error:  # torchvision: wrong checksum

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from pydantic import ConfigDict, TypeAdapter
 
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
-from fssplat.data.labels import IGNORE, Label, decode_image, decode_label
+from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
 from fssplat.errors import InputError
 from fssplat.spec import DATASETS
@@ -274,7 +273,7 @@ class Dataset:
         content = self._member(row, kind)
         try:
             return decode(content)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise InputError(
                 f"{self.root}: {self.keys[row]} cannot be decoded ({error}). "
                 f"Run `fssplat data verify {self.root}`."

@@ -9,6 +9,8 @@ from PIL import Image
 
 IGNORE = 255  # label value that counts for nobody, in masks and targets alike
 Label = npt.NDArray[np.uint8]
+# What Pillow raises for a file that it cannot decode, or for one of too many pixels to try.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def encode_label(label: Label) -> bytes:
@@ -32,7 +34,7 @@ def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
 
     An EXIF turn is not applied: annotations were drawn on the pixels as stored. torchvision gives
     the very pixels of Pillow and is faster; CMYK stays with Pillow, which knows Adobe's inversion.
-    Raises OSError or ValueError for bytes that it cannot decode.
+    Raises one of UNREADABLE for bytes that it cannot decode.
     """
     import torch
     from torchvision.io import decode_jpeg
@@ -51,7 +53,7 @@ def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
 def image_size(jpeg: bytes) -> tuple[int, int]:
     """(height, width) after decoding every pixel as training will: Pillow accepts broken files.
 
-    Raises OSError or ValueError for bytes that are cut short, are not an image, or are not a JPEG.
+    Raises one of UNREADABLE for bytes that are cut short, are not an image, or are not a JPEG.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd EXIF blocks say nothing about the pixels

@@ -51,8 +51,8 @@ class Shard:
 def write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Member]:
     """Write a shard under a temporary name, then give it its own; member name -> place.
 
-    The bytes depend on the samples alone. Raises InputError when the disk is full; then neither
-    name is left behind.
+    The bytes depend on the samples alone. Raises InputError when the disk is full or cannot be
+    written; then neither name is left behind.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -66,6 +66,8 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Member]:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise no_room(path) from error
+        if isinstance(error, OSError):
+            raise not_written(path, error) from error
         raise
     return places
 
@@ -95,6 +97,13 @@ def no_room(path: Path) -> InputError:
     return InputError(
         f"{path}: the disk is full. Free some space or choose another --out, then run the same "
         f"command again: finished shards are kept."
+    )
+
+
+def not_written(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path}: cannot be written ({error.strerror}). Check its permissions or choose another "
+        f"--out."
     )
 
 

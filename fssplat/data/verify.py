@@ -9,7 +9,14 @@ import numpy as np
 
 from fssplat.data.convert import checksum
 from fssplat.data.index import Dataset, rebuild
-from fssplat.data.labels import IGNORE, Label, class_pixels, decode_image, decode_label
+from fssplat.data.labels import (
+    IGNORE,
+    UNREADABLE,
+    Label,
+    class_pixels,
+    decode_image,
+    decode_label,
+)
 from fssplat.data.shards import members
 from fssplat.errors import InputError
 
@@ -77,7 +84,7 @@ def row_problems(dataset: Dataset, row: int) -> list[str]:
             return [f"{key}: its checksum is not the index's"]
         shape = decode_image(jpg).shape[:2]
         details = dataset.details(row)
-    except (RuntimeError, ValueError, OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         return [f"{key}: cannot be decoded ({str(error).splitlines()[0]})"]
     size = tuple(int(side) for side in dataset.sizes[row])
     if shape != size or stored.shape != size:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,6 +241,21 @@ def blank_the_end_of_a_jpeg(voc: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2] + bytes(64))
 
 
+def enlarge_the_header_of_an_image(voc: Path) -> None:
+    """30,000 x 30,000 pixels, as Pillow refuses to decode."""
+    path = voc / "JPEGImages/t1.jpg"
+    whole = path.read_bytes()
+    size = whole.index(b"\xff\xc0") + 5
+    path.write_bytes(whole[:size] + (30_000).to_bytes(2, "big") * 2 + whole[size + 4 :])
+
+
+def enlarge_the_header_of_a_label(voc: Path) -> None:
+    path = voc / "SegmentationClass/t1.png"
+    whole = path.read_bytes()
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + whole[24:29]
+    path.write_bytes(whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:])
+
+
 def remove_image(voc: Path) -> None:
     (voc / "JPEGImages/t1.jpg").unlink()
 
@@ -272,6 +288,8 @@ def remove_label(voc: Path) -> None:
 BAD = {
     truncate_jpeg: r"JPEGImages/t1\.jpg: the image cannot be read \(.*truncated",
     blank_the_end_of_a_jpeg: r"JPEGImages/t1\.jpg: .* cannot be read \(Image is incomplete or",
+    enlarge_the_header_of_an_image: r"t1\.jpg: .* cannot be read \(Image size \(900000000 pixels\)",
+    enlarge_the_header_of_a_label: r"t1\.png: .* cannot be read \(Image size \(900000000 pixels\)",
     remove_image: r"JPEGImages/t1\.jpg: the image is missing",
     replace_by_png: r"JPEGImages/t1\.jpg: .*the image is PNG, not JPEG",
     enlarge_label: r"t1\.png: the label of t1 is 24 x 33 \(height x width\), .* is 24 x 32",
@@ -344,6 +362,13 @@ def test_a_full_disk_leaves_neither_a_shard_nor_a_part_of_one(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"train-000000\.tar: the disk is full"):
         write_shard(tmp_path / "train-000000.tar", full(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "train-000000.tar").mkdir()
+    with pytest.raises(InputError, match=r"000000\.tar: cannot be written \(Is a directory\)"):
+        write_shard(tmp_path / "train-000000.tar", [Sample("a", b"1", b"2", b"3")])
+    assert [path.name for path in tmp_path.iterdir()] == ["train-000000.tar"]
 
 
 def test_a_disk_that_fills_up_during_the_build_ends_it_cleanly(

@@ -120,6 +120,12 @@ def test_a_file_that_the_mirror_lacks_is_named(served: Path, mirror: str, tmp_pa
         download(archive, tmp_path / "out", mirror=mirror)
 
 
+def test_a_file_is_no_place_to_unpack(served: Path, mirror: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("the only copy")
+    with pytest.raises(InputError, match=r"file: no folder to unpack into \(File exists\)"):
+        download(offered(served, "a.zip", b""), tmp_path / "file", mirror=mirror)
+
+
 def test_an_archive_without_its_content_is_refused(
     served: Path, mirror: str, tmp_path: Path
 ) -> None:

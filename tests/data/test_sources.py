@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fssplat.data.convert import build
 from fssplat.data.folds import classes_of_split
@@ -128,6 +129,32 @@ def test_a_mat_label_that_bytes_cannot_hold_is_a_bad_sample(
 def test_a_mat_label_may_be_of_any_number_type(tmp_path: Path, kind: type) -> None:
     save_mat(tmp_path / "x.mat", square(7).astype(kind))
     assert (voc.MatLabel(tmp_path / "x.mat").read() == square(7)).all()
+
+
+def test_a_mat_file_of_matlab_7_3_is_a_bad_sample(tmp_path: Path) -> None:
+    path = voc_layout(tmp_path) / "SBD/dataset/cls/x0.mat"
+    content = path.read_bytes()
+    path.write_bytes(content[:124] + b"\x00\x02IM" + content[128:])
+    with pytest.raises(BadSampleError, match=r"x0\.mat: MATLAB 7\.3, SBD's files are 5\.0"):
+        voc.MatLabel(path).read()
+
+
+def test_a_list_that_is_not_text_is_an_input_error(tmp_path: Path) -> None:
+    path = voc_layout(tmp_path / "voc") / "VOC2012/ImageSets/Segmentation/val.txt"
+    path.write_bytes(b"v0\n\xff\xfe\n")
+    with pytest.raises(InputError, match=r"val\.txt: not a list of names in UTF-8"):
+        voc.read(tmp_path / "voc", PLAIN)
+    (fss_layout(tmp_path / "fss", LISTS) / "test.txt").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"test\.txt: not a list of names in UTF-8"):
+        fss1000.read(tmp_path / "fss", PLAIN)
+
+
+def test_a_source_that_cannot_be_read_is_an_input_error(tmp_path: Path) -> None:
+    path = coco_layout(tmp_path, {}) / "annotations/instances_val2017.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=r"val2017\.json: cannot be read \(Is a directory\)"):
+        read_source("coco-20i", tmp_path, PLAIN)
 
 
 def test_voc_mini_holds_what_its_lists_say(shared: Path) -> None:
@@ -270,6 +297,16 @@ def test_annotations_that_are_not_cocos_are_input_errors(tmp_path: Path) -> None
         coco.read(tmp_path / "nowhere", PLAIN)
 
 
+@pytest.mark.parametrize("side", ["24", 24.0, None, -24, 0, True])
+def test_a_side_that_is_no_number_of_pixels_is_an_input_error(tmp_path: Path, side: object) -> None:
+    path = coco_layout(tmp_path, {}) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["height"] = side
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"val2017\.json: .*image 2 has height"):
+        coco.read(tmp_path, PLAIN)
+
+
 def test_painting_in_file_order_gives_the_public_lists(shared: Path) -> None:
     """HSNet lists an image for a class from 2,048 pixels on; its masks are drawn a little fuller.
 
@@ -314,6 +351,14 @@ def test_fss_masks_are_binarised_at_128(tmp_path: Path) -> None:
     assert class_pixels(label) == {1: 36}  # 127 is background, 128 is not
     with pytest.raises(BadSampleError, match="the label is missing"):
         fss1000.BinaryLabel(tmp_path / "none.png").read()
+
+
+def test_an_fss_mask_of_too_many_pixels_is_a_bad_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadSampleError, match=r"the label cannot be read .*Image size"):
+        fss1000.read(fss_layout(tmp_path, LISTS), PLAIN).records[0].label.read()
 
 
 def test_fss_lists_may_lie_elsewhere(tmp_path: Path) -> None:

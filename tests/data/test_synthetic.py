@@ -113,6 +113,14 @@ def test_an_interrupted_drawing_starts_again(
     assert all(record.image.is_file() for record in records)
 
 
+def test_a_place_that_cannot_be_drawn_in_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("the only copy")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(InputError, match=r"cannot be drawn there \(.*Give --source"):
+            synthetic.read(folder, SMALL)
+    assert (tmp_path / "file").read_text() == "the only copy"
+
+
 def test_other_files_are_never_drawn_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("the only copy")
     with pytest.raises(InputError, match=r"holds other files\. Give --source an empty folder"):

@@ -30,4 +30,10 @@ def read_source(name: str, folder: Path, options: SourceOptions) -> Source:
     """Read a data set's official layout."""
     if name not in SOURCES:
         raise InputError(f"data set {name!r} is unknown. Known: {', '.join(SOURCES)}.")
-    return SOURCES[name](folder, options)
+    try:
+        return SOURCES[name](folder, options)
+    except OSError as error:
+        where = error.filename or folder
+        raise InputError(
+            f"{where}: cannot be read ({error.strerror}). Check --source and its permissions."
+        ) from error

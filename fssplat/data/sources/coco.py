@@ -9,6 +9,7 @@ A key is the image id in 12 digits in both layouts, so 2014 and 2017 name an ima
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,11 @@ def read_split(
                 split,
                 images / item["file_name"],
                 CocoLabel(
-                    path, item["id"], item["height"], item["width"], tuple(instances[item["id"]])
+                    path,
+                    item["id"],
+                    _side(item, "height"),
+                    _side(item, "width"),
+                    tuple(instances[item["id"]]),
                 ),
                 f"coco-{year}",
             )
@@ -155,6 +160,13 @@ def read_split(
     if len(categories) != CLASSES:
         raise InputError(f"{path}: {len(categories)} categories; COCO's instances have {CLASSES}.")
     return tuple(str(item["name"]) for item in categories), records
+
+
+def _side(item: Mapping[str, Any], name: str) -> int:
+    side = item[name]
+    if type(side) is not int or side < 1:
+        raise ValueError(f"image {item['id']} has {name} {side!r}")
+    return side
 
 
 def _read_json(path: Path) -> Any:

@@ -11,8 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fssplat.data.labels import Label
-from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions, safe_key
+from fssplat.data.labels import UNREADABLE, Label
+from fssplat.data.sources.record import (
+    BadSampleError,
+    Record,
+    Source,
+    SourceOptions,
+    safe_key,
+    words,
+)
 from fssplat.errors import InputError
 
 LISTS = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt",)}
@@ -37,7 +44,7 @@ class BinaryLabel:
                 grey = np.array(picture.convert("L"))
         except FileNotFoundError:
             raise BadSampleError(f"{self.path}: the label is missing") from None
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
         return (grey >= THRESHOLD).astype(np.uint8)
 
@@ -78,7 +85,7 @@ def read_lists(folders: tuple[Path, ...]) -> dict[str, list[str]]:
     for folder in folders:
         found = {split: _first(folder, names) for split, names in LISTS.items()}
         if all(found.values()):
-            return {split: path.read_text().split() for split, path in found.items() if path}
+            return {split: words(path) for split, path in found.items() if path}
     wanted = ", ".join(" or ".join(names) for names in LISTS.values())
     raise InputError(
         f"{folders[0]}: no class lists there; {wanted} name the classes of each split, one a line. "

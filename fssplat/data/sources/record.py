@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fssplat.data.labels import Label
+from fssplat.errors import InputError
 
 KEY_LENGTH = 90  # a tar header holds 100 characters, the longest suffix is .json
 
@@ -70,3 +71,11 @@ ReadSource = Callable[[Path, SourceOptions], Source]
 def safe_key(name: str) -> str:
     """A WebDataset key from a file name: everything after a key's first dot would be its suffix."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:KEY_LENGTH]
+
+
+def words(path: Path) -> list[str]:
+    """The names in a list file, in order. Raises InputError where it is not text."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a list of names in UTF-8. Unpack it again.") from error

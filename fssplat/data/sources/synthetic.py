@@ -68,7 +68,13 @@ def read(folder: Path, options: SourceOptions) -> Source:
     """The synthetic set from its VOC layout in `folder`, which is drawn first if need be."""
     recipe = Recipe(VERSION, options.seed, options.train_images, options.val_images)
     if _recipe_of(folder) != asdict(recipe):
-        draw_set(folder, recipe, options.workers)
+        try:
+            draw_set(folder, recipe, options.workers)
+        except OSError as error:
+            raise InputError(
+                f"{folder}: synthetic pictures cannot be drawn there ({error.strerror or error}). "
+                f"Give --source an empty folder that can be written, with room for them."
+            ) from error
     records = [
         voc_record(folder, name, split)
         for split in ("train", "val")

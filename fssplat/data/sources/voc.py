@@ -14,8 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fssplat.data.labels import Label
-from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions, safe_key
+from fssplat.data.labels import UNREADABLE, Label
+from fssplat.data.sources.record import (
+    BadSampleError,
+    Record,
+    Source,
+    SourceOptions,
+    safe_key,
+    words,
+)
 from fssplat.errors import InputError
 
 CLASSES = (
@@ -48,7 +55,7 @@ class PngLabel:
                         f"(palette or grey) is needed"
                     )
                 return np.array(picture, dtype=np.uint8)
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
 
 
@@ -71,6 +78,8 @@ class MatLabel:
             segmentation = content["GTcls"]["Segmentation"][0, 0]
         except (OSError, ValueError, KeyError, TypeError, IndexError, MatReadError) as error:
             raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
+        except NotImplementedError as error:
+            raise BadSampleError(f"{self.path}: MATLAB 7.3, SBD's files are 5.0") from error
         except (zlib.error, EOFError) as error:
             raise BadSampleError(f"{self.path}: the label is cut short ({error})") from error
         return self._in_bytes(np.asarray(segmentation))
@@ -128,7 +137,7 @@ def sbd_list(sbd: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: this list is missing. Unpack the official archive again.")
-    return list(dict.fromkeys(path.read_text().split()))
+    return list(dict.fromkeys(words(path)))
 
 
 def voc_record(voc: Path, name: str, split: str) -> Record:
