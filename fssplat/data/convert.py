@@ -13,11 +13,17 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from itertools import islice
 from multiprocessing import get_context
@@ -58,7 +64,7 @@ from fssplat.data.shards import (
     not_written,
     write_shard,
 )
-from fssplat.data.sources import default_source, read_source
+from fssplat.data.sources import default_source, foretold, read_source
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
 from fssplat.errors import InputError
 
@@ -141,10 +147,14 @@ def build(
     if re.match(r"\w+:/", str(folder)):  # a path keeps one of the slashes of s3://
         raise InputError(f"{folder}: build into a local folder, then copy it to the bucket.")
     with _building(folder):
+        known = None if overwrite else _foretold_before(folder, name, options)
+        if known is not None:
+            kept = len(known.shards)
+            return BuildReport(folder, known, (), (), kept, time.monotonic() - started)
         place = default_source(name, folder) if source is None else source
         content = read_source(name, place, options)
         jobs = plan_shards(content, folder, shard_samples, skip_bad)
-        built = None if overwrite else _built_before(folder, jobs)
+        built = None if overwrite else _built_before(folder, content, jobs, workers, on_progress)
         if built is not None:
             return BuildReport(folder, *built, content.notes, len(jobs), time.monotonic() - started)
         done = _finished(folder, jobs)
@@ -379,27 +389,109 @@ def _check_room(folder: Path, jobs: list[ShardJob]) -> None:
         )
 
 
+def _foretold_before(folder: Path, name: str, options: SourceOptions) -> DatasetInfo | None:
+    """A finished data set whose pictures the options decide; None where its source must be read.
+
+    Raises InputError where the folder holds another one: nothing may be drawn for it then, nor
+    over the pictures of the one that stays.
+    """
+    told = foretold(name, options)
+    if told is None or not (folder / INFO_FILE).exists():
+        return None
+    info = Dataset.open(folder).info
+    if (info.name, info.source, dict(info.counts)) != (name, *told):
+        raise _other_files(folder)
+    return info
+
+
 def _built_before(
-    folder: Path, jobs: tuple[ShardJob, ...]
+    folder: Path,
+    content: Source,
+    jobs: tuple[ShardJob, ...],
+    workers: int,
+    on_progress: OnProgress,
 ) -> tuple[DatasetInfo, tuple[Bad, ...]] | None:
     """What an earlier build of the same sources left; None where there is nothing yet.
 
-    Raises InputError where the folder holds a data set from other sources.
+    Files with other dates are read again, as copies have them. Raises InputError where the folder
+    holds a data set from other sources.
     """
     if not (folder / INFO_FILE).exists():
         return None
     try:
         report = json.loads((folder / REPORT_FILE).read_bytes())
         bad = tuple(Bad(**item) for item in report["bad"])
-        same = report["plan"] == _plan_digest(jobs) and (jobs[0].skip_bad or not bad)
+        same = report["plan"] == _plan_digest(jobs)
     except (OSError, ValueError, TypeError, KeyError):
-        same = False
+        raise _other_files(folder) from None
+    if bad and not jobs[0].skip_bad:
+        raise _other_files(folder)
+    dataset = Dataset.open(folder)
     if not same:
-        raise InputError(
-            f"{folder}: a data set from other files or options is there already. Give --overwrite "
-            f"to replace it, or choose another --out."
-        )
-    return Dataset.open(folder).info, bad
+        if not _same_content(dataset, content, bad, workers, on_progress):
+            raise _other_files(folder)
+        report["plan"] = _plan_digest(jobs)  # the next build need not read them
+        write_whole(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
+    return dataset.info, bad
+
+
+def _other_files(folder: Path) -> InputError:
+    return InputError(
+        f"{folder}: a data set from other files or options is there already. Give --overwrite "
+        f"to replace it, or choose another --out."
+    )
+
+
+def _same_content(
+    dataset: Dataset,
+    content: Source,
+    bad: tuple[Bad, ...],
+    workers: int,
+    on_progress: OnProgress,
+) -> bool:
+    """Whether the data set is what the source would give, whatever the dates of its files."""
+    info, left_out = dataset.info, {item.key for item in bad}
+    if (info.name, info.classes, info.labels, info.year, info.class_counts) != (
+        content.name, content.classes, content.labels, content.year, content.class_counts
+    ):  # fmt: skip
+        return False
+    used = [record for record in content.records if record.key not in left_out]
+    if not _same_listing(dataset, used):  # before the first one is read
+        return False
+    with ThreadPoolExecutor(max(1, workers)) as pool:  # reading and hashing release the lock
+        same = pool.map(partial(_same_record, dataset, left_out), content.records)
+        for done, one in enumerate(same, start=1):
+            on_progress(done, len(content.records))
+            if not one:
+                pool.shutdown(cancel_futures=True)
+                return False
+    return True
+
+
+def _same_listing(dataset: Dataset, records: list[Record]) -> bool:
+    """Whether keys, splits, classes and the images' bytes in number are the data set's."""
+    places: dict[str, Member] = {}
+    for number in range(len(dataset.info.shards)):
+        places |= dataset.members(number)
+    rows = zip(dataset.keys, dataset.splits.tolist(), dataset.object_classes.tolist(), strict=True)
+    found = {(key, split, c, places[f"{key}.jpg"].size) for key, split, c in rows}
+    return found == {(r.key, r.split, r.object_class, _file_state(r.image)[0]) for r in records}
+
+
+def _same_record(dataset: Dataset, left_out: set[str], record: Record) -> bool:
+    """The same bytes and label as in the data set, or still not to be used."""
+    info = dataset.info
+    if record.key in left_out:
+        try:
+            convert_record(record, len(info.classes), info.labels == "binary")
+        except BadSampleError:
+            return True
+        return False
+    try:
+        found = checksum(record.image.read_bytes(), record.label.read())
+    except (OSError, BadSampleError):
+        return False
+    return found == dataset.checksums[dataset.row_of(record.key)]
 
 
 def _plan_digest(jobs: tuple[ShardJob, ...]) -> str:

@@ -20,7 +20,7 @@ from fssplat.data.index import Dataset
 from fssplat.data.shards import Sample, write_shard
 from fssplat.data.sources import record
 from fssplat.errors import InputError
-from tests.data.layouts import DeadlyLabel, jpeg, square, voc_layout
+from tests.data.layouts import DeadlyLabel, jpeg, save_mat, square, voc_layout
 
 
 @pytest.fixture
@@ -152,6 +152,55 @@ def test_a_finished_data_set_is_left_alone(source: Path, tmp_path: Path) -> None
     second = build("pascal-5i", source, tmp_path / "built")
     assert second.info == first.info
     assert shard.stat().st_mtime_ns == written
+
+
+def touch_all(folder: Path) -> None:
+    for path in folder.rglob("*.*"):
+        os.utime(path, ns=(1, 1))
+
+
+def test_a_finished_data_set_stays_where_its_source_has_other_dates(
+    source: Path, tmp_path: Path
+) -> None:
+    truncate_jpeg(source / "VOC2012")
+    first = build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    written = (tmp_path / "built/train-000000.tar").stat().st_mtime_ns
+    touch_all(source)
+    read: list[tuple[int, int]] = []
+    for looked_at in (9, 0):  # once: the new dates are kept
+        read.clear()
+        again = build(
+            "pascal-5i",
+            source,
+            tmp_path / "built",
+            skip_bad=True,
+            on_progress=lambda done, total: read.append((done, total)),
+        )
+        assert (again.info, again.bad) == (first.info, first.bad)
+        assert len(read) == looked_at
+    assert (tmp_path / "built/train-000000.tar").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("change", ["image", "label", "split", "repaired"])
+def test_a_source_with_other_content_is_another_data_set(
+    source: Path, tmp_path: Path, change: str
+) -> None:
+    voc = source / "VOC2012"
+    whole = (voc / "JPEGImages/t1.jpg").read_bytes()
+    truncate_jpeg(voc)
+    build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    if change == "image":  # as long as before
+        content = (voc / "JPEGImages/t3.jpg").read_bytes()
+        (voc / "JPEGImages/t3.jpg").write_bytes(content[:-3] + b"\x00" + content[-2:])
+    elif change == "label":
+        save_mat(source / "SBD/dataset/cls/x0.mat", square(8, side=4))
+    elif change == "split":
+        for split, names in (("train", "t0\nt1\nt2\nt3\n"), ("val", "v0\nv1\nv2\nt4\n")):
+            (voc / f"ImageSets/Segmentation/{split}.txt").write_text(names)
+    else:
+        (voc / "JPEGImages/t1.jpg").write_bytes(whole)
+    with pytest.raises(InputError, match="from other files"):
+        build("pascal-5i", source, tmp_path / "built", skip_bad=True)
 
 
 def test_a_data_set_from_other_files_is_replaced_only_on_request(

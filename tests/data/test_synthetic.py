@@ -1,5 +1,6 @@
 """The procedural set: a pure function of its seed, in the VOC layout."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,25 @@ def test_pictures_are_drawn_once_and_again_for_another_seed(tmp_path: Path) -> N
     old = first.records[0].image.read_bytes()
     synthetic.read(tmp_path, SourceOptions(seed=1, train_images=8, val_images=4))
     assert first.records[0].image.read_bytes() != old
+
+
+def test_a_refused_build_leaves_the_pictures_of_the_data_set_alone(tmp_path: Path) -> None:
+    first = build("synthetic", out=tmp_path, options=SMALL)
+    picture = tmp_path / "source/JPEGImages/train_000000.jpg"
+    old = picture.read_bytes()
+    for other in ({"seed": 1}, {"train_images": 9}):
+        options = SourceOptions(**{"train_images": 8, "val_images": 4, **other})
+        with pytest.raises(InputError, match="from other files or options"):
+            build("synthetic", out=tmp_path, options=options)
+    assert picture.read_bytes() == old
+    assert build("synthetic", out=tmp_path, options=SMALL).info == first.info
+
+
+def test_a_finished_set_needs_its_pictures_no_more(tmp_path: Path) -> None:
+    first = build("synthetic", out=tmp_path, options=SMALL)
+    shutil.rmtree(tmp_path / "source")
+    assert build("synthetic", out=tmp_path, options=SMALL).info == first.info
+    assert not (tmp_path / "source").exists()
 
 
 def test_an_interrupted_drawing_starts_again(

@@ -66,7 +66,7 @@ class Piece:
 
 def read(folder: Path, options: SourceOptions) -> Source:
     """The synthetic set from its VOC layout in `folder`, which is drawn first if need be."""
-    recipe = Recipe(VERSION, options.seed, options.train_images, options.val_images)
+    recipe = _recipe(options)
     if _recipe_of(folder) != asdict(recipe):
         try:
             draw_set(folder, recipe, options.workers)
@@ -80,8 +80,21 @@ def read(folder: Path, options: SourceOptions) -> Source:
         for split in ("train", "val")
         for name in voc_list(folder, split)
     ]
-    source = f"synthetic pictures, version {VERSION}, seed {options.seed}"
+    source, _ = foretold(options)
     return Source("synthetic", CLASSES, tuple(records), source, "")
+
+
+def foretold(options: SourceOptions) -> tuple[str, dict[str, int]]:
+    """What the set is called, and its images per split, before anything is drawn."""
+    recipe = _recipe(options)
+    counts = {
+        split: count for split, count in (("train", recipe.train), ("val", recipe.val)) if count
+    }
+    return f"synthetic pictures, version {recipe.version}, seed {recipe.seed}", counts
+
+
+def _recipe(options: SourceOptions) -> Recipe:
+    return Recipe(VERSION, options.seed, options.train_images, options.val_images)
 
 
 def _recipe_of(folder: Path) -> object:
