@@ -10,7 +10,7 @@ FSS-1000  walks through all images of all test classes by name (1, 10, 2, ...); 
           PASCAL, but from a class's images by number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,34 +20,51 @@ PublicEpisode = tuple[int, int, tuple[int, ...]]  # class, query, supports in dr
 
 
 def walk(
-    images: Rows, classes: Rows, shot: int, count: int, seed: int, order: Rows | None = None
+    images: Rows,
+    classes: Rows,
+    shot: int,
+    count: int,
+    seed: int,
+    pools: Mapping[int, Rows] | None = None,
 ) -> list[PublicEpisode]:
-    """`count` episodes over the lines [l], [l]; supports are drawn from them in an `order` [l]."""
+    """`count` episodes over the query lines [l], [l].
+
+    A class's supports are drawn from its pool, in that order; without pools, from its lines. A
+    pool holds an image beside each query.
+    """
     rng = np.random.RandomState(seed)  # as the public code
-    order = np.arange(len(images)) if order is None else order
-    of_class = {c: images[order][classes[order] == c] for c in np.unique(classes).tolist()}
+    pools = _by_class(images, classes) if pools is None else pools
     episodes = []
     for index in range(count):
         line = index % len(images)
         query, class_id = int(images[line]), int(classes[line])
-        episodes.append((class_id, query, _supports(rng, of_class[class_id], query, shot)))
+        episodes.append((class_id, query, _supports(rng, pools[class_id], query, shot)))
     return episodes
 
 
 def class_first(
-    images: Rows, classes: Rows, shot: int, count: int, seed: int
+    images: Rows,
+    classes: Rows,
+    shot: int,
+    count: int,
+    seed: int,
+    pools: Mapping[int, Rows] | None = None,
 ) -> list[PublicEpisode]:
-    """`count` episodes; a class's images are drawn from in the order of its lines."""
+    """`count` episodes; queries are drawn from a class's lines in order, supports as in `walk`."""
     rng = np.random.RandomState(seed)  # as the public code
-    of_class = {c: images[classes == c] for c in np.unique(classes).tolist()}
-    ids = sorted(of_class)
+    queries = _by_class(images, classes)
+    pools = queries if pools is None else pools
+    ids = sorted(queries)
     episodes = []
     for _ in range(count):
         class_id = ids[_one(rng, ids)]
-        pool = of_class[class_id]
-        query = int(pool[_one(rng, pool)])
-        episodes.append((class_id, query, _supports(rng, pool, query, shot)))
+        query = int(queries[class_id][_one(rng, queries[class_id])])
+        episodes.append((class_id, query, _supports(rng, pools[class_id], query, shot)))
     return episodes
+
+
+def _by_class(images: Rows, classes: Rows) -> dict[int, Rows]:
+    return {c: images[classes == c] for c in np.unique(classes).tolist()}
 
 
 def _supports(rng: np.random.RandomState, pool: Rows, query: int, shot: int) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.data import hsnet_draw
-from fssplat.data.draw import pick, shuffled, stream
+from fssplat.data.draw import Rows, pick, shuffled, stream
 from fssplat.data.episodes import Episode, check_ways, queried_classes, ways, with_supports
 from fssplat.data.index import Dataset, parquet_table
 from fssplat.data.lines import Lines, novel_lines, selection_lines, usable
@@ -102,6 +102,11 @@ def _drawn(
                 f"protocol {protocol.name}: draw {protocol.draw} has one class per episode. "
                 f"Set way: 1, or protocol.draw: even."
             )
+        if not protocol.supports_repeat:
+            raise InputError(
+                f"protocol {protocol.name}: draw {protocol.draw} may give one image twice as a "
+                f"support. Set supports_repeat: true, or protocol.draw: even."
+            )
         return _public(dataset, lines, shot, count, seed)
     rng = stream("manifest", dataset.info.fingerprint, part, shot, way, seed, protocol.draw)
     episodes = []
@@ -115,19 +120,20 @@ def _public(
     dataset: Dataset, lines: Lines, shot: int, count: int, seed: int
 ) -> tuple[Episode, ...]:
     """HSNet's own episodes; an image is its row."""
-    chosen = lines.keep(lines.query)
-    rows, ids = chosen.rows, chosen.ids
+    rows, ids, pools = lines.rows[lines.query], lines.ids[lines.query], lines.supports
     if dataset.info.name == "coco-20i":
-        drawn = hsnet_draw.class_first(rows, ids, shot, count, seed)
+        drawn = hsnet_draw.class_first(rows, ids, shot, count, seed, pools)
     elif dataset.info.name == "fss-1000":
-        keys = [dataset.keys[row] for row in rows.tolist()]  # <class>_1 to <class>_10
-        order = np.array(
-            sorted(range(len(keys)), key=lambda place: (len(keys[place]), keys[place]))
-        )
-        drawn = hsnet_draw.walk(rows, ids, shot, count, seed, order)
+        by_number = {c: _by_number(dataset, pool) for c, pool in pools.items()}
+        drawn = hsnet_draw.walk(rows, ids, shot, count, seed, by_number)
     else:
-        drawn = hsnet_draw.walk(rows, ids, shot, count, seed)
+        drawn = hsnet_draw.walk(rows, ids, shot, count, seed, pools)
     return tuple(Episode(query, supports, (class_id,)) for class_id, query, supports in drawn)
+
+
+def _by_number(dataset: Dataset, rows: Rows) -> Rows:
+    """A class's images from <class>_1 to <class>_10; as text, 10 comes before 2."""
+    return np.array(sorted(rows.tolist(), key=lambda r: (len(dataset.keys[r]), dataset.keys[r])))
 
 
 # ---------------------------------------------------------------- endless queries

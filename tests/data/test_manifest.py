@@ -76,6 +76,31 @@ def test_the_hsnet_protocol_walks_its_list_and_wraps_around(tmp_path: Path) -> N
         manifest(data, 0, 1, protocol, 0, way=2)
 
 
+@pytest.mark.parametrize("draw", ["walk-list", "all-queries"])
+def test_the_public_draws_take_supports_that_are_too_small_for_queries(
+    voc: Dataset, draw: str
+) -> None:
+    """Some classes have a single query that is large enough, and supports beside it."""
+    changes = {"draw": draw, "min_area_query": 40_000, "supports_repeat": True}
+    protocol = resolve_protocol({"name": "fssplat", "short_classes": "drop", **changes})
+    queries: dict[int, set[int]] = {}
+    for fold in range(4):
+        for episode in manifest(voc, fold, 1, protocol, 0).episodes:
+            (class_id,), (support,) = episode.classes, episode.supports
+            queries.setdefault(class_id, set()).add(episode.query)
+            assert support != episode.query
+            assert voc.area(episode.query, class_id) >= 40_000
+            assert voc.area(support, class_id) >= 2048
+    assert 1 in [len(rows) for rows in queries.values()]
+
+
+@pytest.mark.parametrize("draw", ["walk-list", "all-queries"])
+def test_the_public_draws_need_supports_that_may_repeat(scenes: Dataset, draw: str) -> None:
+    message = rf"draw {draw} may give one image twice .* Set supports_repeat: true"
+    with pytest.raises(InputError, match=message):
+        manifest(scenes, 0, 2, rules(draw=draw, episodes=5), 0)
+
+
 # ---------------------------------------------------------------- our own
 
 
