@@ -180,9 +180,14 @@ def plan_shards(
     ordered = sorted(content.records, key=lambda record: (SPLITS.index(record.split), record.key))
     first: dict[str, Path] = {}
     for record in ordered:
-        other = first.setdefault(record.key, record.image)
-        if other != record.image:
-            raise InputError(f"{record.image}: {other} has the key {record.key!r} too. Rename one.")
+        if record.key not in first:
+            first[record.key] = record.image
+        elif first[record.key] == record.image:
+            raise InputError(f"{record.image}: the source lists this image twice. Keep one entry.")
+        else:
+            raise InputError(
+                f"{record.image}: {first[record.key]} has the key {record.key!r} too. Rename one."
+            )
     stat = lru_cache(maxsize=4096)(_file_state)
     jobs: list[ShardJob] = []
     for split in SPLITS:

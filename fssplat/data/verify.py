@@ -1,6 +1,7 @@
 """Re-read everything of a data set: tar headers against the index, bytes against checksums."""
 
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def verify(
 ) -> Verified:
     """Check every member of every shard. Raises InputError that names what is wrong."""
     dataset = Dataset.open(root)
-    problems: list[str] = []
+    problems = [f"{key} stands in the index twice" for key in repeated(dataset.keys)]
     for number in range(len(dataset.info.shards)):
         problems += shard_problems(dataset, number)
     if not problems:
@@ -53,6 +54,11 @@ def verify(
         raise InputError(_message(dataset, problems))
     shards = dataset.info.shards
     return Verified(len(dataset), len(shards), sum(shard.bytes for shard in shards))
+
+
+def repeated(keys: Sequence[str]) -> list[str]:
+    """Keys that several rows have: a tar with two members of a name holds their images."""
+    return sorted(key for key, rows in Counter(keys).items() if rows > 1)
 
 
 def shard_problems(dataset: Dataset, number: int) -> list[str]:

@@ -20,7 +20,7 @@ from fssplat.data.index import Dataset
 from fssplat.data.shards import Sample, write_shard
 from fssplat.data.sources import record
 from fssplat.errors import InputError
-from tests.data.layouts import DeadlyLabel, jpeg, save_mat, square, voc_layout
+from tests.data.layouts import DeadlyLabel, coco_layout, jpeg, save_mat, square, voc_layout
 
 
 @pytest.fixture
@@ -101,6 +101,14 @@ def test_two_images_with_one_key_are_refused(source: Path, tmp_path: Path) -> No
     path.write_text("t.1\nt_1\n")
     with pytest.raises(InputError, match="has the key 't_1' too"):
         build("pascal-5i", source, tmp_path / "built")
+
+
+def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    path = coco_layout(tmp_path / "coco", {}) / "annotations/instances_val2017.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "images": content["images"] * 2}))
+    with pytest.raises(InputError, match=r"000000000002\.jpg: the source lists this image twice"):
+        build("coco-20i", tmp_path / "coco", tmp_path / "built")
 
 
 # ---------------------------------------------------------------- going on, starting anew

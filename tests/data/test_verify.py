@@ -6,10 +6,12 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fssplat.data.convert import build
-from fssplat.data.index import Dataset, DatasetInfo
+from fssplat.data.index import Dataset, DatasetInfo, fingerprint_of
 from fssplat.data.summary import class_lines
 from fssplat.data.verify import verify
 from fssplat.errors import InputError
@@ -72,6 +74,19 @@ def test_a_json_that_holds_no_details_is_found(root: Path, content: bytes) -> No
         shard.seek(place.offset)
         shard.write(content.ljust(place.size))
     with pytest.raises(InputError, match=r"t3: cannot be decoded \(its JSON holds no details"):
+        verify(str(root))
+
+
+def test_an_image_that_the_index_holds_twice_is_found(root: Path) -> None:
+    """As earlier versions built it from a source that listed the image twice."""
+    table = pq.read_table(root / "index.parquet")
+    twice = pa.concat_tables([table.slice(0, 1), table])
+    pq.write_table(twice, root / "index.parquet")
+    values = json.loads((root / "dataset.json").read_text())
+    values["shards"][0]["samples"] += 1
+    values["fingerprint"] = fingerprint_of(values["name"], tuple(values["classes"]), twice)
+    (root / "dataset.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="t0 stands in the index twice"):
         verify(str(root))
 
 
