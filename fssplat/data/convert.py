@@ -64,7 +64,7 @@ from fssplat.data.shards import (
     not_written,
     write_shard,
 )
-from fssplat.data.sources import default_source, foretold, read_source
+from fssplat.data.sources import check_name, default_source, foretold, read_source
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
 from fssplat.errors import InputError
 
@@ -143,6 +143,7 @@ def build(
     are left out. report.json lists them either way.
     """
     started = time.monotonic()
+    check_name(name)  # before a folder is made for it
     folder = Path(default_root(name)) if out is None else out
     if re.match(r"\w+:/", str(folder)):  # a path keeps one of the slashes of s3://
         raise InputError(f"{folder}: build into a local folder, then copy it to the bucket.")
@@ -163,6 +164,11 @@ def build(
         _write_report(folder, place, content.notes, jobs, results)
         if bad and not skip_bad:
             raise _bad_images(folder, content, bad)
+        if not any(result.bytes for result in results):
+            raise InputError(
+                f"{content.name}: none of {len(bad)} images can be used; {folder / REPORT_FILE} "
+                f"says why. Replace the files and run the same command again."
+            )
         info = _write_index(folder, content, results)
     seconds = time.monotonic() - started
     return BuildReport(folder, info, bad, content.notes, len(done), seconds)

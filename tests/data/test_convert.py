@@ -278,6 +278,12 @@ def test_a_bucket_is_no_place_to_build(source: Path) -> None:
         build("pascal-5i", source, Path("s3://bucket/pascal-5i"))
 
 
+def test_an_unknown_name_leaves_no_folder_behind(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'pascal5i' is unknown"):
+        build("pascal5i", source, tmp_path / "built")
+    assert not (tmp_path / "built").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_an_input_error(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write there"):
@@ -405,6 +411,17 @@ def test_a_shard_without_a_usable_image_is_left_out(source: Path, tmp_path: Path
     ]
     dataset = Dataset.open(tmp_path / "built")
     assert dataset.jpeg(dataset.row_of("t2")) == jpeg(2)
+
+
+def test_a_source_without_a_usable_image_is_no_data_set(source: Path, tmp_path: Path) -> None:
+    for path in source.rglob("*.jpg"):
+        path.write_bytes(b"no picture")
+    message = r"pascal-5i: none of 9 images can be used; .*report\.json says why"
+    for _ in range(2):
+        with pytest.raises(InputError, match=message):
+            build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    assert len(json.loads((tmp_path / "built/report.json").read_text())["bad"]) == 9
+    assert not (tmp_path / "built/dataset.json").exists()
 
 
 # ---------------------------------------------------------------- full disks, dead workers

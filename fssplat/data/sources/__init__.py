@@ -15,6 +15,12 @@ SOURCES: dict[str, ReadSource] = {
 }
 
 
+def check_name(name: str) -> None:
+    """Raises InputError for a data set that no source is known for."""
+    if name not in SOURCES:
+        raise InputError(f"data set {name!r} is unknown. Known: {', '.join(SOURCES)}.")
+
+
 def default_source(name: str, out: Path | None = None) -> Path:
     """Where a data set's official layout is looked for; `fssplat data download` puts it there.
 
@@ -33,8 +39,7 @@ def foretold(name: str, options: SourceOptions) -> tuple[str, dict[str, int]] | 
 
 def read_source(name: str, folder: Path, options: SourceOptions) -> Source:
     """Read a data set's official layout."""
-    if name not in SOURCES:
-        raise InputError(f"data set {name!r} is unknown. Known: {', '.join(SOURCES)}.")
+    check_name(name)
     try:
         return SOURCES[name](folder, options)
     except OSError as error:
