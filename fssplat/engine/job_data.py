@@ -15,6 +15,7 @@ from fssplat.data.loader import training_episodes, training_loader
 from fssplat.data.manifest import Manifest, Part, manifest
 from fssplat.engine import schedule
 from fssplat.engine.base_images import BaseImages
+from fssplat.engine.checkpoint import identity
 from fssplat.engine.selection import BestOf, looking
 from fssplat.errors import InputError
 from fssplat.grid import Job, Trial
@@ -100,6 +101,9 @@ def _check_contents(trial: Trial, planned: Mapping[str, str]) -> None:
     """InputError where this machine's weights or lists are others than those planned with."""
     spec, rules = trial.backbone, trial.protocol
     here = {spec.source: (weight_content(spec), f"backbone {spec.name}: weight file")}
+    given = trial.training.checkpoint
+    if given:
+        here[given] = (identity(Path(given))[1], given)
     for data in (trial.train_on, trial.dataset):
         here[rules.lists_of(data.name)] = (lists_content(data, rules), f"{data.name}: public lists")
     for name, (found, what) in here.items():

@@ -7,6 +7,7 @@ from statistics import median
 
 from fssplat.grid import Job, Trial
 from fssplat.orchestration.store import JobRecord
+from fssplat.spec import digest
 
 # Multiply-adds of one 224 x 224 image through the whole network, in 1e9; stated by torchvision's
 # and timm's model tables. Dilation and block outputs come with the method and are left to the
@@ -31,12 +32,13 @@ HEADROOM = 1.25  # a packed job may need this much more memory than was measured
 SHARES = (1, 2, 3, 4)  # jobs on one GPU; few, so that there are few kinds of worker
 
 
-def operations(job: Job, images: Mapping[str, int]) -> float:
-    """Floating-point operations of a job: its training and every evaluation.
+def operations(job: Job, images: Mapping[str, int], trained: bool = False) -> float:
+    """Floating-point operations of a job: its training, unless it is `trained`, and evaluations.
 
     `images` counts the training images by data set, for schedules in epochs.
     """
-    return training_operations(job.first, images) + sum(map(evaluation_operations, job.trials))
+    training = 0.0 if trained else training_operations(job.first, images)
+    return training + sum(map(evaluation_operations, job.trials))
 
 
 def training_operations(trial: Trial, images: Mapping[str, int]) -> float:
@@ -76,7 +78,8 @@ class CostModel:
     gpu: bool = False
     cores: float = 1.0  # of one job, where there is no GPU
     _ratios: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
-    _peaks: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
+    _peaks: dict[str, int] = field(default_factory=dict)  # bytes, by kind of job
+    _device_memory: int = 0  # bytes of the smallest GPU that was measured: a job may meet it again
 
     def __post_init__(self) -> None:
         for record in self.records:
@@ -85,8 +88,10 @@ class CostModel:
                 for key in _keys(record.method, record.backbone, record.dataset):
                     self._ratios.setdefault(key, []).append(ratio)
             if record.device_memory:
-                share = record.peak_memory / record.device_memory
-                self._peaks.setdefault(_memory_key(record), []).append(share)
+                kind, peak = record.memory_kind, record.peak_memory
+                self._peaks[kind] = max(peak, self._peaks.get(kind, 0))
+                smallest = self._device_memory or record.device_memory
+                self._device_memory = min(smallest, record.device_memory)
 
     def seconds(self, job: Job, flops: float) -> float:
         """Predicted run time, by the most similar jobs that have finished."""
@@ -104,13 +109,10 @@ class CostModel:
 
     def gpu_share(self, job: Job) -> float:
         """1, 1/2, 1/3 or 1/4 of a GPU: what measured peak memory allows, with head-room."""
-        one = job.first
-        peaks = self._peaks.get(
-            (one.method.name, one.backbone.name, str(one.training.size), str(one.training.batch))
-        )
-        if not peaks:
+        peak = self._peaks.get(memory_kind(job))
+        if peak is None:
             return 1.0
-        fit = [n for n in SHARES if n * max(peaks) * HEADROOM <= 1.0]
+        fit = [n for n in SHARES if n * peak * HEADROOM <= self._device_memory]
         return 1.0 / max(fit, default=1)
 
 
@@ -135,16 +137,25 @@ def record_of(
         seconds=seconds,
         peak_memory=peak_memory,
         device_memory=device_memory,
+        memory_kind=memory_kind(job),
+    )
+
+
+def memory_kind(job: Job) -> str:
+    """Names everything that the peak memory of a job depends on."""
+    one = job.first
+    training, evaluation = one.training, one.evaluation
+    return digest(
+        (one.method.name, one.method.options, one.backbone.name),
+        (training.size, training.batch, training.micro_batch, training.shot, training.precision),
+        (one.way, max(trial.shot for trial in job.trials), one.protocol.size_on(one.dataset.name)),
+        (evaluation.precision, evaluation.batch),
     )
 
 
 def _keys(method: str, backbone: str, dataset: str) -> list[tuple[str, ...]]:
     """From the closest kin to any job at all."""
     return [(method, backbone, dataset), (method, backbone), (method,), ()]
-
-
-def _memory_key(record: JobRecord) -> tuple[str, ...]:
-    return (record.method, record.backbone, str(record.size), str(record.batch))
 
 
 def local_gpus() -> int:

@@ -16,6 +16,7 @@ from fssplat.data.index import DatasetInfo, default_root, read_info
 from fssplat.errors import InputError
 from fssplat.grid import Job, Trial, expand, jobs
 from fssplat.orchestration.cost import CostModel, local_gpus, operations
+from fssplat.orchestration.rooted import names_files, rooted_trial
 from fssplat.orchestration.store import SETTLED, Store, TrialStatus
 from fssplat.spec import ExperimentSpec, ResourceSpec
 
@@ -141,9 +142,14 @@ def make_plan(
     states = store.states(trial_id for job in grid for trial_id in job.trial_ids)
     resources = experiment.resources
     use_gpu = machine.gpus > 0 if resources.gpu == "auto" else resources.gpu > 0
-    model = CostModel(store.job_records().values(), gpu=use_gpu, cores=resources.cpu)
-    left = (unfinished(job, states) for job in grid)
-    pending = [_planned(job, resources, model, images, use_gpu) for job in left if job.trials]
+    records = store.job_records()
+    model = CostModel(records.values(), gpu=use_gpu, cores=resources.cpu)
+    pending = []
+    for job in grid:
+        left = unfinished(job, states)
+        trained = job.key in records or len(left.trials) < len(job.trials)
+        if left.trials:
+            pending.append(_planned(left, resources, model, images, use_gpu, trained))
     slots = machine.gpus if use_gpu else machine.cpus // resources.cpu
     return Plan(
         experiment=experiment,
@@ -160,11 +166,13 @@ def make_plan(
 def contents(trials: Sequence[Trial]) -> dict[str, str]:
     """The content of every file that trials read besides their data sets, by how they name it.
 
-    Raises InputError for an unknown backbone, and as `given_weights`.
+    Weights also stand there by their absolute path, as workers name them. Raises InputError for an
+    unknown backbone, and as `given_weights`.
     """
     from fssplat.backbones import require_backbone, weight_content
     from fssplat.data.lists import lists_content
 
+    trials = [*trials, *(rooted_trial(trial) for trial in trials if names_files(trial))]
     found = given_weights(trials)
     backbones = {trial.backbone.source: trial.backbone for trial in trials}
     for spec in backbones.values():
@@ -308,8 +316,9 @@ def _planned(
     model: CostModel,
     images: Mapping[str, int],
     use_gpu: bool,
+    trained: bool,
 ) -> PlannedJob:
-    flops = operations(job, images)
+    flops = operations(job, images, trained)
     asked = resources.gpu
     gpu = (model.gpu_share(job) if asked == "auto" else float(asked)) if use_gpu else 0.0
     return PlannedJob(

@@ -14,15 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fssplat.grid import Job, Trial
+from fssplat.grid import Job
 from fssplat.orchestration.board import RayChannel, open_board
 from fssplat.orchestration.claims import EXPIRY_S
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
+from fssplat.orchestration.rooted import rooted
 from fssplat.orchestration.session import LIVES, UNSEEN, Session, Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import Outcome, Task, Work, perform
-from fssplat.spec import DatasetSpec
 
 LISTEN_S = 0.5  # between two visits to the board
 BUSY_S = 5.0  # between two looks at jobs that another launch holds
@@ -131,38 +131,6 @@ def _resources(config: dict[str, Any]) -> Any:
 
 def _name(trial: Any) -> str:
     return str(trial.config["task"]["key"])
-
-
-def rooted(job: Job) -> Job:
-    """The job with absolute paths, for workers that may have another working folder."""
-    return job.model_copy(update={"trials": tuple(_rooted(trial) for trial in job.trials)})
-
-
-def _rooted(trial: Trial) -> Trial:
-    weights, given = trial.backbone.weights, trial.training.checkpoint
-    if weights not in ("auto", "random"):
-        weights = _absolute(weights)
-    return trial.model_copy(
-        update={
-            "dataset": _rooted_data(trial.dataset),
-            "train_on": _rooted_data(trial.train_on),
-            "backbone": trial.backbone.model_copy(update={"weights": weights}),
-            "training": trial.training.model_copy(
-                update={"checkpoint": _absolute(given) if given else given}
-            ),
-        }
-    )
-
-
-def _rooted_data(dataset: DatasetSpec) -> DatasetSpec:
-    from fssplat.data.index import default_root
-
-    root = dataset.root or default_root(dataset.name)
-    return dataset.model_copy(update={"root": _absolute(root)})
-
-
-def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 # ------------------------------------------------------------------ beside the jobs

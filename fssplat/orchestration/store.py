@@ -64,6 +64,7 @@ class JobRecord:
     seconds: float
     peak_memory: int  # bytes
     device_memory: int = 0  # bytes of the whole GPU; 0 on CPU
+    memory_kind: str = ""  # jobs of the same kind need the same memory
 
 
 class Store:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fssplat.engine.determinism import best_device
 from fssplat.engine.events import (
     EpisodesScored,
     Event,
@@ -145,7 +146,7 @@ def _run(
             reason = f"its worker died {died} times in a row without getting any further"
             return scribe.close("failed", reason)
         set_threads(task.cpu)
-        settings = settings_of(job, store)
+        settings = settings_of(job, store, task.gpu)
 
         def stopping() -> bool:
             return pulse.stopping() or claim.lost.is_set()
@@ -196,7 +197,8 @@ class Scribe:
         self._left = dict.fromkeys(job.trial_ids)
         self._started = time.monotonic()
         self._steps, self._stride = 0, 1
-        self._training_s, self._peak, self._resumed = 0.0, 0, False
+        self._training_s, self._peak = 0.0, 0
+        self._whole = not job.trains  # whether this attempt does all that the job costs
 
     def hear(self, event: Event) -> None:
         """An `Emit`."""
@@ -205,7 +207,7 @@ class Scribe:
         elif isinstance(event, TrainingStarted):
             self._steps = event.steps
             self._stride = curve_stride(event.steps)
-            self._resumed = event.first_step > 0
+            self._whole = event.first_step == 0
         elif isinstance(event, TrainingDone):
             self._training_s, self._peak = event.seconds, event.peak_memory
         elif isinstance(event, EpisodesScored):
@@ -226,7 +228,7 @@ class Scribe:
 
     def record(self) -> None:
         """Keep what the job cost, unless only a part of it ran."""
-        if self._resumed or len(self._job.trials) < len(self._task.job.trials):
+        if not self._whole or len(self._job.trials) < len(self._task.job.trials):
             return
         seconds = time.monotonic() - self._started
         device, memory = device_of(self._task.gpu)
@@ -270,10 +272,17 @@ class Scribe:
 # ------------------------------------------------------------------ the process
 
 
-def settings_of(job: Job, store: Store) -> RunSettings:
-    """How the engine runs here; artefacts are shared through the store where it is a folder."""
+def settings_of(job: Job, store: Store, gpu: float) -> RunSettings:
+    """How the engine runs here; artefacts are shared through the store where it is a folder.
+
+    A job that reserved no GPU keeps off it: Ray hides none from it.
+    """
+    import torch
+
     artefacts = store.folder / "artefacts" if store.folder is not None else None
-    return RunSettings(workers=job.first.evaluation.workers, artefacts=artefacts)
+    device = best_device() if gpu else torch.device("cpu")
+    workers = job.first.evaluation.workers
+    return RunSettings(device=device, workers=workers, artefacts=artefacts)
 
 
 def set_threads(cpu: float) -> None:

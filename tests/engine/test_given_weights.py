@@ -12,6 +12,7 @@ from fssplat.engine.settings import RunSettings
 from fssplat.errors import InputError
 from fssplat.grid import Trial
 from fssplat.orchestration.plan import contents, given_weights
+from fssplat.orchestration.rooted import rooted
 from fssplat.spec import BackboneSpec
 from tests.engine.small_jobs import job_of
 
@@ -107,3 +108,20 @@ def test_several_scales_are_scored_from_one_training(root: Path, tmp_path: Path)
         place = tmp_path / trial_id
         again = score_checkpoint(trial, weights, data, place, settings=settings(tmp_path))
         assert scores(again) == scores(found[trial_id])
+
+
+def test_a_worker_with_another_checkpoint_than_planned_does_not_score_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is relative in the file and absolute in the worker."""
+    trained = job_of(root, "pfenet", training={"steps": 1})
+    run_job(trained, JobData.open(trained), tmp_path / "a", settings=settings(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    given = job_of(root, "pfenet", training={"checkpoint": "a/weights.safetensors"})
+    planned, sent = contents(given.trials), rooted(given)
+    JobData.open(sent, planned)
+    other = job_of(root, "pfenet", training={"steps": 2})
+    run_job(other, JobData.open(other), tmp_path / "b", settings=settings(tmp_path))
+    (tmp_path / "b" / "weights.safetensors").replace(tmp_path / "a" / "weights.safetensors")
+    with pytest.raises(InputError, match=r"a/weights\.safetensors .* here, planned with"):
+        JobData.open(sent, planned)

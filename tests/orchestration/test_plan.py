@@ -9,7 +9,7 @@ import pytest
 
 from fssplat.errors import InputError
 from fssplat.orchestration import plan as planning
-from fssplat.orchestration.cost import CostModel, operations
+from fssplat.orchestration.cost import CostModel, operations, record_of
 from fssplat.orchestration.launch import Request, plan_from
 from fssplat.orchestration.plan import Machine, Plan, duration, ordered, place, summary
 from fssplat.orchestration.store import JobRecord, Store
@@ -101,7 +101,7 @@ def test_measured_memory_packs_jobs_on_a_gpu_with_room_to_spare() -> None:
     one = job()
 
     def share(peak: int) -> float:
-        record = JobRecord("panet", "resnet50", "synthetic", 473, 4, "H200", 1, 1, peak, 100)
+        record = record_of(one, 1.0, peak, "H200", 100, {})
         return CostModel([record], gpu=True).gpu_share(one)
 
     assert share(19) == 1 / 4  # 4 x 19 x 1.25 = 95 of 100
@@ -109,6 +109,29 @@ def test_measured_memory_packs_jobs_on_a_gpu_with_room_to_spare() -> None:
     assert share(39) == 1 / 2
     assert share(60) == 1
     assert CostModel([], gpu=True).gpu_share(one) == 1
+
+
+def test_measured_memory_holds_for_the_same_kind_of_job_on_the_smallest_gpu() -> None:
+    one = job()
+    measured = [record_of(one, 1.0, 14, "H100", 80, {})]
+    assert CostModel(measured, gpu=True).gpu_share(one) == 1 / 4
+    training = one.first.training.model_copy(update={"precision": "bf16", "shot": 5})
+    others = [job(trial(), trial(shot=5)), job(one.first.model_copy(update={"training": training}))]
+    assert [CostModel(measured, gpu=True).gpu_share(other) for other in others] == [1, 1]
+    same = job(trial(seed=3, fold=2))
+    assert CostModel(measured, gpu=True).gpu_share(same) == 1 / 4
+    measured.append(record_of(same, 1.0, 14, "RTX", 24, {}))
+    assert CostModel(measured, gpu=True).gpu_share(one) == 1
+
+
+def test_a_job_that_is_trained_already_is_planned_without_its_training(tmp_path: Path) -> None:
+    plan, store = plan_from(Request(experiment(tmp_path, grid="{method: [panet], shot: [1]}")))
+    (item,) = plan.pending
+    store.record_job(item.job.key, record_of(item.job, 100.0, 0, "cpu", 0, {}))
+    more = experiment(tmp_path, grid="{method: [panet], shot: [5]}")
+    (left,) = plan_from(Request(more))[0].pending
+    assert left.job.key == item.job.key
+    assert left.flops == operations(left.job, {}, trained=True) < operations(left.job, {})
 
 
 def test_more_steps_and_larger_images_cost_more() -> None:

@@ -4,11 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from fssplat.orchestration import work
 from fssplat.orchestration.board import JobEnded, JobProgress, JobStarted, TrialDone, TrialEnded
 from fssplat.orchestration.store import Store
-from fssplat.orchestration.work import Task, curve_stride, describe, is_transient, perform
+from fssplat.orchestration.work import (
+    Task,
+    curve_stride,
+    describe,
+    is_transient,
+    perform,
+    settings_of,
+)
 from tests.orchestration.jobs import Notes, job, learn, patient, score, trial, various
 
 
@@ -53,6 +61,24 @@ def test_only_the_trials_without_a_result_are_scored(store: Store) -> None:
 
     assert perform(both, Notes(), look).state == "finished"
     assert seen == [5]
+
+
+def test_scoring_weights_that_were_there_leaves_the_record_of_their_training(store: Store) -> None:
+    first = task(store, trial(shot=1))
+    perform(first, Notes(), learn)
+    record = store.job_records()[first.job.key]
+    more = task(store, trial(shot=5))
+    assert more.job.key == first.job.key
+    assert perform(more, Notes(), score_only).state == "finished"
+    assert store.job_records() == {first.job.key: record}
+
+
+def test_a_job_without_a_gpu_of_its_own_keeps_off_those_it_sees(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    devices = [settings_of(job(), store, gpu).device.type for gpu in (0.0, 0.5)]
+    assert devices == ["cpu", "cuda"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from fssplat.orchestration.plan import (
     datasets,
     this_machine,
 )
-from fssplat.orchestration.runner import rooted
+from fssplat.orchestration.rooted import rooted
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.mirror import Mirror, address_of
 from fssplat.orchestration.search.output import Ended
