@@ -18,6 +18,7 @@ from uuid import uuid4
 from fssplat.errors import InputError, StoreAwayError
 
 TEMPORARY = ".tmp-"  # prefix of names being written here; every hidden file counts as unfinished
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
 
 
 class Files(ABC):
@@ -236,7 +237,10 @@ class RemoteFiles(Files):
 
 
 class Reached:
-    """An fsspec file system whose own kinds of trouble all come out as StoreAwayError."""
+    """An fsspec file system whose trouble comes out as StoreAwayError, whatever its own kinds are.
+
+    What its callers tell apart passes: a file that is missing or there already, and a full disk.
+    """
 
     def __init__(self, fs: Any, address: str) -> None:
         self._fs, self._address = fs, address
@@ -249,9 +253,11 @@ class Reached:
         def call(*arguments: Any, **named: Any) -> Any:
             try:
                 return found(*arguments, **named)
-            except OSError:
+            except (FileNotFoundError, FileExistsError):
                 raise
-            except Exception as error:
+            except Exception as error:  # of s3fs, refused credentials are a PermissionError
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise
                 raise StoreAwayError(away(self._address, error)) from error
 
         return call
@@ -285,7 +291,7 @@ def disk_errors(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise InputError(
                 f"store {address}: no space left. Free some, then launch again; "
                 "nothing half-written was kept."

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fssplat.data.cache import Bucket, is_remote
 from fssplat.data.index import DatasetInfo, default_root, read_info
 from fssplat.errors import InputError
 from fssplat.grid import Job, Trial, expand, jobs
@@ -286,11 +287,8 @@ def datasets(experiment: ExperimentSpec) -> dict[str, DatasetInfo]:
 
 def dataset_info(name: str, root: str) -> DatasetInfo:
     """A data set's description without opening its shards. Raises InputError."""
-    if "://" in root:
-        from fssplat.orchestration.files import connect
-
-        fs, base = connect(root)
-        info = read_info(lambda file: bytes(fs.cat_file(f"{base}/{file}")), root, name)
+    if is_remote(root):
+        info = read_info(Bucket(root).read, root, name)
     else:
         info = read_info(lambda file: (Path(root) / file).read_bytes(), root, name)
     if info.name != name:
