@@ -203,7 +203,11 @@ def _lock(path: Path) -> IO[bytes] | None:
 
 @cache
 def host() -> str:
-    """This machine since it was started: its name and its kernel's boot id."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
+    """Where a process number means one process: name, boot id and PID namespace of this machine.
+
+    Containers may share the first two and still count their processes apart.
+    """
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     started = boot.read_text().strip()[:8] if boot.is_file() else ""
-    return f"{socket.gethostname()}-{started or os.getuid()}"
+    counted = "".join(filter(str.isdigit, os.readlink(space))) if space.is_symlink() else ""
+    return "-".join(filter(None, (socket.gethostname(), started or str(os.getuid()), counted)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,3 +152,13 @@ def test_a_dead_holder_of_this_machine_holds_nothing_behind_an_address() -> None
     note = {"owner": "x", "host": claims.host(), "pid": process.pid, "token": "t", "beat": 7}
     files.write("jobs/k/claim", json.dumps(note).encode())
     assert not held(files, "jobs/k/claim")
+
+
+def test_processes_that_are_numbered_apart_are_on_two_hosts() -> None:
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"]).returncode:
+        pytest.skip("this machine makes no PID namespaces")
+    code = "from fssplat.orchestration.claims import host; print(host())"
+    there = subprocess.check_output([*apart, sys.executable, "-c", code], text=True).strip()
+    assert there != claims.host()
+    assert there.rpartition("-")[0] == claims.host().rpartition("-")[0]  # else the same machine
