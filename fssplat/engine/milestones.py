@@ -51,6 +51,7 @@ class Climb:
         self.judge = judge(trial, data, look, episodes, self.settings)
         with determinism.deterministic(self.settings.deterministic):
             network = built(trial, data, self.settings)
+        network.take_scoring_options(trial.method.options)  # which no training step reads
         steps = data.steps(trial)
         self.run = Training(network, trial, steps, folder, emit, self.settings, key, None)
         self.run.resume()

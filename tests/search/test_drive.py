@@ -17,7 +17,7 @@ from fssplat.grid import expand
 from fssplat.methods import METHODS
 from fssplat.orchestration.launch import Request
 from fssplat.orchestration.search import output
-from fssplat.orchestration.search.drive import Drive, prepare, search
+from fssplat.orchestration.search.drive import Drive, packed, prepare, search, unpacked
 from fssplat.orchestration.search.work import climb
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import load_experiment
@@ -318,3 +318,41 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
     assert [rung.index for rung in seen] == [1, 1, 2]
     assert seen[-1].miou == one.values["miou"]
     assert json.loads((folder / "rungs.json").read_text())[1]["steps"] == 16
+
+
+# ------------------------------------------------------------------ what only scoring reads
+
+
+def mining(folder: Path, data: Path, fusion: float, **section: Any) -> Path:
+    """A search with MiningFSS, whose training never sees the share of Eq. 7."""
+    method = [{"name": "mining", "options": {"fusion": fusion, "pool_images": 8}}]
+    experiment = {"grid": {**SETTINGS["grid"], "method": method}}
+    return search_file(folder, data, experiment=experiment, **section)
+
+
+def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
+    data: Path, tmp_path: Path
+) -> None:
+    space = {"options": {"fusion": {"uniform": [0, 1]}}}
+    path = mining(tmp_path, data, 1.0, space=space, trials=1, milestones=[0.5, 1.0])
+    drive = run_here(path, climb)
+    (one,) = output.all_ended(drive.search, drive.study)
+    default, other = (drive.task(0, {"options.fusion": share}, 1.0) for share in (1.0, 0.0))
+    assert [job.key for job in other.jobs] == [job.key for job in default.jobs]
+    assert other.key != default.key  # so each climbs in a folder of its own
+    assert unpacked(packed(other)).key == other.key
+    seen: list[float] = []
+    (tmp_path / "point").mkdir()
+    climb(other, tmp_path / "point", lambda rung: seen.append(rung.miou), lambda: False)
+    assert seen[-1] != one.values["miou"]
+
+
+def test_searches_that_differ_in_a_fixed_scoring_option_share_no_study(
+    data: Path, tmp_path: Path
+) -> None:
+    space = {"training": {"lr": {"log": [1e-5, 1]}}}
+    same, again, other = (
+        prepare(Request(mining(tmp_path, data, fusion, space=space))).mark
+        for fusion in (0.5, 0.5, 0.6)
+    )
+    assert same == again != other

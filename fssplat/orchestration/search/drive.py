@@ -46,7 +46,7 @@ from fssplat.orchestration.search.study import (
     place_of,
     standing,
 )
-from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform
+from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform, worth_key
 from fssplat.orchestration.session import Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import RETRIES
@@ -122,7 +122,7 @@ def prepare(request: Request) -> Prepared:
     points = jobs(trials, fingerprints)
     check_machine(found, points[0])
     check_data(found, points, fingerprints)
-    mark = comparable(found, [job.key for job in points])
+    mark = comparable(found, [worth_key(job) for job in points])
     check_study(found, place, mark)
     return Prepared(found, store, place, fingerprints, mark)
 

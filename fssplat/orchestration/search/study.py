@@ -235,7 +235,7 @@ def objectives(spec: SearchSpec) -> tuple[str, ...]:
 def comparable(search: Search, keys: Sequence[str]) -> str:
     """Digest of whatever makes two values comparable: data, trainings, space and how it looks.
 
-    `keys` name the trainings of the default point.
+    `keys` name the trainings of the default point, with how they are scored.
     """
     spec = search.spec
     plain = {name: parameter.model_dump() for name, parameter in search.space.items()}

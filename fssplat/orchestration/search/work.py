@@ -45,8 +45,8 @@ class PointTask:
 
     @property
     def key(self) -> str:
-        """Names the point by its trainings."""
-        return digest([job.key for job in self.jobs])
+        """Names the point by all that its worth depends on."""
+        return digest([worth_key(job) for job in self.jobs])
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,11 @@ def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:
         {name: height.miou for name, height in heights.items()},
         sum(height.step for height in every),
     )
+
+
+def worth_key(job: Job) -> str:
+    """Names a training with its scores: weights alone leave out options that only scoring reads."""
+    return digest(job.key, job.first.method)
 
 
 def name_of(job: Job) -> str:
