@@ -1,7 +1,9 @@
 """Before anything runs: which jobs are left, what they cost, in which order and for how long."""
 
 import heapq
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -64,7 +66,7 @@ class Plan:
     images: Mapping[str, int]  # training images by data set
     fingerprints: Mapping[str, str]
     machine: Machine
-    devices: int  # GPUs, or slots of `resources.cpu` cores where there is none
+    devices: int  # that are at work at once, see `slots`
 
     @cached_property
     def trials(self) -> dict[str, Trial]:
@@ -151,7 +153,6 @@ def make_plan(
         trained = job.key in records or len(left.trials) < len(job.trials)
         if left.trials:
             pending.append(_planned(left, resources, model, images, use_gpu, trained))
-    slots = machine.gpus if use_gpu else machine.cpus // resources.cpu
     return Plan(
         experiment=experiment,
         jobs=grid,
@@ -160,8 +161,23 @@ def make_plan(
         images=images,
         fingerprints=fingerprints,
         machine=machine,
-        devices=max(1, int(slots)),
+        devices=slots(machine, resources, use_gpu),
     )
+
+
+def slots(machine: Machine, resources: ResourceSpec, use_gpu: bool) -> int:
+    """GPUs, or without any the places for a job's cores, that are at work at once.
+
+    Cores and `max_concurrent` limit the jobs, and so the GPUs. Jobs that share a GPU are counted as
+    if each had its own, so that a plan may show more of those side by side than are allowed.
+    """
+    jobs_at_once = max(1, int(machine.cpus / resources.cpu))
+    if resources.max_concurrent is not None:
+        jobs_at_once = min(jobs_at_once, resources.max_concurrent)
+    if not use_gpu:
+        return jobs_at_once
+    each = 1 if resources.gpu == "auto" else math.ceil(resources.gpu)
+    return max(1, min(machine.gpus, jobs_at_once * each))
 
 
 def contents(trials: Sequence[Trial]) -> dict[str, str]:
@@ -217,11 +233,12 @@ def unfinished(job: Job, states: Mapping[str, TrialStatus]) -> Job:
 
 
 def this_machine() -> Machine:
-    return machine_with(local_gpus())
+    return Machine(os.cpu_count() or 1, local_gpus())
 
 
 def machine_with(gpus: int) -> Machine:
-    return Machine(os.cpu_count() or 1, gpus)
+    """So many GPUs, wherever they are, with cores for all jobs; without any, this machine."""
+    return Machine(sys.maxsize if gpus else os.cpu_count() or 1, gpus)
 
 
 def ordered(pending: Sequence[PlannedJob]) -> list[PlannedJob]:

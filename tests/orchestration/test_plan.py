@@ -11,7 +11,15 @@ from fssplat.errors import InputError
 from fssplat.orchestration import plan as planning
 from fssplat.orchestration.cost import CostModel, operations, record_of
 from fssplat.orchestration.launch import Request, plan_from
-from fssplat.orchestration.plan import Machine, Plan, duration, ordered, place, summary
+from fssplat.orchestration.plan import (
+    Machine,
+    Plan,
+    duration,
+    machine_with,
+    ordered,
+    place,
+    summary,
+)
 from fssplat.orchestration.store import JobRecord, Store
 from tests.orchestration.jobs import experiment, job, planned, trial
 
@@ -86,6 +94,33 @@ def test_jobs_that_take_a_share_run_side_by_side_on_one_gpu() -> None:
     assert starts == [0, 0, 10]
     with pytest.raises(InputError, match="needs 2 GPUs at once"):
         place([planned(job(), 1, 2.0)], 1)
+
+
+@pytest.mark.parametrize(
+    ("resources", "machine", "devices"),
+    [
+        ("{}", Machine(16, 8), 8),
+        ("{cpu: 4}", Machine(16, 8), 4),  # the cores of four jobs
+        ("{max_concurrent: 3}", Machine(16, 8), 3),
+        ("{cpu: 4, max_concurrent: 8}", Machine(16, 8), 4),
+        ("{gpu: 2, max_concurrent: 3}", Machine(16, 8), 6),  # two GPUs each
+        ("{gpu: 2, cpu: 6}", Machine(16, 8), 4),
+        ("{gpu: 0, cpu: 0.1}", Machine(1, 8), 10),
+        ("{gpu: 0, max_concurrent: 2}", Machine(16, 8), 2),
+        ("{cpu: 99}", Machine(16, 0), 1),
+        ("{cpu: 99}", machine_with(8), 8),
+        ("{max_concurrent: 2}", machine_with(8), 2),
+    ],
+)
+def test_a_plan_counts_on_what_cores_and_the_experiment_allow_at_once(
+    tmp_path: Path, resources: str, machine: Machine, devices: int
+) -> None:
+    grid = "{method: [panet], seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}"
+    path = experiment(tmp_path, grid=grid, resources=resources)
+    plan, _ = plan_from(Request(path), machine)
+    assert summary(plan)["devices"] == devices
+    together = devices // 2 if plan.pending[0].gpu == 2 else devices
+    assert sum(item.start_s == 0 for item in plan.placements) == together
 
 
 def test_measured_times_replace_the_guess() -> None:
