@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fssplat.engine.settings import Interrupted
+from fssplat.engine.settings import Diverged, Interrupted
 from fssplat.errors import InputError
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.drive import Prepared
@@ -95,6 +95,21 @@ def test_nsga2_weighs_accuracy_against_speed_and_prunes_nothing(data: Path, tmp_
     front = output.front(found)
     assert front[0].number == output.best(found).number  # type: ignore[union-attr]
     assert front[-1].number == 7  # the objective calls the last point the fastest
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_search_whose_points_diverge_ends(sampler: str, data: Path, tmp_path: Path) -> None:
+    runs = []
+
+    def diverging(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        runs.append(task.number)
+        assert len(runs) <= 4
+        raise Diverged(3, {"segmentation": math.nan})
+
+    drive = run_here(search_file(tmp_path, data, trials=4, sampler=sampler), diverging)
+    found = output.all_ended(drive.search, drive.study)
+    assert [one.state for one in found] == ["diverged"] * 4
+    assert standing(drive.study).spent == 4
 
 
 def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) -> None:
@@ -203,7 +218,7 @@ def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_dr
     def cut(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         report(Rung(1, 0.5, 0.5, 1.0, {"fold0": 0.5}))
         if task.number == 0:
-            raise Interrupted("stopped")
+            raise Interrupted(1)
         report(Rung(2, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
     space = {"options": {"scale": {"choice": [10.0, 20.0]}}}

@@ -507,17 +507,18 @@ def first_of(trial: optuna.Trial | FrozenTrial) -> int:
 class Standing:
     """How far a study is."""
 
-    spent: int  # points with an end of their own: complete, pruned, or failed by their own fault
+    spent: int  # points with an end of their own: complete, pruned, diverged, or at fault
     running: int  # under any driver
     trials: tuple[FrozenTrial, ...]
 
 
 def standing(study: Study) -> Standing:
     trials = tuple(study.get_trials(deepcopy=False))
-    own_fault = [t for t in trials if t.state is TrialState.FAIL and "failed" in t.user_attrs]
+    failed = [t for t in trials if t.state is TrialState.FAIL]  # two objectives: diverged ones too
+    own_end = [t for t in failed if {"failed", "diverged"} & t.user_attrs.keys()]
     ended = [t for t in trials if t.state in ENDED]
     running = [t for t in trials if t.state is TrialState.RUNNING]
-    return Standing(len(ended) + len(own_fault), len(running), trials)
+    return Standing(len(ended) + len(own_end), len(running), trials)
 
 
 def survives(value: float, others: Sequence[float], reduction: float) -> bool:
