@@ -22,6 +22,7 @@ from fssplat.orchestration.search.study import (
     best_of,
     draw,
     open_study,
+    place_at,
     standing,
     survives,
     tend,
@@ -289,6 +290,21 @@ def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_pat
     fresh = [value for value in wanted if value != 1.0]  # the default is not queued twice
     assert fresh
     assert got[1 : 1 + len(fresh)] == fresh
+
+
+@pytest.mark.parametrize("spelling", ["store/../store/studies.db", "link.db", "folder/studies.db"])
+def test_a_warm_start_may_spell_its_own_storage_differently(
+    spelling: str, data: Path, tmp_path: Path
+) -> None:
+    run_here(search_file(tmp_path, data, trials=1, study="first"), constant)
+    (tmp_path / "link.db").symlink_to(tmp_path / "store" / "studies.db")
+    (tmp_path / "folder").symlink_to(tmp_path / "store")
+    own = prepared_of(search_file(tmp_path, data)).place
+    warm = {"study": "first", "storage": f"sqlite:///{tmp_path / spelling}"}
+    path = search_file(tmp_path, data, study="second", warm_start=warm)
+    assert place_at("x", warm["storage"], 10).url == own.url  # else opening it hangs for ever
+    study = opened(prepared_of(path))
+    assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
 
 
 def test_a_warm_start_from_nowhere_names_what_there_is(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import math
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -188,10 +189,14 @@ def address(url: str) -> str:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The database file of a sqlite address, absolute; None for any other address."""
+    """The database file of a sqlite address, by its one true path; None for any other address.
+
+    However it is spelled: a driver that locks one file under two names waits for itself.
+    """
     if not url.startswith("sqlite"):
         return None
-    return Path(sqlalchemy.make_url(url).database or "studies.db").expanduser().absolute()
+    given = Path(sqlalchemy.make_url(url).database or "studies.db").expanduser()
+    return Path(os.path.realpath(given))  # where `resolve` raises, a loop of links is let through
 
 
 def _to_be_made(path: Path) -> bool:
