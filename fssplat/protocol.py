@@ -56,6 +56,15 @@ class Protocol(Spec):
                 raise ValueError(f"{axis}: data set {min(unknown)} is unknown. Known: {known}")
         return self
 
+    @model_validator(mode="after")
+    def _public_draws_repeat(self) -> Self:
+        if self.draw in ("walk-list", "all-queries") and not self.supports_repeat:
+            raise ValueError(
+                f"draw {self.draw} may give one image twice as a support. "
+                "Set supports_repeat: true, or draw: even"
+            )
+        return self
+
     def episode_count(self, dataset: str) -> int:
         """Evaluation episodes per episode seed on this data set."""
         return int(_on(dataset, self.episodes, 1000))

@@ -42,6 +42,8 @@ def test_no_two_presets_share_a_hash() -> None:
     [
         ("pfnet", "protocol 'pfnet' is unknown. Known: fssplat"),
         ({"name": "fssplat", "episode": 3}, "Did you mean protocol.episodes?"),
+        ({"name": "fssplat", "draw": "walk-list"}, "Set supports_repeat: true, or draw: even"),
+        ({"name": "fssplat", "draw": "all-queries"}, "draw all-queries may give one image twice"),
     ],
 )
 def test_a_wrong_protocol_is_explained(setting: object, expected: str) -> None:

@@ -102,11 +102,6 @@ def _drawn(
                 f"protocol {protocol.name}: draw {protocol.draw} has one class per episode. "
                 f"Set way: 1, or protocol.draw: even."
             )
-        if not protocol.supports_repeat:
-            raise InputError(
-                f"protocol {protocol.name}: draw {protocol.draw} may give one image twice as a "
-                f"support. Set supports_repeat: true, or protocol.draw: even."
-            )
         return _public(dataset, lines, shot, count, seed)
     rng = stream("manifest", dataset.info.fingerprint, part, shot, way, seed, protocol.draw)
     episodes = []

@@ -94,13 +94,6 @@ def test_the_public_draws_take_supports_that_are_too_small_for_queries(
     assert 1 in [len(rows) for rows in queries.values()]
 
 
-@pytest.mark.parametrize("draw", ["walk-list", "all-queries"])
-def test_the_public_draws_need_supports_that_may_repeat(scenes: Dataset, draw: str) -> None:
-    message = rf"draw {draw} may give one image twice .* Set supports_repeat: true"
-    with pytest.raises(InputError, match=message):
-        manifest(scenes, 0, 2, rules(draw=draw, episodes=5), 0)
-
-
 # ---------------------------------------------------------------- our own
 
 
