@@ -23,11 +23,7 @@ def launch(
     if dry_run:
         from rich.console import Console
 
-        from fssplat.orchestration.plan import table
-
-        plan, _ = launching.plan_from(request)
-        launching.check_data(plan)
-        Console().print(table(plan))
+        launching.rehearse(request, Console())
         return
     code = launching.launch(request)
     if code:

@@ -47,11 +47,7 @@ def verify(
         base = BASE
     request = RowRequest(published.find(row), base, tuple(changes))
     if dry_run:
-        from fssplat.orchestration.plan import table
-
-        plan, _ = launching.plan_from(request)
-        launching.check_data(plan)
-        Console().print(table(plan))
+        launching.rehearse(request, Console())
         show(request, Console())
         return
     code = run(request)

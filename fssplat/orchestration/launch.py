@@ -11,18 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, Protocol
 from uuid import uuid4
 
 from rich.console import Console
 
-from fssplat.errors import InputError
+from fssplat.errors import InputError, StoreAwayError
 from fssplat.grid import Trial
 from fssplat.orchestration import environment
 from fssplat.orchestration.board import Note
 from fssplat.orchestration.claims import claim
 from fssplat.orchestration.cluster import Cluster, Node, cluster
+from fssplat.orchestration.files import TEMPORARY
 from fssplat.orchestration.plan import Machine, Plan, make_plan, table
 from fssplat.orchestration.progress import Progress
 from fssplat.orchestration.runner import run
@@ -85,6 +86,21 @@ def launch(request: Asked, console: Console | None = None, work: Work | None = N
     elif experiment.tracking != NO_TRACKING:
         deliver(experiment, plan, store, console.print)
     return conclude(request, plan, store, stop, console)
+
+
+def rehearse(request: Asked, console: Console) -> None:
+    """What a launch checks and prints before it starts; leaves nothing behind.
+
+    Raises InputError or StoreAwayError.
+    """
+    plan, store = plan_from(request)
+    check_machine(plan)
+    check_data(plan)
+    try_store(store)
+    check_disk(store)
+    try_tracking(plan.experiment, store)
+    console.print(table(plan))
+    console.print(short_of_room(plan, store), end="", soft_wrap=True)
 
 
 def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Console) -> int:
@@ -312,11 +328,61 @@ def check_tracking(experiment: ExperimentSpec, store: Store) -> None:
     check_writable(tracking_uri(experiment.tracking, store))
 
 
+def try_store(store: Store) -> None:
+    """Raises InputError or StoreAwayError for a store that cannot be written; makes none."""
+    try:
+        if store.folder is not None:
+            _try_to_write(store.folder)
+        else:
+            name = f"{TEMPORARY}{uuid4().hex[:8]}"
+            store.files.write(name, b"")
+            store.files.delete(name)
+    except StoreAwayError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"store {store.address}: cannot be written ({error.strerror or error}). "
+            "Give another with --set store=<folder>."
+        ) from error
+
+
+def try_tracking(experiment: ExperimentSpec, store: Store) -> None:
+    """As `check_tracking`, without the folder and the lock that a launch makes for its database."""
+    if experiment.tracking == NO_TRACKING:
+        return
+    from fssplat.tracking.mlflow import sqlite_path, tracking_uri
+
+    uri = tracking_uri(experiment.tracking, store)
+    path = sqlite_path(uri)
+    if path is None:
+        return
+    try:
+        _try_to_write(path.parent)
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        raise InputError(
+            f"tracking {uri}: cannot be written ({error.strerror or error}). "
+            "Give another with --set tracking=sqlite:///<file>.db."
+        ) from error
+
+
+def _try_to_write(folder: Path) -> None:
+    """Raises OSError where a file cannot be made in a folder, or the folder itself."""
+    with TemporaryFile(dir=_nearest(folder)):
+        pass
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
 def check_disk(store: Store) -> None:
     """Raises InputError where the store's disk is all but full."""
     if store.folder is None:
         return
-    free = shutil.disk_usage(store.folder).free
+    free = shutil.disk_usage(_nearest(store.folder)).free
     if free < SPARE_BYTES:
         raise InputError(
             f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
@@ -328,7 +394,10 @@ def short_of_room(plan: Plan, store: Store) -> str:
     """A line where the trainings left may fill the store's disk; empty where there is room."""
     trainings = sum(item.job.trains for item in plan.pending)
     needed = trainings * TRAINING_BYTES
-    if store.folder is None or (free := shutil.disk_usage(store.folder).free) >= needed:
+    if store.folder is None:
+        return ""
+    free = shutil.disk_usage(_nearest(store.folder)).free
+    if free >= needed:
         return ""
     return (
         f"store {store.address}: {free / 1e9:.0f} GB free; {trainings} trainings leave about "

@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fssplat.errors import InputError
-from fssplat.orchestration.launch import Request, launch
+from fssplat.orchestration.launch import Request, launch, rehearse
 from tests.cli.small import experiment, fssplat, said
 
 
@@ -61,17 +61,36 @@ def test_missing_data_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         ("resources.gpu=8", "8 GPUs on one machine"),
         ("tracking=./mlruns", "not an address for MLflow"),
         ("tracking=sqlite:////proc/none/mlflow.db", "cannot be written"),
+        ("tracking=sqlite:////proc", "cannot be written"),
         ("store=/proc/none", "cannot be written"),
+        ("store=/dev/null", "cannot be written"),
     ],
 )
 def test_bad_settings_stop_a_launch_before_it_starts(
     tmp_path: Path, synthetic: Path, change: str, says: str
 ) -> None:
-    path = experiment(tmp_path, synthetic)
-    with pytest.raises(InputError) as error:
-        launch(Request(path, tuple(change.split())), Console(file=StringIO()))
-    assert says in str(error.value)
-    assert "\n" not in str(error.value)
+    request = Request(experiment(tmp_path, synthetic), tuple(change.split()))
+    for command in (rehearse, launch):
+        with pytest.raises(InputError) as error:
+            command(request, Console(file=StringIO()))
+        assert says in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_dry_run_leaves_nothing_behind(tmp_path: Path, synthetic: Path) -> None:
+    request = Request(experiment(tmp_path, synthetic))
+    before = set(tmp_path.rglob("*"))
+    out = StringIO()
+    rehearse(request, Console(file=out, width=200))
+    assert "4 trials in 2 jobs" in out.getvalue()
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_on_a_cluster_does_not_ask_this_machine(
+    tmp_path: Path, synthetic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    rehearse(Request(experiment(tmp_path, synthetic), ("resources.cpu=999",)), Console())
 
 
 def test_a_cut_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: Path) -> None:

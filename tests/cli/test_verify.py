@@ -72,6 +72,12 @@ def test_a_dry_run_plans_the_row_and_starts_nothing(base: Path, tmp_path: Path) 
     assert not (tmp_path / "store").exists()
 
 
+def test_a_dry_run_names_what_this_machine_cannot_give(base: Path) -> None:
+    code, message = typed(ROW, "--base", base, "--dry-run", *TINY, "--set", "resources.cpu=999")
+    assert code == 2
+    assert "wants 999 cores" in message
+
+
 def test_a_public_list_that_was_not_imported_is_named_before_anything_starts(base: Path) -> None:
     code, message = typed(ROW, "--base", base, "--dry-run")
     assert code == 2
