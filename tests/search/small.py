@@ -108,7 +108,7 @@ def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...]
     drive = Drive(request, prepared, study, Console(quiet=True), objective)
 
     def pack(number: int, point: dict[str, Any]) -> dict[str, Any]:
-        return {"point": packed(drive.task(number, point, 1.0))}
+        return {"point": packed(drive.task(number, point, 1.0, 0.0))}
 
     searcher = SafeOptuna(prepared.search, study, prepared.place, 1, Stop(), pack, SimpleQueue())
     for turn in range(10_000):

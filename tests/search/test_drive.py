@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from fssplat.data.folds import novel_classes
@@ -18,7 +19,7 @@ from fssplat.methods import METHODS
 from fssplat.orchestration.launch import Request
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.drive import Drive, packed, prepare, search, unpacked
-from fssplat.orchestration.search.work import climb
+from fssplat.orchestration.search.work import climb, settings_of
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import load_experiment
 from tests.search.small import SETTINGS, run_here, search_file, valley
@@ -296,7 +297,7 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
         pass
 
     prepared = prepare(Request(search_file(tmp_path / "cut", data, **options)))
-    task = whole.task(0, prepared.search.defaults, 1.0)
+    task = whole.task(0, prepared.search.defaults, 1.0, 0.0)
     folder = tmp_path / "point"
     folder.mkdir()
     seen: list[Rung] = []
@@ -320,6 +321,16 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
     assert json.loads((folder / "rungs.json").read_text())[1]["steps"] == 16
 
 
+def test_a_point_without_a_gpu_of_its_own_keeps_off_those_it_sees(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = run_here(search_file(tmp_path, data, trials=1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for gpu, device in ((0.0, "cpu"), (0.5, "cuda")):
+        task = unpacked(packed(drive.task(0, drive.search.defaults, 1.0, gpu)))
+        assert settings_of(task.jobs[0], task).device.type == device
+
+
 # ------------------------------------------------------------------ what only scoring reads
 
 
@@ -337,7 +348,7 @@ def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
     path = mining(tmp_path, data, 1.0, space=space, trials=1, milestones=[0.5, 1.0])
     drive = run_here(path, climb)
     (one,) = output.all_ended(drive.search, drive.study)
-    default, other = (drive.task(0, {"options.fusion": share}, 1.0) for share in (1.0, 0.0))
+    default, other = (drive.task(0, {"options.fusion": share}, 1.0, 0.0) for share in (1.0, 0.0))
     assert [job.key for job in other.jobs] == [job.key for job in default.jobs]
     assert other.key != default.key  # so each climbs in a folder of its own
     assert unpacked(packed(other)).key == other.key

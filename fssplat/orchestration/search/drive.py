@@ -212,7 +212,7 @@ class Drive:
         from fssplat.orchestration.search.tuning import Asha, HaltSearch, SafeOptuna
 
         def pack(number: int, point: Point) -> dict[str, Any]:
-            return {"point": packed(self.task(number, point, cpu)), "number": number}
+            return {"point": packed(self.task(number, point, cpu, gpu)), "number": number}
 
         place = self.prepared.place
         searcher = SafeOptuna(self.search, self.study, place, slots, stop, pack, self.news)
@@ -248,7 +248,7 @@ class Drive:
         if searcher.hopeless:
             self.console.print(f"Given up: every point fails. {searcher.hopeless}", soft_wrap=True)
 
-    def task(self, number: int, point: Point, cpu: float) -> PointTask:
+    def task(self, number: int, point: Point, cpu: float, gpu: float) -> PointTask:
         """What a worker is told about a point. Raises InputError where it cannot be resolved."""
         artefacts = self.prepared.store.folder
         return PointTask(
@@ -260,6 +260,7 @@ class Drive:
             episodes=self.spec.episodes,
             folder=str(self.folder / POINTS_FOLDER),
             cpu=cpu,
+            gpu=gpu,
             artefacts=str(artefacts / "artefacts") if artefacts is not None else "",
             fingerprints=self.prepared.fingerprints,
         )

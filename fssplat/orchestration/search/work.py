@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
+
+from fssplat.engine.determinism import best_device
 from fssplat.engine.files import write_json
 from fssplat.engine.milestones import Climb, Height, Look
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
@@ -40,6 +43,7 @@ class PointTask:
     episodes: int
     folder: str  # of the study's points
     cpu: float = 1.0
+    gpu: float = 0.0  # share of one
     artefacts: str = ""  # what methods compute beforehand; empty: the user's cache folder
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,10 +135,16 @@ def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], 
 def _begun(job: Job, task: PointTask, folder: Path) -> Climb:
     from fssplat.engine.run import JobData
 
-    data = JobData.open(job, task.fingerprints)
-    artefacts = Path(task.artefacts) if task.artefacts else None
-    settings = RunSettings(workers=job.first.evaluation.workers, artefacts=artefacts)
+    data, settings = JobData.open(job, task.fingerprints), settings_of(job, task)
     return Climb(job.first, data, folder, task.look, task.episodes, settings, job.key)
+
+
+def settings_of(job: Job, task: PointTask) -> RunSettings:
+    """How the engine runs here. A point without a GPU of its own keeps off those it sees."""
+    device = best_device() if task.gpu else torch.device("cpu")
+    artefacts = Path(task.artefacts) if task.artefacts else None
+    workers = job.first.evaluation.workers
+    return RunSettings(device=device, workers=workers, artefacts=artefacts)
 
 
 def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:
