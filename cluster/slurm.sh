@@ -26,7 +26,14 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 resources=(--num-cpus="${SLURM_CPUS_ON_NODE:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
 on "${nodes[0]}" env -u RAY_ADDRESS ray start --head --block --include-dashboard=false \
   --node-ip-address="$head" --port="$port" "${resources[@]}" &
-until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 1; done
+first=$!
+until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
+  if ! kill -0 "$first" 2>/dev/null; then
+    echo "slurm.sh: Ray did not start on ${nodes[0]}, see above. Mend that, then sbatch again." >&2
+    exit 1
+  fi
+  sleep 1
+done
 for node in "${nodes[@]:1}"; do
   on "$node" env -u RAY_ADDRESS ray start --block --address="$head:$port" "${resources[@]}" &
 done

@@ -34,23 +34,24 @@ def test_rays_own_schema_accepts_the_cluster_file() -> None:
     assert config["head_node_type"] in config["available_node_types"]
 
 
-def stand_ins(folder: Path) -> Path:
+def stand_ins(folder: Path, commands: dict[str, str]) -> Path:
     """Commands of SLURM that run here what they would run there."""
     folder.mkdir()
-    for name, body in STAND_INS.items():
+    for name, body in commands.items():
         path = folder / name
         path.write_text("#!/bin/bash\n" + body.replace("{python}", sys.executable))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return folder
 
 
-def batch(tmp_path: Path, work: str, path: Path) -> "subprocess.Popen[str]":
+def batch(tmp_path: Path, work: str, path: Path, **others: str) -> "subprocess.Popen[str]":
+    """The batch script under way; `others` stand in for commands in another way."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "PATH": f"{stand_ins(tmp_path / 'bin')}:{os.environ['PATH']}",
+        "PATH": f"{stand_ins(tmp_path / 'bin', STAND_INS | others)}:{os.environ['PATH']}",
         "CALLS": str(tmp_path / "calls.txt"),
         "WORK": work,
         "SLURM_JOB_ID": str(port - 20000 if port >= 20000 else port + 20000),
@@ -82,3 +83,16 @@ def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
     assert process.returncode == 0, said
     assert len(list((tmp_path / "store").glob("*/result.json"))) == 4
     assert "requeue" not in (tmp_path / "calls.txt").read_text()
+
+
+def test_the_batch_script_ends_where_ray_does_not_start(tmp_path: Path) -> None:
+    broken = 'echo "no room in /tmp" >&2\nexit 1\n'
+    process = batch(tmp_path, "slow", experiment(tmp_path), ray=broken)
+    try:
+        said, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert said.splitlines()[0] == "no room in /tmp"
+    assert said.splitlines()[-1].startswith("slurm.sh: Ray did not start on one, see above.")
+    assert not (tmp_path / "store").exists()
