@@ -34,6 +34,13 @@ def test_rays_own_schema_accepts_the_cluster_file() -> None:
     assert config["head_node_type"] in config["available_node_types"]
 
 
+def test_every_machine_of_the_cluster_file_names_its_image() -> None:
+    config = yaml.safe_load((CLUSTER / "ray-aws.yaml").read_text())
+    machines = [kind["node_config"] for kind in config["available_node_types"].values()]
+    assert all("ImageId" in machine for machine in machines)  # Ray's default has Python 3.6
+    assert any("boto3" in command for command in config["setup_commands"])  # the head needs it
+
+
 def stand_ins(folder: Path, commands: dict[str, str]) -> Path:
     """Commands of SLURM that run here what they would run there."""
     folder.mkdir()
