@@ -140,7 +140,7 @@ def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> 
     """Carry notes from the board to whoever hears them, and the stop back."""
     import ray
 
-    told, looked = False, time.monotonic()
+    looked = time.monotonic()
     while True:
         last = over.is_set()
         if time.monotonic() - looked > 2.0:
@@ -149,9 +149,8 @@ def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> 
                 if session.store.stop_asked(session.launch):
                     stop.ask()
         try:
-            if stop.asked.is_set() and not told:
+            if stop.asked.is_set():  # each time: a board that was replaced meanwhile forgot it
                 ray.get(board.stop.remote(), timeout=30)
-                told = True
             for note in ray.get(board.fetch.remote(), timeout=30):
                 with contextlib.suppress(Exception):  # a closed screen must not silence a stop
                     session.hear(note)
