@@ -2,6 +2,7 @@
 
 import json
 import math
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from fssplat.methods import METHODS
 from fssplat.orchestration.launch import Request
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.drive import Drive, packed, prepare, search, unpacked
-from fssplat.orchestration.search.work import climb, settings_of
+from fssplat.orchestration.search.work import PointTask, Report, climb, settings_of
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import load_experiment
 from tests.search.small import SETTINGS, run_here, search_file, valley
@@ -192,6 +193,20 @@ def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ra
     text = table.read_text()
     assert text.count("step 3") == 1
     assert text.count("one episode does not fit the device.") == 2
+
+
+def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -> None:
+    def dropped(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        with sqlite3.connect(tmp_path / "study.db", timeout=60) as database:
+            database.execute("drop table trial_intermediate_values")
+        valley(task, folder, report, stopping)
+
+    path = search_file(tmp_path, data, storage=f"sqlite:///{tmp_path}/study.db")
+    with pytest.raises(InputError) as caught:
+        search(Request(path), Console(quiet=True), dropped)
+    assert "study.db: failed while the search ran (" in str(caught.value)
+    assert "no such table" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(

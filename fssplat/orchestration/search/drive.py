@@ -86,10 +86,18 @@ def search(
     """Run the study to its number of points, end with the best. Returns the exit code:
 
     0 all points have their end, 1 none is complete, 130 or 143 stopped by Ctrl-C or SIGTERM.
-    Raises InputError before anything starts.
+    Raises InputError before anything starts, and where the study fails on the way.
     """
     console = console or Console()
     prepared = prepare(request)
+    with prepared.place.in_use():
+        return conducted(request, prepared, console, objective)
+
+
+def conducted(
+    request: Request, prepared: Prepared, console: Console, objective: Objective | None
+) -> int:
+    """A checked search to its exit code."""
     study = open_study(prepared.search, prepared.place, prepared.mark)
     drive = Drive(request, prepared, study, console, objective)
     console.print(drive.opening(), soft_wrap=True)
@@ -241,9 +249,9 @@ class Drive:
             with meanwhile(searcher.beat), quiet():
                 tuner.fit()
         finally:
+            shutil.rmtree(scratch, ignore_errors=True)
             for trial_id in list(searcher.live):
                 searcher.put_back(trial_id)
-            shutil.rmtree(scratch, ignore_errors=True)
         self.hopeless = searcher.hopeless
         if searcher.hopeless:
             self.console.print(f"Given up: every point fails. {searcher.hopeless}", soft_wrap=True)

@@ -21,6 +21,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.study import Study
@@ -117,12 +118,27 @@ class Place:
             finally:
                 connection.execute(sqlalchemy.text("select pg_advisory_unlock(:n)"), {"n": number})
 
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Raises InputError where the database fails while a search runs: its disk, its server."""
+        try:
+            yield
+        except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+            raise InputError(
+                f"search.storage {self.shown}: failed while the search ran "
+                f"({_first_line(error.__cause__ or error)}). Mend it and run the same command: "
+                "points that were cut go on."
+            ) from error
+
     def _unusable(self, error: BaseException) -> InputError:
-        first = hidden((str(error).strip().splitlines() or [type(error).__name__])[0])
         return InputError(
-            f"search.storage {self.shown}: cannot be used ({first}). Give sqlite:///<file>.db, or "
-            "postgresql://<user>@<host>/<database> of a running server."
+            f"search.storage {self.shown}: cannot be used ({_first_line(error)}). Give "
+            "sqlite:///<file>.db, or postgresql://<user>@<host>/<database> of a running server."
         )
+
+
+def _first_line(error: BaseException) -> str:
+    return hidden((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _hasten(storage: RDBStorage) -> None:
