@@ -21,6 +21,7 @@ from fssplat.orchestration.launch import Request
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.drive import Drive, packed, prepare, search, unpacked
 from fssplat.orchestration.search.work import PointTask, Report, climb, settings_of
+from fssplat.orchestration.session import Stop
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import load_experiment
 from tests.search.small import SETTINGS, run_here, search_file, valley
@@ -207,6 +208,23 @@ def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -
     assert "study.db: failed while the search ran (" in str(caught.value)
     assert "no such table" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_time(
+    data: Path, tmp_path: Path
+) -> None:
+    path = search_file(tmp_path, data, trials=1)
+    drive = run_here(path)
+    drive.console = Console(record=True, width=200, file=(tmp_path / "screen").open("w"))
+    points = output.all_ended(drive.search, drive.study)
+    (drive.folder / "trials.csv").mkdir()
+    drive.write(points)
+    assert drive.conclude(points, Stop()) == 1
+    assert drive.console.export_text().count("some files are missing (IsADirectoryError") == 1
+    (drive.folder / "trials.csv").rmdir()
+    again = run_here(path)
+    again.write(points)
+    assert again.conclude(points, Stop()) == 0
 
 
 def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(

@@ -49,7 +49,7 @@ from fssplat.orchestration.search.study import (
 from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform, worth_key
 from fssplat.orchestration.session import Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
-from fssplat.orchestration.work import RETRIES
+from fssplat.orchestration.work import RETRIES, describe
 from fssplat.passwords import hidden_in
 from fssplat.report.search_plots import write_plots
 
@@ -176,6 +176,7 @@ class Drive:
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.top: Ended | None = None
         self.hopeless = ""  # why the search was given up
+        self.unwritten = ""  # why files are missing at the end
 
     def opening(self) -> str:
         """What is about to happen."""
@@ -306,6 +307,8 @@ class Drive:
         width = max(self.console.width, TABLE_WIDTH)
         self.console.print(table, width=width, crop=False, no_wrap=True)
         self.console.print(f"All of it: {self.folder}", soft_wrap=True)
+        if self.unwritten:
+            self.console.print(self.unwritten, soft_wrap=True)
         if stop.asked.is_set() and stop.signal:
             self.console.print(f"Stopped. To go on: {self.request.command('search')}")
             return 130 if stop.signal == signal.SIGINT else 143
@@ -314,11 +317,26 @@ class Drive:
         if output.best(points) is None:
             self.console.print("No point is complete; the reasons stand in trials.csv.")
             return 1
+        if self.unwritten:
+            return 1
         self.console.print(f"Next: fssplat launch {self.folder / BEST}", soft_wrap=True)
         return 0
 
     def write(self, points: list[Ended]) -> Path:
-        """The best setting, a table of all points, plots, and what they were made with."""
+        """The best setting, a table of all points, plots, and what they were made with.
+
+        What cannot be written is told at the end: the study has it all, the same command writes it.
+        """
+        try:
+            self._write(points)
+        except OSError as error:
+            self.unwritten = (
+                f"{self.folder}: some files are missing ({describe(error)}). The study has every "
+                "point; mend it and run the same command."
+            )
+        return self.folder
+
+    def _write(self, points: list[Ended]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         output.write_csv(self.search, points, self.folder / "trials.csv")
         top, name = output.best(points), self.study.study_name
@@ -331,7 +349,6 @@ class Drive:
         }
         (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))
         self._send()
-        return self.folder
 
     def _send(self) -> None:
         """The files into a store behind an address; points' own folders stay here."""
