@@ -10,7 +10,7 @@ from fssplat.cli.options import EXPERIMENT, SET
 def ui(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
-    port: int = typer.Option(5000, help="Port on 127.0.0.1."),
+    port: int = typer.Option(5000, min=1, max=65535, help="Port on 127.0.0.1."),
 ) -> None:
     """Open MLflow over a launch's store, on this machine only: fssplat ui X.yaml"""
     from fssplat.orchestration.launch import Request
@@ -24,6 +24,7 @@ def ui(
     if uri.startswith("http"):
         print(f"This experiment's MLflow runs at {hidden(uri)}")
         return
+    require_free(port)
     tracking = open_tracking(uri, spec.name)
     here = f"http://127.0.0.1:{port}"
     print(f"MLflow on {here} (Ctrl-C ends it)", flush=True)
@@ -33,3 +34,19 @@ def ui(
     code = serve(uri, port)
     if code:
         raise typer.Exit(code)
+
+
+def require_free(port: int) -> None:
+    """Raises InputError for a port that cannot be had; MLflow's server would end without a word."""
+    import socket
+
+    from fssplat.errors import InputError
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError(
+                f"--port {port}: cannot be had ({error.strerror}). Give another."
+            ) from error

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import app
+from fssplat.errors import InputError
 from fssplat.orchestration.launch import Request, plan_from
 from tests.cli.small import fssplat, said
 from tests.orchestration.jobs import experiment
@@ -99,6 +100,17 @@ def test_without_tracking_there_is_nothing_to_sync_or_show(tmp_path: Path, comma
     assert out == ""
     assert "MLflow is off for this experiment" in err
     assert "--set tracking=sqlite" in err
+
+
+def test_ui_on_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = RUN.invoke(app, ["ui", str(experiment(tmp_path)), "--port", port])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception).startswith(f"--port {port}: cannot be had (Address already in use)")
+    assert done.output == ""
 
 
 @pytest.mark.slow
