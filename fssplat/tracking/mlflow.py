@@ -561,11 +561,12 @@ def _fetch(store: Store, folder: str, names: Sequence[str], scratch: Path) -> Pa
 def serve(uri: str, port: int) -> int:
     """MLflow's own pages over a database, on loopback, until Ctrl-C. Returns its exit code."""
     path = sqlite_path(uri)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1"]
     if path is not None:
         command += ["--default-artifact-root", (path.parent / "mlartifacts").as_uri()]
     environment = {**os.environ, **QUIET, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # everybody may read a command line's password
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first
         signal.signal(number, signal.default_int_handler)

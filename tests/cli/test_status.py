@@ -117,6 +117,7 @@ def test_ui_on_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
 def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
     import signal
     import socket
+    import subprocess
     import time
     import urllib.request
 
@@ -136,6 +137,11 @@ def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
             except OSError:
                 continue
         assert answer == b"OK"
+        asked = "api/2.0/mlflow/experiments/get-by-name?experiment_name=small"
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/{asked}").status == 200
+        running = subprocess.check_output(["ps", "-ww", "-eo", "args"], text=True)
+        assert f"--port {port}" in running
+        assert str(tmp_path / "store" / "mlflow.db") not in running  # may hold a password
     finally:
         process.send_signal(signal.SIGINT)
         code, _, _ = said(process, 60)
