@@ -294,12 +294,20 @@ def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any
     try:
         profiles = config.pop("profiles", {}) or {}
         profile = config.pop("profile", None)
+        if not isinstance(profiles, Mapping):
+            raise InputError(f"{where}: profiles: {profiles} is no mapping of names to settings.")
         if profile is not None:
             if profile not in profiles:
                 known = ", ".join(map(str, profiles)) or "none"
                 raise InputError(f"{where}: profile {profile!r} is unknown. Known: {known}.")
             chosen.pop("profile", None)
-            config = _over(_over(config, profiles[profile] or {}), chosen)
+            inside = profiles[profile] or {}
+            if not isinstance(inside, Mapping):
+                raise InputError(
+                    f"{where}: profiles.{profile}: {inside} is no mapping of settings, "
+                    "e.g. {training: {steps: 100}}."
+                )
+            config = _over(_over(config, inside), chosen)
         plain_config = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
@@ -321,7 +329,7 @@ def _changed(config: Any, change: str) -> Any:
         return _over(config, OmegaConf.from_dotlist([change]))
     except yaml.YAMLError as error:
         raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
-    except (OmegaConfBaseException, TypeError) as error:
+    except (OmegaConfBaseException, TypeError, IndexError) as error:  # the last for a lone `[`
         raise InputError(
             f"--set {change}: {key} cannot be set so. Name settings by their keys, as in "
             "training.steps=100; give a list whole, as in 'grid.fold=[0, 1]'."

@@ -101,6 +101,12 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
     assert "profile 'big' is unknown. Known: small." in message(tmp_path, text, "profile=big")
 
 
+def test_a_profile_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
+    text = MINIMAL + "profiles: {small: 3}\n"
+    assert "profiles.small: 3 is no mapping" in message(tmp_path, text, "profile=small")
+    assert "profiles: 3 is no mapping" in message(tmp_path, MINIMAL + "profiles: 3\n")
+
+
 def test_a_profile_changes_axes_of_a_protocol_and_keeps_its_name(tmp_path: Path) -> None:
     text = MINIMAL + "protocol: hsnet\nprofiles: {small: {protocol: {episodes: 3}}}\n"
     chosen = load_experiment(write(tmp_path, text), ("profile=small",))
@@ -123,6 +129,7 @@ def test_set_without_a_value_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ("[=1", "--set [=1: [ cannot be set so"),
         ("training.lr=[", "--set training.lr=[: [ is not YAML"),
         ("grid.fold=[0", "--set grid.fold=[0: [0 is not YAML"),
         ("grid.method.0.name=pfenet", "grid.method.0.name cannot be set so"),
