@@ -300,7 +300,8 @@ def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any
             if profile not in profiles:
                 known = ", ".join(map(str, profiles)) or "none"
                 raise InputError(f"{where}: profile {profile!r} is unknown. Known: {known}.")
-            chosen.pop("profile", None)
+            for key in ("profile", "profiles"):
+                chosen.pop(key, None)
             inside = profiles[profile] or {}
             if not isinstance(inside, Mapping):
                 raise InputError(

@@ -101,6 +101,11 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
     assert "profile 'big' is unknown. Known: small." in message(tmp_path, text, "profile=big")
 
 
+def test_a_profile_may_be_set_with_the_command(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "profiles: {small: {store: x}}\n")
+    assert load_experiment(path, ("profile=small", "profiles.small.name=y")).name == "y"
+
+
 def test_a_profile_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
     text = MINIMAL + "profiles: {small: 3}\n"
     assert "profiles.small: 3 is no mapping" in message(tmp_path, text, "profile=small")
