@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from fssplat.errors import InputError
+
 
 def import_checkpoint(
     file: Path = typer.Argument(help="A .pth or .safetensors state dict of the public code."),
@@ -37,25 +39,32 @@ def import_checkpoint(
 
     header = checkpoint.Header(key="imported", method=method, backbone=backbone, step=0, steps=0)
     learnt = {f"weights/{name}": value for name, value in checkpoint.weights(network).items()}
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(out / "head.safetensors", header, learnt)
     body = {name: value.contiguous() for name, value in network.backbone.state_dict().items()}
-    write_whole(out / "backbone.safetensors", lambda place: save_file(body, place))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(out / "head.safetensors", header, learnt)
+        write_whole(out / "backbone.safetensors", lambda place: save_file(body, place))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--out {out}: cannot be written ({reason}). Give another.") from error
     typer.echo(f"{len(learnt)} entries of {method} -> {out / 'head.safetensors'}")
     typer.echo(f"To score it: set training.checkpoint to {out / 'head.safetensors'}")
     typer.echo(f"Its backbone: set backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
 
 
 def parsed(changes: list[str]) -> dict[str, Any]:
-    """`bins=[60, 30]` -> {"bins": [60, 30]}. Raises InputError without an equals sign."""
+    """`bins=[60, 30]` -> {"bins": [60, 30]}. Raises InputError for what is not written so."""
     import yaml
-
-    from fssplat.errors import InputError
 
     found = {}
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}: write key=value, e.g. --set ckmm=true.")
-        found[name] = yaml.safe_load(value)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"--set {change}: {value} is not YAML. Close every bracket."
+            ) from error
     return found

@@ -152,6 +152,13 @@ def test_weights_of_another_network_are_refused(name: str, tmp_path: Path) -> No
         build_backbone(BackboneSpec(name=name, weights=str(tmp_path / "x.pth")), BackboneLayout())
 
 
+@pytest.mark.parametrize("content", [b"root:x:0:0:root:/root:/bin/bash\n", b"PK\x03\x04", b""])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.pth: not a readable weight file"):
+        weights.read_state(tmp_path / "x.pth")
+
+
 def test_a_wrong_shape_is_named() -> None:
     state = dict(public_model("vgg16").state_dict())
     state["features.0.weight"] = torch.zeros(64, 1, 3, 3)

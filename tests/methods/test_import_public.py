@@ -64,6 +64,17 @@ def test_the_command_writes_a_head_and_a_backbone(
     assert all(torch.equal(value, wanted[name]) for name, value in fresh.state_dict().items())
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    torch.save(public_state(hsnet()), tmp_path / "public.pth")
+    with pytest.raises(InputError, match=r"--out .*public\.pth: cannot be written \(File exists\)"):
+        import_checkpoint(tmp_path / "public.pth", "hsnet", "vgg16", tmp_path / "public.pth", [])
+
+
+def test_an_option_that_is_not_yaml_is_one_line() -> None:
+    with pytest.raises(InputError, match="Close every bracket"):
+        parsed(["bins=[60"])
+
+
 def test_weights_of_another_method_are_refused() -> None:
     network = hsnet()
     with pytest.raises(InputError, match=r"not a checkpoint of hsnet.*missing.*unknown.*cls\.0"):
