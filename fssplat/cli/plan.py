@@ -34,4 +34,10 @@ def plan(
     else:
         Console().print(planning.table(planned))
     if gantt is not None:
-        planning.draw_gantt(planned, gantt)
+        try:
+            planning.draw_gantt(planned, gantt)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"--gantt {gantt}: cannot be written ({reason}). Give another file."
+            ) from error

@@ -40,3 +40,12 @@ def test_a_time_line_that_is_no_png_is_refused_before_anything_is_planned(tmp_pa
     assert isinstance(done.exception, InputError)
     assert str(done.exception).endswith("Name it plan.png.")
     assert "trials" not in done.output
+
+
+def test_a_time_line_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    path = experiment(tmp_path)
+    for picture in (path / "plan.png", tmp_path / "folder.png"):
+        (tmp_path / "folder.png").mkdir(exist_ok=True)
+        done = RUN.invoke(app, ["plan", str(path), "--gantt", str(picture)])
+        assert isinstance(done.exception, InputError)
+        assert f"--gantt {picture}: cannot be written" in str(done.exception)
