@@ -1,7 +1,9 @@
 """Whole searches: with Ray, MLflow and plots; and with real trainings."""
 
+import errno
 import json
 import math
+import os
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +22,14 @@ from fssplat.methods import METHODS
 from fssplat.orchestration.launch import Request
 from fssplat.orchestration.search import output
 from fssplat.orchestration.search.drive import Drive, packed, prepare, search, unpacked
-from fssplat.orchestration.search.work import PointTask, Report, climb, settings_of
+from fssplat.orchestration.search.study import standing
+from fssplat.orchestration.search.work import (
+    PointTask,
+    Report,
+    climb,
+    is_full,
+    settings_of,
+)
 from fssplat.orchestration.session import Stop
 from fssplat.protocol import PROTOCOLS
 from fssplat.spec import load_experiment
@@ -196,6 +205,47 @@ def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ra
     assert text.count("one episode does not fit the device.") == 2
 
 
+def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    full = tmp_path / "full"
+
+    def bounded(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        if full.exists():
+            (folder / "step-1").touch()  # a checkpoint from before
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        valley(task, folder, report, stopping)
+
+    path = search_file(tmp_path, data, trials=6, pruning="none")
+    assert search(Request(path, ("search.trials=2",)), Console(quiet=True), bounded) == 0
+    full.touch()
+    console = Console(record=True, width=200, file=(tmp_path / "screen").open("w"))
+    assert search(Request(path), console, bounded) == 1
+    said = console.export_text()
+    assert said.count("No space left on device. Make room; the point goes on then.") == 1
+    assert "Stopped. To go on: fssplat search" in said
+    drive = run_here(path, bounded, ("search.trials=2",))
+    assert standing(drive.study).spent == 2
+    assert list(drive.folder.glob("points/*/step-1"))  # what a cut point had is kept
+    full.unlink()
+    assert search(Request(path), Console(quiet=True), bounded) == 0
+    assert [one.state for one in output.all_ended(drive.search, drive.study)] == ["complete"] * 6
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "last.safetensors"), True),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), True),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), False),
+        (ValueError("no space for a mask"), False),
+    ],
+)
+def test_a_full_disk_is_known_by_whoever_tells_of_it(error: Exception, full: bool) -> None:
+    assert is_full(error) == full
+
+
 def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -> None:
     def dropped(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         with sqlite3.connect(tmp_path / "study.db", timeout=60) as database:
@@ -227,19 +277,32 @@ def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_
     assert again.conclude(points, Stop()) == 0
 
 
-def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(
-    data: Path, tmp_path: Path
-) -> None:
-    def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
-        raise KeyError("x")
+def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path: Path) -> None:
+    def broken(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
+        raise InputError("one episode does not fit the device.")
 
-    path = search_file(tmp_path, data, trials=5)
+    path = search_file(tmp_path, data, trials=50)
     run_here(path, valley, ("search.trials=2",))
     drive = run_here(path, broken)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 3
+    assert standing(drive.study).spent == 5
+
+
+def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(
+    data: Path, tmp_path: Path
+) -> None:
+    def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
+        if task.number % 3 == 2:
+            valley(task, folder, report, stopping)
+        else:
+            raise KeyError("x")
+
+    drive = run_here(search_file(tmp_path, data, trials=6), broken)
+    found = output.all_ended(drive.search, drive.study)
+    assert [one.state for one in found].count("failed") == 4
     (errors,) = (tmp_path / "store" / "searches").glob("*/errors")
-    assert len(list(errors.iterdir())) == 3
+    assert len(list(errors.iterdir())) == 4
     assert all("KeyError: 'x'" in path.read_text() for path in errors.iterdir())
 
 

@@ -211,6 +211,36 @@ def test_a_point_that_fell_stays_so_when_a_stop_comes_a_moment_later(
     assert states == [TrialState.FAIL, TrialState.PRUNED, TrialState.WAITING]
 
 
+def test_a_point_whose_workers_die_has_a_second_turn_and_spends_nothing_by_the_first(
+    data: Path, tmp_path: Path
+) -> None:
+    one = searcher(prepared_of(search_file(tmp_path, data)), slots=1)
+    for name in "ab":
+        one.suggest(name)
+        assert standing(one._study).spent == 0
+        one.on_trial_complete(name, None, error=True)
+    first, second = one._study.get_trials()
+    assert (second.params, second.user_attrs["again"]) == (first.params, first.number)
+    assert second.user_attrs["failed"] == "its worker failed too often"
+    assert standing(one._study).spent == 1
+
+
+def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
+    data: Path, tmp_path: Path
+) -> None:
+    one = searcher(prepared_of(search_file(tmp_path, data)), slots=4)
+    for name in "abcd":
+        one.suggest(name)
+    one.on_trial_complete("a", {**at(4, 0.5), "state": "finished", "episodes_per_s": 1.0})
+    for name in "bcd":
+        assert not one._stop.asked.is_set()
+        one.on_trial_complete(name, None, error=True)
+    assert one._stop.because == "3 points in a row failed. The last: its worker failed too often"
+    assert one.suggest("e") == "FINISHED"
+    assert standing(one._study).spent == 1
+    assert len(one._study.get_trials(states=(TrialState.WAITING,))) == 3
+
+
 def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_drawn(
     data: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from fssplat.data.index import DatasetInfo
 from fssplat.engine.job_data import JobData
 from fssplat.engine.milestones import judge
 from fssplat.engine.settings import RunSettings
+from fssplat.errors import InputError
 from fssplat.grid import Job, jobs
 from fssplat.orchestration import environment
 from fssplat.orchestration.board import RayChannel, open_board
@@ -46,7 +47,14 @@ from fssplat.orchestration.search.study import (
     place_of,
     standing,
 )
-from fssplat.orchestration.search.work import Objective, PointTask, Rung, perform, worth_key
+from fssplat.orchestration.search.work import (
+    Objective,
+    PointTask,
+    Rung,
+    is_full,
+    perform,
+    worth_key,
+)
 from fssplat.orchestration.session import Stop, meanwhile, quiet, signals
 from fssplat.orchestration.store import Store
 from fssplat.orchestration.work import RETRIES, describe
@@ -85,12 +93,13 @@ def search(
 ) -> int:
     """Run the study to its number of points, end with the best. Returns the exit code:
 
-    0 all points have their end, 1 none is complete, 130 or 143 stopped by Ctrl-C or SIGTERM.
-    Raises InputError before anything starts, and where the study fails on the way.
+    0 all points have their end, 1 none is complete or the search was given up, 130 or 143 stopped
+    by Ctrl-C or SIGTERM. Raises InputError before anything starts, and where the study or a disk
+    fails on the way.
     """
     console = console or Console()
     prepared = prepare(request)
-    with prepared.place.in_use():
+    with prepared.place.in_use(), roomy():
         return conducted(request, prepared, console, objective)
 
 
@@ -113,6 +122,19 @@ def conducted(
         files = drive.write(points)
     mirror.close(points, files, stop)
     return drive.conclude(points, stop)
+
+
+@contextmanager
+def roomy() -> Iterator[None]:
+    """Raises InputError where the driver itself meets a full disk: scratch, logs, the store."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise InputError(
+            f"{describe(error)}. Make room and run the same command: points that were cut go on."
+        ) from error
 
 
 def prepare(request: Request) -> Prepared:
@@ -175,7 +197,6 @@ class Drive:
         self.hear: list[Callable[[Ended], None]] = [self.tell]
         self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.top: Ended | None = None
-        self.hopeless = ""  # why the search was given up
         self.unwritten = ""  # why files are missing at the end
 
     def opening(self) -> str:
@@ -253,9 +274,6 @@ class Drive:
             shutil.rmtree(scratch, ignore_errors=True)
             for trial_id in list(searcher.live):
                 searcher.put_back(trial_id)
-        self.hopeless = searcher.hopeless
-        if searcher.hopeless:
-            self.console.print(f"Given up: every point fails. {searcher.hopeless}", soft_wrap=True)
 
     def task(self, number: int, point: Point, cpu: float, gpu: float) -> PointTask:
         """What a worker is told about a point. Raises InputError where it cannot be resolved."""
@@ -307,13 +325,14 @@ class Drive:
         width = max(self.console.width, TABLE_WIDTH)
         self.console.print(table, width=width, crop=False, no_wrap=True)
         self.console.print(f"All of it: {self.folder}", soft_wrap=True)
-        if self.unwritten:
-            self.console.print(self.unwritten, soft_wrap=True)
-        if stop.asked.is_set() and stop.signal:
-            self.console.print(f"Stopped. To go on: {self.request.command('search')}")
+        for line in filter(None, (self.unwritten, stop.because)):
+            self.console.print(line, soft_wrap=True, markup=False)
+        if stop.asked.is_set():
+            again = f"Stopped. To go on: {self.request.command('search')}"
+            self.console.print(again, soft_wrap=True)
+            if not stop.signal:
+                return 1
             return 130 if stop.signal == signal.SIGINT else 143
-        if self.hopeless:
-            return 1
         if output.best(points) is None:
             self.console.print("No point is complete; the reasons stand in trials.csv.")
             return 1

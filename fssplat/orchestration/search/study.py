@@ -513,7 +513,8 @@ def tend(study: Study, place: Place) -> None:
 def draw_again(study: Study, trial: FrozenTrial) -> None:
     """Queue the point of a trial that was cut; its training goes on from its checkpoint."""
     point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    attrs = {name: trial.user_attrs[name] for name in ("origin",) if name in trial.user_attrs}
+    kept = ("origin", "lost")
+    attrs = {name: trial.user_attrs[name] for name in kept if name in trial.user_attrs}
     if point:
         study.enqueue_trial(point, {**attrs, "again": first_of(trial)})
 

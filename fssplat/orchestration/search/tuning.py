@@ -34,7 +34,7 @@ from fssplat.orchestration.session import GRACE_S, Stop
 from fssplat.orchestration.tuning import Unkept
 
 WAIT_S = 0.2  # between two looks while other drivers run the last points
-HOPELESS = 3  # points that fail one after the other from the start end a search
+HOPELESS = 3  # points that fail one after the other end a search
 
 Pack = Callable[[int, Point], dict[str, Any]]  # a trial's number and point -> Tune's config
 
@@ -72,12 +72,11 @@ class SafeOptuna(Unkept, OptunaSearch):
         self._search, self._place = search, place
         self._slots, self._stop, self._pack, self._news = slots, stop, pack, news
         self._tended = time.monotonic()
-        works = any(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in self._ended())
-        self._failed_in_a_row = -math.inf if works else 0.0  # -inf once a point has worked
+        self._works = bool(self._ended())  # some point did, so the search makes sense
+        self._failed_in_a_row = 0
         self.live: dict[str, optuna.Trial] = {}  # Tune's id -> our running trials
         self._heights: dict[int, dict[int, float]] = {}  # rung -> mIoU by point, of all drivers
         self._fell: set[str] = set()  # Tune's ids of trials that were not good enough at a rung
-        self.hopeless = ""  # why the search was given up
 
     # -------------------------------------------------------------- a new point
 
@@ -110,7 +109,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         try:
             return self._pack(trial.number, point)
         except Exception as error:  # a combination of values that the method does not take
-            self._fail(trial_id, str(error))
+            self._fail(trial_id, str(error), counts=not self._works)
             return None
 
     def _twin(self, trial: optuna.Trial) -> FrozenTrial | None:
@@ -175,7 +174,10 @@ class SafeOptuna(Unkept, OptunaSearch):
         state, reason = last.get("state", ""), last.get("reason", "")
         fell = trial_id in self._fell  # which a stop a moment later does not undo
         if error and not self._stop.asked.is_set():
-            self._fail(trial_id, "its worker failed too often")
+            self._lose(trial_id)
+        elif state == "full":
+            self.put_back(trial_id)
+            self._give_up(f"{reason}. Make room; the point goes on then.")
         elif state == "finished":
             self._finish(trial_id, [last.get(name) for name in objectives(self._search.spec)])
         elif state == "failed":
@@ -202,14 +204,33 @@ class SafeOptuna(Unkept, OptunaSearch):
         single = len(self._study.directions) == 1
         self._end(trial_id, TrialState.PRUNED if single else TrialState.FAIL)
 
-    def _fail(self, trial_id: str, reason: str) -> None:
+    def _lose(self, trial_id: str) -> None:
+        """Give a point whose workers died a second turn: the machine's fault may pass."""
+        reason, trial = "its worker failed too often", self.live[trial_id]
+        if "lost" in trial.user_attrs:
+            self._fail(trial_id, reason)
+            return
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            trial.set_user_attr("lost", True)
+        self.put_back(trial_id)
+        self._count(reason)
+
+    def _fail(self, trial_id: str, reason: str, counts: bool = True) -> None:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             self.live[trial_id].set_user_attr("failed", reason)
         self._end(trial_id, TrialState.FAIL)
+        if counts:
+            self._count(reason)
+
+    def _count(self, reason: str) -> None:
+        """Give up after some failures in a row: the next point would meet what they met."""
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= HOPELESS:
-            self.hopeless = reason
-            self._stop.ask()
+            self._give_up(f"{HOPELESS} points in a row failed. The last: {reason}")
+
+    def _give_up(self, reason: str) -> None:
+        if not self._stop.asked.is_set():  # a second wish would not wait for checkpoints
+            self._stop.ask(because=reason)
 
     def put_back(self, trial_id: str) -> None:
         """End a trial that was cut, and queue its point for the next driver."""
@@ -221,7 +242,7 @@ class SafeOptuna(Unkept, OptunaSearch):
     def _end(self, trial_id: str, state: TrialState, values: Sequence[float] | None = None) -> None:
         trial = self.live.pop(trial_id)
         if state is not TrialState.FAIL:
-            self._failed_in_a_row = -math.inf  # some point works, so the search makes sense
+            self._works, self._failed_in_a_row = True, 0
         self._tell(trial, state, values)
 
     def _tell(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> None:

@@ -7,6 +7,7 @@ of its own, so that a point that was cut goes on where it was.
 import contextlib
 import fcntl
 import json
+import re
 import shutil
 import statistics
 import time
@@ -28,6 +29,7 @@ from fssplat.orchestration.work import describe, is_transient, reset_process, se
 from fssplat.spec import digest
 
 RUNGS = "rungs.json"
+NO_ROOM = re.compile("no space left|quota exceeded|disk is full", re.IGNORECASE)
 ASK_S = 1.0  # seconds between two looks whether the search is stopping
 
 
@@ -67,7 +69,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class End:
-    """How a point ended: finished, diverged, failed, or interrupted."""
+    """How a point ended: finished, diverged, failed, interrupted, or full: there is no room."""
 
     state: str
     reason: str = ""
@@ -83,25 +85,34 @@ def perform(
     """Run a point to one of its ends. Raises what another try in a new process may cure, and
     lets the exit pass by which Ray Tune ends a pruned trial."""
     set_threads(task.cpu)
-    stopping = Asked(channel)
+    try:
+        return _performed(task, report, Asked(channel), objective or climb)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return End("full", describe(error))  # not even its folder could be made
+
+
+def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Objective) -> End:
     with _folder(task) as folder:
         end = End("pruned")
         try:
-            (objective or climb)(task, folder, report, stopping)
+            objective(task, folder, report, stopping)
             end = End("finished")
         except Interrupted as error:
             end = End("interrupted", str(error))
         except Diverged as error:
             end = End("diverged", str(error))
         except InputError as error:
-            end = End("failed", str(error))
+            end = End("full" if is_full(error) else "failed", str(error))
         except Exception as error:
-            end = End("interrupted" if is_transient(error) else "failed", describe(error))
+            end = End(_ended_by(error), describe(error))
             _keep(task, traceback.format_exc())
-            if is_transient(error):
+            if end.state == "interrupted":
                 raise
         finally:
-            cut = end.state == "interrupted" or (end.state == "pruned" and stopping(now=True))
+            asked = end.state == "pruned" and stopping(now=True)
+            cut = asked or end.state in ("interrupted", "full")
             if not cut:
                 shutil.rmtree(folder, ignore_errors=True)
         return end
@@ -110,8 +121,20 @@ def perform(
 def _keep(task: PointTask, text: str) -> None:
     """What went wrong in full; the point's own folder goes with its end."""
     errors = Path(task.folder).parent / "errors"
-    errors.mkdir(exist_ok=True)
-    (errors / f"point-{task.number}.txt").write_text(text)
+    with contextlib.suppress(OSError):  # a full disk has no room for it
+        errors.mkdir(exist_ok=True)
+        (errors / f"point-{task.number}.txt").write_text(text)
+
+
+def _ended_by(error: Exception) -> str:
+    if is_full(error):
+        return "full"
+    return "interrupted" if is_transient(error) else "failed"
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk has no room, as the system, SQLite or whoever writes a file calls it."""
+    return NO_ROOM.search(str(error)) is not None
 
 
 def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
