@@ -49,10 +49,12 @@ class Stop:
     signal: int = 0  # 0: `fssplat stop`, or `because`
     because: str = ""  # what makes going on pointless
     since: float = 0.0
-    count: int = 0
+    insisted: bool = False  # a signal came after the first wish: nothing is waited for any more
 
     def ask(self, number: int = 0, because: str = "") -> None:
-        self.count += 1
+        """Stop, once running jobs have left a checkpoint. Only a signal can hurry an earlier wish:
+        `fssplat stop` is read again and again, and every job may meet the same full disk."""
+        self.insisted |= self.asked.is_set() and number > 0
         if not self.asked.is_set():
             self.signal, self.because, self.since = number, because, time.monotonic()
             self.asked.set()

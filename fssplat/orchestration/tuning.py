@@ -68,7 +68,7 @@ class Halt(Unkept, Stopper):
         if not self._stop.asked.is_set():
             return False
         late = time.monotonic() - self._stop.since > self._grace_s
-        return late or self._stop.count > 1 or not self._watch.working
+        return late or self._stop.insisted or not self._watch.working
 
 
 def _key(trial: Any) -> str:

@@ -15,7 +15,8 @@ from fssplat.orchestration import runner
 from fssplat.orchestration.board import Note, RayChannel, TrialDone, open_board
 from fssplat.orchestration.cluster import Cluster
 from fssplat.orchestration.plan import PlannedJob
-from fssplat.orchestration.runner import rooted, run
+from fssplat.orchestration.rooted import rooted
+from fssplat.orchestration.runner import run
 from fssplat.orchestration.session import Session, Stop
 from fssplat.orchestration.store import Store
 from tests.orchestration.jobs import (
@@ -162,6 +163,21 @@ def test_a_board_that_replaces_another_is_told_again_that_the_launch_stops(
     over.set()
     listener.join()
     ray.kill(board)
+
+
+def test_only_a_signal_hurries_a_stop_that_was_asked_for() -> None:
+    """`fssplat stop` is read every two seconds, and every running job may meet a full disk."""
+    stop = Stop()
+    for _ in range(3):
+        stop.ask()
+        stop.ask(because="no space left")
+    assert stop.asked.is_set()
+    assert not stop.insisted
+    stop.ask(2)
+    assert stop.insisted
+    signalled = Stop()
+    signalled.ask(15)
+    assert (signalled.signal, signalled.insisted) == (15, False)
 
 
 def test_what_no_machine_has_is_refused_before_the_start(store: Store, machines: Cluster) -> None:

@@ -177,7 +177,7 @@ class SafeOptuna(Unkept, OptunaSearch):
             self._lose(trial_id)
         elif state == "full":
             self.put_back(trial_id)
-            self._give_up(f"{reason}. Make room; the point goes on then.")
+            self._stop.ask(because=f"{reason}. Make room; the point goes on then.")
         elif state == "finished":
             self._finish(trial_id, [last.get(name) for name in objectives(self._search.spec)])
         elif state == "failed":
@@ -226,11 +226,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         """Give up after some failures in a row: the next point would meet what they met."""
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= HOPELESS:
-            self._give_up(f"{HOPELESS} points in a row failed. The last: {reason}")
-
-    def _give_up(self, reason: str) -> None:
-        if not self._stop.asked.is_set():  # a second wish would not wait for checkpoints
-            self._stop.ask(because=reason)
+            self._stop.ask(because=f"{HOPELESS} points in a row failed. The last: {reason}")
 
     def put_back(self, trial_id: str) -> None:
         """End a trial that was cut, and queue its point for the next driver."""
@@ -310,4 +306,4 @@ class HaltSearch(Unkept, Stopper):
             self._told = True
             self._tell()
         late = time.monotonic() - self._stop.since > GRACE_S
-        return late or self._stop.count > 1 or not self._searcher.live
+        return late or self._stop.insisted or not self._searcher.live
