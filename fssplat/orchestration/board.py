@@ -97,19 +97,14 @@ class Board:
 
 
 def open_board() -> Any:
-    """A board in an actor beside the driver, so that only the driver's death takes it away.
-
-    Where the board's own process dies, an empty one takes its place and calls wait for that. It has
-    to be told again that the launch stops.
-    """
+    """A board in an actor beside the driver, so that only the driver's death takes it away."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = ray.get_runtime_context().get_node_id()
     strategy = NodeAffinitySchedulingStrategy(here, soft=False)
     actor: Any = ray.remote(Board)
-    lasting = {"max_restarts": -1, "max_task_retries": -1}
-    return actor.options(num_cpus=0, scheduling_strategy=strategy, **lasting).remote()
+    return actor.options(num_cpus=0, scheduling_strategy=strategy).remote()
 
 
 class Channel(Protocol):
@@ -131,8 +126,8 @@ class RayChannel:
 
         try:
             return bool(ray.get(self._board.tell.remote(notes), timeout=30))
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.ActorUnavailableError):
-            return False  # busy, or about to be replaced
+        except ray.exceptions.GetTimeoutError:
+            return False
         except ray.exceptions.RayError:
             return True
 

@@ -140,7 +140,7 @@ def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> 
     """Carry notes from the board to whoever hears them, and the stop back."""
     import ray
 
-    looked = time.monotonic()
+    told, looked = False, time.monotonic()
     while True:
         last = over.is_set()
         if time.monotonic() - looked > 2.0:
@@ -149,8 +149,9 @@ def _listen(board: Any, session: Session, stop: Stop, over: threading.Event) -> 
                 if session.store.stop_asked(session.launch):
                     stop.ask()
         try:
-            if stop.asked.is_set():  # each time: a board that was replaced meanwhile forgot it
+            if stop.asked.is_set() and not told:
                 ray.get(board.stop.remote(), timeout=30)
+                told = True
             for note in ray.get(board.fetch.remote(), timeout=30):
                 with contextlib.suppress(Exception):  # a closed screen must not silence a stop
                     session.hear(note)
