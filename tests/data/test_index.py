@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -413,8 +414,9 @@ def test_many_processes_may_read_a_remote_data_set_at_once(
 ) -> None:
     monkeypatch.setenv("FSSPLAT_CACHE", str(tmp_path / "cache"))
     # Not forked: a child would inherit Ray's SIGTERM handler and the held locks of earlier tests.
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        found = pool.starmap(_read_row, [(f"file://{tiny.root}", row) for row in range(6)])
+    # Nor a Pool: it ends its processes by SIGTERM, which one that is only starting may not hear.
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = list(pool.map(_read_row, [f"file://{tiny.root}"] * 6, range(6)))
     assert found == [tiny.jpeg(row) for row in range(6)]
     assert not list((tmp_path / "cache").glob("*/.*.partial"))
 
