@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -283,6 +284,17 @@ def connect(address: str) -> tuple[Any, str]:
             "`pip install fssplat[s3]`), or give a folder."
         ) from error
     return fs, str(base).rstrip("/")
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def try_to_write(folder: Path) -> None:
+    """Raises OSError where a folder takes no file, or cannot be made; leaves nothing."""
+    with TemporaryFile(dir=nearest(folder)):
+        pass
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from fssplat.orchestration import environment
 from fssplat.orchestration.board import Note
 from fssplat.orchestration.claims import claim
 from fssplat.orchestration.cluster import Cluster, Node, cluster
-from fssplat.orchestration.files import TEMPORARY
+from fssplat.orchestration.files import TEMPORARY, nearest, try_to_write
 from fssplat.orchestration.plan import Machine, Plan, make_plan, table
 from fssplat.orchestration.progress import Progress
 from fssplat.orchestration.runner import run
@@ -98,7 +98,7 @@ def rehearse(request: Asked, console: Console) -> None:
     check_data(plan)
     try_store(store)
     check_disk(store)
-    try_tracking(plan.experiment, store)
+    check_tracking(plan.experiment, store, make=False)
     console.print(table(plan))
     console.print(short_of_room(plan, store), end="", soft_wrap=True)
 
@@ -319,20 +319,23 @@ def check_machine(plan: Plan) -> None:
         Cluster((here,), local=True).check(plan.pending)
 
 
-def check_tracking(experiment: ExperimentSpec, store: Store) -> None:
-    """Raises InputError for an address that MLflow cannot use, or a file it cannot write."""
+def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) -> None:
+    """Raises InputError for an address that MLflow cannot use, or a file it cannot write.
+
+    Makes the file's folder and lock, unless told not to.
+    """
     if experiment.tracking == NO_TRACKING:
         return
     from fssplat.tracking.mlflow import check_writable, tracking_uri
 
-    check_writable(tracking_uri(experiment.tracking, store))
+    check_writable(tracking_uri(experiment.tracking, store), make)
 
 
 def try_store(store: Store) -> None:
     """Raises InputError or StoreAwayError for a store that cannot be written; makes none."""
     try:
         if store.folder is not None:
-            _try_to_write(store.folder)
+            try_to_write(store.folder)
         else:
             name = f"{TEMPORARY}{uuid4().hex[:8]}"
             store.files.write(name, b"")
@@ -346,43 +349,11 @@ def try_store(store: Store) -> None:
         ) from error
 
 
-def try_tracking(experiment: ExperimentSpec, store: Store) -> None:
-    """As `check_tracking`, without the folder and the lock that a launch makes for its database."""
-    if experiment.tracking == NO_TRACKING:
-        return
-    from fssplat.tracking.mlflow import sqlite_path, tracking_uri
-
-    uri = tracking_uri(experiment.tracking, store)
-    path = sqlite_path(uri)
-    if path is None:
-        return
-    try:
-        _try_to_write(path.parent)
-        if path.exists():
-            path.open("ab").close()
-    except OSError as error:
-        raise InputError(
-            f"tracking {uri}: cannot be written ({error.strerror or error}). "
-            "Give another with --set tracking=sqlite:///<file>.db."
-        ) from error
-
-
-def _try_to_write(folder: Path) -> None:
-    """Raises OSError where a file cannot be made in a folder, or the folder itself."""
-    with TemporaryFile(dir=_nearest(folder)):
-        pass
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the first above it that is there."""
-    return next(one for one in (folder, *folder.parents) if one.exists())
-
-
 def check_disk(store: Store) -> None:
     """Raises InputError where the store's disk is all but full."""
     if store.folder is None:
         return
-    free = shutil.disk_usage(_nearest(store.folder)).free
+    free = shutil.disk_usage(nearest(store.folder)).free
     if free < SPARE_BYTES:
         raise InputError(
             f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
@@ -396,7 +367,7 @@ def short_of_room(plan: Plan, store: Store) -> str:
     needed = trainings * TRAINING_BYTES
     if store.folder is None:
         return ""
-    free = shutil.disk_usage(_nearest(store.folder)).free
+    free = shutil.disk_usage(nearest(store.folder)).free
     if free >= needed:
         return ""
     return (

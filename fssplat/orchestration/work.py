@@ -5,7 +5,6 @@ them on and turns every way a job can end into a state with a reason.
 """
 
 import ctypes
-import errno
 import gc
 import shutil
 import socket
@@ -44,6 +43,7 @@ from fssplat.orchestration.board import (
 )
 from fssplat.orchestration.claims import Claim
 from fssplat.orchestration.cost import record_of
+from fssplat.orchestration.files import FULL
 from fssplat.orchestration.plan import unfinished
 from fssplat.orchestration.store import Mirror, State, Store
 from fssplat.orchestration.usage import Meter
@@ -329,7 +329,7 @@ def curve_stride(steps: int) -> int:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same job may well succeed in a fresh process."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = isinstance(error, OSError) and error.errno in FULL
     lost_device = "CUDA error" in str(error) or "NCCL" in str(error)
     missing = isinstance(error, FileNotFoundError | PermissionError)
     return (isinstance(error, TRANSIENT) and not full and not missing) or lost_device

@@ -25,6 +25,7 @@ from typing import Any
 from fssplat.errors import InputError
 from fssplat.grid import Trial
 from fssplat.orchestration.board import Point
+from fssplat.orchestration.files import try_to_write
 from fssplat.orchestration.launch import NO_TRACKING
 from fssplat.orchestration.store import Result, Store
 from fssplat.orchestration.work import curve_stride
@@ -386,12 +387,17 @@ def open_tracking(uri: str, experiment: str, wanted: MlflowSpec | None = None) -
     return replace(tracking, wanted=wanted or MlflowSpec())
 
 
-def check_writable(uri: str) -> None:
-    """Raises InputError for a database file that cannot be written; servers are not asked."""
+def check_writable(uri: str, make: bool = True) -> None:
+    """Raises InputError for a database file that cannot be written; servers are not asked.
+
+    Where the file's folder and lock are not to be made, it is tried without them.
+    """
     path = sqlite_path(uri)
-    if path is not None:
-        with _locked(path):
-            pass
+    if path is None:
+        return
+    with _locked(path) if make else _writable(path):
+        if not make:
+            try_to_write(path.parent)
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -434,18 +440,25 @@ def away() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Alone with a database that can be written. Raises InputError.
+    """Alone with a database that can be written. Raises InputError."""
+    with _writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f"{path.name}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Raises InputError for a database that cannot be written, and for what goes wrong within.
 
     The database file itself is never opened here: closing it would drop SQLite's locks on it, which
     belong to the process, and another process could then remove the log that ours writes to.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.name}.lock").open("ab") as lock:
-            if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        yield
     except OSError as error:
         raise InputError(
             f"tracking sqlite:///{path}: cannot be written ({error.strerror or error}). "

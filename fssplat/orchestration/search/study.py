@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from fssplat.errors import InputError
+from fssplat.orchestration.files import try_to_write
 from fssplat.orchestration.search.space import Parameter, Point, Search, SearchSpec, active, label
 from fssplat.passwords import hidden, require_password
 from fssplat.spec import digest
@@ -220,9 +220,8 @@ def _to_be_made(path: Path) -> bool:
     with _writable(path.parent):
         if path.exists():
             return False
-        nearest = next(folder for folder in path.parents if folder.exists())
-        with tempfile.TemporaryFile(dir=nearest):
-            return True
+        try_to_write(path.parent)
+        return True
 
 
 @contextlib.contextmanager
