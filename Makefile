@@ -31,10 +31,11 @@ quickstart: $(READY)  ## synthetic data, three methods, one table: the whole too
 	$(BIN)/fssplat data build synthetic
 	$(BIN)/fssplat launch experiments/quickstart.yaml
 
-lint: $(READY)  ## ruff and mypy --strict
+lint: $(READY)  ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 test: lint  ## the fast tier
 	$(BIN)/python -m pytest -m 'not slow' -n $(TEST_WORKERS) --dist loadfile
@@ -48,7 +49,7 @@ ablations-smoke: $(READY)  ## every ablation file to its end on small real image
 	$(BIN)/python -m tests.ablations_smoke
 
 test-chaos: $(READY)  ## 40 jobs on 3 local nodes, 32 processes killed at random; FSSPLAT_CHAOS_SEED=n
-	$(BIN)/python -m pytest -m chaos tests/orchestration/test_chaos.py
+	$(BIN)/python -m pytest -m chaos tests/launching/test_chaos.py
 
 clean:  ## remove what runs leave behind, but no data and no results
 	rm -rf .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache build *.egg-info

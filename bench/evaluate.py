@@ -20,19 +20,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
+from fssplat.data.episodes.manifest import manifest
 from fssplat.data.index import Dataset
-from fssplat.data.manifest import manifest
 from fssplat.data.transforms import normalise
-from fssplat.engine.determinism import best_device, seed_everything
-from fssplat.engine.inputs import Inputs
-from fssplat.engine.metrics import overlap
-from fssplat.engine.scoring import Rules, Scorer, Task
+from fssplat.engine.device import best_device, seed_everything
+from fssplat.engine.scoring.inputs import Inputs
+from fssplat.engine.scoring.metrics import overlap
+from fssplat.engine.scoring.scorer import Rules, Scorer, Task
+from fssplat.experiment.protocols import resolve_protocol
+from fssplat.experiment.schema import BackboneSpec, EvaluationSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.methods.layers.fusion import fuse_shots
-from fssplat.protocol import resolve_protocol
-from fssplat.spec import BackboneSpec, EvaluationSpec, MethodSpec
 
 COCO_MINI = Path(__file__).resolve().parents[2] / "shared/data/coco_mini"
 SIZES = {"pfenet": 473, "hsnet": 400, "prior": 473}

@@ -36,15 +36,15 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from fssplat.data.convert import build
-from fssplat.data.draw import stream
+from fssplat.data.build.convert import build
+from fssplat.data.episodes.seeded_draws import stream
 from fssplat.data.index import Dataset
 from fssplat.data.labels import IGNORE, decode_image
 from fssplat.data.loader import TrainingBatches
 from fssplat.data.shards import Sample, Shard, ShardFolder, write_shard
 from fssplat.data.transforms import DEVIATION, MEAN, REDRAWS, draw_change
-from fssplat.protocol import resolve_protocol
-from fssplat.spec import AugmentSpec, TrainingSpec
+from fssplat.experiment.protocols import resolve_protocol
+from fssplat.experiment.schema import AugmentSpec, TrainingSpec
 
 VOC_MINI = Path(__file__).resolve().parents[2] / "shared/data/voc_mini"
 PFENET = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from described import described
 
-from fssplat.grid import Job
-from fssplat.orchestration.launch import Request, plan_from
-from fssplat.orchestration.plan import Machine, Plan, PlannedJob, ordered, place
+from fssplat.experiment.grid import Job
+from fssplat.launching.launch import Request, plan_from
+from fssplat.planning.plan import Machine, Plan, PlannedJob, ordered, place
 
 SHARES = (1.0, 0.5, 1 / 3, 0.25)  # of a GPU, as measured memory allows
 GRID = "fold: [0, 1, 2, 3], shot: [1, 5], method: [panet, pfenet, hsnet, hmfs, jc2a]"

@@ -22,8 +22,8 @@ from described import described
 from rich.console import Console
 
 from fssplat.engine.events import Event, TrialScored
-from fssplat.grid import Job
-from fssplat.orchestration.launch import Launch, Request, plan_from
+from fssplat.experiment.grid import Job
+from fssplat.launching.launch import Launch, Request, plan_from
 
 SLOTS = 2
 GRID = "method: [prior], backbone: [resnet50]"

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from described import described
 
-from fssplat.engine.scoring import SCHEMA
-from fssplat.orchestration.launch import Request, deliver, plan_from
+from fssplat.engine.scoring.scorer import SCHEMA
+from fssplat.launching.launch import Request, deliver, plan_from
 
 EPISODES = 100
 METHODS = "prior, panet, pfenet, hsnet, hmfs"

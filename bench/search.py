@@ -27,17 +27,17 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from rich.console import Console
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.sources.record import SourceOptions
 from fssplat.engine.settings import Diverged
-from fssplat.orchestration.cluster import cluster
-from fssplat.orchestration.environment import commit
-from fssplat.orchestration.launch import Request
-from fssplat.orchestration.search import output
-from fssplat.orchestration.search.drive import Drive, prepare, search
-from fssplat.orchestration.search.output import Ended
-from fssplat.orchestration.search.study import open_study
-from fssplat.orchestration.search.work import Objective, PointTask, Report, Rung, climb
+from fssplat.launching.cluster import cluster
+from fssplat.launching.launch import Request
+from fssplat.results.environment import commit
+from fssplat.search import output
+from fssplat.search.driver import Drive, prepare, search
+from fssplat.search.output import Ended
+from fssplat.search.study import open_study
+from fssplat.search.worker import Objective, PointTask, Report, Rung, climb
 
 WEIGHT = "loss_weights.segmentation"
 LOW, HIGH = 1e-2, 1e4

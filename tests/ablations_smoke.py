@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
-from fssplat.orchestration.launch import Request, launch, plan_from
+from fssplat.launching.launch import Request, launch, plan_from
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fssplat.backbones import resnet, timm_models, vgg, weights
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
-from fssplat.errors import InputError
-from fssplat.spec import BackboneSpec
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import BackboneSpec
 
 __all__ = [
     "BACKBONES", "Backbone", "BackboneLayout", "Features", "build_backbone", "known_backbone",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # how the data plane normalises
 STRIDES = (4, 8, 16, 32)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 
 PUBLIC_HASH = re.compile(r"-([0-9a-f]{8})\.pth$")  # public files carry their SHA-256's first digits
 SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -24,7 +24,7 @@ from fssplat.cli import (
     ui,
     verify,
 )
-from fssplat.errors import InputError, StoreAwayError
+from fssplat.common.errors import InputError, StoreAwayError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from fssplat.data.audit import Audit
-    from fssplat.data.convert import BuildReport
+    from fssplat.data.build.convert import BuildReport
     from fssplat.data.index import Dataset
     from fssplat.data.loader import TrainingBatches
 
@@ -45,7 +45,7 @@ def build(
 
     fssplat data build pascal-5i --source VOCdevkit-and-SBD --out data/pascal-5i
     """
-    from fssplat.data.convert import build as build_dataset
+    from fssplat.data.build.convert import build as build_dataset
     from fssplat.data.sources.record import SourceOptions
 
     count = workers or _cores()
@@ -84,7 +84,7 @@ def verify(
     workers: int = typer.Option(0, min=0, help="Threads that decode; 0: one per core."),
 ) -> None:
     """Read every byte again and compare with the index: fssplat data verify data/pascal-5i"""
-    from fssplat.data.verify import verify as verify_dataset
+    from fssplat.data.build.verify import verify as verify_dataset
 
     with _progress("verifying") as advance:
         found = verify_dataset(_root(root), workers or _cores(), advance)
@@ -113,8 +113,8 @@ def audit(
     from fssplat.data.audit import audit as audit_training
     from fssplat.data.index import Dataset
     from fssplat.data.loader import TrainingBatches
-    from fssplat.protocol import resolve_protocol
-    from fssplat.spec import AugmentSpec, TrainingSpec
+    from fssplat.experiment.protocols import resolve_protocol
+    from fssplat.experiment.schema import AugmentSpec, TrainingSpec
 
     rules = resolve_protocol(
         {"name": protocol, "short_classes": "drop", **({"novel": novel} if novel else {})}, "audit"
@@ -138,7 +138,7 @@ def import_lists(
     Protocols named after public code train and test on the images of its lists.
     """
     from fssplat.data.index import Dataset
-    from fssplat.data.lists import import_lists as import_all
+    from fssplat.data.public_lists import import_lists as import_all
 
     for found in import_all(Dataset.open(_root(root)), source):
         kind = "as published" if found.published else "NOT the published list"
@@ -159,7 +159,7 @@ def download(
     keep_archives: bool = typer.Option(False, help="Do not delete an archive once unpacked."),
 ) -> None:
     """Fetch the official archives, check their MD5 and unpack: fssplat data download pascal"""
-    from fssplat.data.download import BUILDS, download_set
+    from fssplat.data.build.download import BUILDS, download_set
 
     folder = download_set(
         name, out, year=year, mirror=mirror, keep_archives=keep_archives, say=typer.echo
@@ -173,7 +173,7 @@ def download(
 def _root(text: str) -> str:
     """An address as given; a data set's bare name stands for its usual folder."""
     from fssplat.data.index import default_root
-    from fssplat.spec import DATASETS
+    from fssplat.experiment.schema import DATASETS
 
     return default_root(text) if text in DATASETS and not Path(text).exists() else text
 

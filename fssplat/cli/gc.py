@@ -17,11 +17,11 @@ def gc(
 
     Results stay. Nothing of a job that runs or still has to run is touched.
     """
-    from fssplat.orchestration.launch import Request, plan_from
-    from fssplat.orchestration.upkeep import waste
+    from fssplat.launching.launch import Request, plan_from
+    from fssplat.results.maintenance import removable_files
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
-    found = waste(plan, store, weights)
+    found = removable_files(plan.jobs, plan.states, store, weights)
     if not dry_run:
         for name in found:
             store.files.delete(name)

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 
 
 def import_checkpoint(
@@ -24,11 +24,11 @@ def import_checkpoint(
     from safetensors.torch import save_file
 
     from fssplat.backbones.weights import read_state
+    from fssplat.common.whole_files import write_whole
     from fssplat.engine import checkpoint
-    from fssplat.engine.files import write_whole
+    from fssplat.experiment.schema import BackboneSpec, MethodSpec
     from fssplat.methods import METHODS, build_method
     from fssplat.methods.import_public import load_public, require_public
-    from fssplat.spec import BackboneSpec, MethodSpec
 
     require_public(method)
     state = read_state(file)

@@ -16,8 +16,8 @@ def launch(
 
     Ctrl-C stops it; the same command goes on.
     """
-    from fssplat.orchestration import launch as launching
-    from fssplat.orchestration.launch import Request
+    from fssplat.launching import launch as launching
+    from fssplat.launching.launch import Request
 
     request = Request(experiment, tuple(changes))
     if dry_run:

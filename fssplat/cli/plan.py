@@ -21,9 +21,9 @@ def plan(
 
     from rich.console import Console
 
-    from fssplat.errors import InputError
-    from fssplat.orchestration import plan as planning
-    from fssplat.orchestration.launch import Request, plan_from
+    from fssplat.common.errors import InputError
+    from fssplat.launching.launch import Request, plan_from
+    from fssplat.planning import plan as planning
 
     if gantt is not None and gantt.suffix.lower() != ".png":
         raise InputError(f"--gantt {gantt}: the time line is a PNG. Name it {gantt.stem}.png.")

@@ -12,12 +12,12 @@ def retry(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
 
     A diverged training starts anew; a failed one goes on from its checkpoint.
     """
-    from fssplat.orchestration.launch import Request, launch, plan_from
-    from fssplat.orchestration.upkeep import forget_failures
+    from fssplat.launching.launch import Request, launch, plan_from
+    from fssplat.results.maintenance import reset_failed
 
     request = Request(experiment, tuple(changes))
     plan, store = plan_from(request)
-    print(f"{forget_failures(plan, store)} trials get another chance.")
+    print(f"{reset_failed(plan.jobs, plan.states, store)} trials get another chance.")
     code = launch(request)
     if code:
         raise typer.Exit(code)

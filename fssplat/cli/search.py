@@ -18,8 +18,8 @@ def search(
 
     Ctrl-C stops it; the same command goes on. Several may work on one study at once.
     """
-    from fssplat.orchestration.launch import Request
-    from fssplat.orchestration.search import drive
+    from fssplat.launching.launch import Request
+    from fssplat.search import driver as drive
 
     request = Request(experiment, tuple(changes))
     if dry_run:

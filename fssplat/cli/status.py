@@ -23,7 +23,7 @@ def status(
 
     from rich.console import Console
 
-    from fssplat.orchestration.launch import Request, plan_from, standing
+    from fssplat.launching.launch import Request, plan_from, standing
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
     found = standing(plan, store)

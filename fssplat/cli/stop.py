@@ -7,8 +7,8 @@ from fssplat.cli.options import EXPERIMENT, SET
 
 def stop(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     """Ask every launch on the store to stop as Ctrl-C would: fssplat stop X.yaml"""
-    from fssplat.orchestration.launch import Request
-    from fssplat.orchestration.store import Store
+    from fssplat.launching.launch import Request
+    from fssplat.results.store import Store
 
     store = Store(Request(experiment, tuple(changes)).load().store)
     live = store.live_launches()

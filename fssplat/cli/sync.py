@@ -9,7 +9,7 @@ from fssplat.cli.options import EXPERIMENT, SET
 
 def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     """Give MLflow every finished trial it lacks: fssplat sync X.yaml"""
-    from fssplat.orchestration.launch import Request, deliver, plan_from
+    from fssplat.launching.launch import Request, deliver, plan_from
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
     count = deliver(plan.experiment, plan, store, print)

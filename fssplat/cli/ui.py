@@ -13,9 +13,9 @@ def ui(
     port: int = typer.Option(5000, min=1, max=65535, help="Port on 127.0.0.1."),
 ) -> None:
     """Open MLflow over a launch's store, on this machine only: fssplat ui X.yaml"""
-    from fssplat.orchestration.launch import Request
-    from fssplat.orchestration.store import Store
-    from fssplat.passwords import hidden
+    from fssplat.common.passwords import hidden
+    from fssplat.launching.launch import Request
+    from fssplat.results.store import Store
     from fssplat.tracking.mlflow import open_tracking, serve, tracking_uri
     from fssplat.tracking.views import address
 
@@ -40,7 +40,7 @@ def require_free(port: int) -> None:
     """Raises InputError for a port that cannot be had; MLflow's server would end without a word."""
     import socket
 
-    from fssplat.errors import InputError
+    from fssplat.common.errors import InputError
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do

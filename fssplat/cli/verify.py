@@ -29,7 +29,7 @@ def verify(
     """
     from rich.console import Console
 
-    from fssplat.errors import InputError
+    from fssplat.common.errors import InputError
     from fssplat.report import published
 
     if listed:
@@ -39,9 +39,9 @@ def verify(
         return
     if not row:
         raise InputError("verify: name a row, e.g. HMFS:2:33. `fssplat verify --list` shows them.")
-    from fssplat.orchestration import launch as launching
-    from fssplat.orchestration.verify import RowRequest, show
-    from fssplat.orchestration.verify import verify as run
+    from fssplat.launching import launch as launching
+    from fssplat.launching.verify import RowRequest, show
+    from fssplat.launching.verify import verify as run
 
     if base is None and BASE.is_file():
         base = BASE

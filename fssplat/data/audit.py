@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.data.episodes import Episode
+from fssplat.data.episodes.candidates import novel_lines
+from fssplat.data.episodes.training import Episode
 from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.labels import IGNORE
-from fssplat.data.lines import novel_lines
 from fssplat.data.loader import TrainingBatches
-from fssplat.errors import InputError
 
 SHOWN = 3  # violations that an error spells out
 

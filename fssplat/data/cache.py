@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fssplat.common.errors import InputError
 from fssplat.data.shards import NO_ROOM, Shard, ShardFolder
-from fssplat.errors import InputError
 
 
 def is_remote(root: str) -> bool:

@@ -7,10 +7,10 @@ FSS-1000   one fold: 520 classes to train on, 240 to choose by, 240 to test on.
 
 from collections.abc import Mapping
 
+from fssplat.common.errors import InputError
 from fssplat.data.index import DatasetInfo
-from fssplat.errors import InputError
-from fssplat.protocol import Protocol
-from fssplat.spec import FOLDS
+from fssplat.experiment.protocols import Protocol
+from fssplat.experiment.schema import FOLDS
 
 # PASCAL's name -> the class id that COCO gives to the same thing, under its own name.
 COCO_OF_PASCAL: Mapping[str, int] = {

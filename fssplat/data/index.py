@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter
 
+from fssplat.common.errors import InputError
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
 from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
-from fssplat.errors import InputError
-from fssplat.spec import DATASETS
+from fssplat.experiment.schema import DATASETS
 
 FORMAT_VERSION = 1
 INFO_FILE, INDEX_FILE, REPORT_FILE = "dataset.json", "index.parquet", "report.json"

@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.data.draw import stream
-from fssplat.data.episodes import TrainingEpisodes
+from fssplat.data.episodes.seeded_draws import stream
+from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.folds import ignored_classes
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import Label, augment
-from fssplat.errors import InputError
-from fssplat.grid import Trial
-from fssplat.protocol import Protocol
-from fssplat.spec import TrainingSpec
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.protocols import Protocol
+from fssplat.experiment.schema import TrainingSpec
 
 PREFETCH = 2  # batches that each worker keeps ready
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 
 os.environ.setdefault("WDS_SECURE", "1")  # no shell in a shard's address, no pickles inside
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from fssplat.data.folds import classes_of_split, fold_of
 from fssplat.data.index import SPLITS, Dataset
-from fssplat.protocol import PROTOCOLS
+from fssplat.experiment.protocols import PROTOCOLS
 
 DEFAULT = PROTOCOLS["fssplat"]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.data.labels import IGNORE
-from fssplat.spec import AugmentSpec
+from fssplat.experiment.schema import AugmentSpec
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3]
 Label = npt.NDArray[np.uint8]  # [H, W]

@@ -1,0 +1,1 @@
+"""How is it trained and scored? Knows neither Ray nor MLflow: it emits events."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fssplat.engine.files import write_whole
+from fssplat.common.whole_files import write_whole
 
 
 class ArtefactCache:

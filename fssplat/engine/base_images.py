@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from fssplat.data.batch import IGNORE
+from fssplat.data.episodes.candidates import training_lines
 from fssplat.data.folds import base_classes, ignored_classes
 from fssplat.data.index import Dataset
-from fssplat.data.lines import training_lines
 from fssplat.data.transforms import fit, normalise
-from fssplat.grid import Trial
-from fssplat.spec import digest
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import digest
 
 
 class TrainingImages:

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fssplat.engine.files import write_whole
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
+from fssplat.common.whole_files import write_whole
 from fssplat.methods.base import FewShotSegmenter
 
 FORMAT = 1

@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 
 from fssplat.backbones import weight_content
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
+from fssplat.data.episodes.manifest import Manifest, Part, manifest
 from fssplat.data.index import INFO_FILE, Dataset, default_root
-from fssplat.data.lists import lists_content
 from fssplat.data.loader import training_episodes, training_loader
-from fssplat.data.manifest import Manifest, Part, manifest
-from fssplat.engine import schedule
+from fssplat.data.public_lists import lists_content
 from fssplat.engine.base_images import BaseImages
 from fssplat.engine.checkpoint import identity
-from fssplat.engine.selection import BestOf, looking
-from fssplat.errors import InputError
-from fssplat.grid import Job, Trial
-from fssplat.spec import DatasetSpec
+from fssplat.engine.training import schedule
+from fssplat.engine.training.selection import BestOf, looking
+from fssplat.experiment.grid import Job, Trial
+from fssplat.experiment.schema import DatasetSpec
 
 
 class JobData:

@@ -2,8 +2,8 @@
 
 import torch
 
-from fssplat.engine import determinism
-from fssplat.grid import Trial
+from fssplat.engine import device as determinism
+from fssplat.experiment.grid import Trial
 from fssplat.methods import build_method
 from fssplat.methods.base import FewShotSegmenter
 

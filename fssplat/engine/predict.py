@@ -19,17 +19,18 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
-from fssplat.data.episodes import Episode
+from fssplat.common.errors import InputError
+from fssplat.common.whole_files import write_json, write_whole
+from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import Label, Pixels
-from fssplat.engine import checkpoint, determinism
+from fssplat.engine import checkpoint
+from fssplat.engine import device as determinism
 from fssplat.engine.checkpoint import Header
-from fssplat.engine.files import write_json, write_whole
-from fssplat.engine.inputs import Inputs, Score
 from fssplat.engine.network import fresh_network
-from fssplat.engine.scoring import Rules, Scorer, Task
-from fssplat.errors import InputError
-from fssplat.grid import ENGINE_RESULT_VERSION, Trial
+from fssplat.engine.scoring.inputs import Inputs, Score
+from fssplat.engine.scoring.scorer import Rules, Scorer, Task
+from fssplat.experiment.grid import ENGINE_RESULT_VERSION, Trial
 from fssplat.methods import method_named
 from fssplat.methods.base import FewShotSegmenter
 

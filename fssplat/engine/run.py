@@ -4,19 +4,20 @@ and neither is named here."""
 import json
 from pathlib import Path
 
-from fssplat.data.manifest import Manifest
-from fssplat.engine import checkpoint, determinism, predict
+from fssplat.common.errors import InputError
+from fssplat.data.episodes.manifest import Manifest
+from fssplat.engine import checkpoint, predict
+from fssplat.engine import device as determinism
 from fssplat.engine.artefacts import ArtefactCache
 from fssplat.engine.checkpoint import Header
-from fssplat.engine.evaluate import evaluate
 from fssplat.engine.events import Emit, TrialScored, TrialSkipped, ignore
 from fssplat.engine.job_data import JobData
-from fssplat.engine.metrics import Metrics
 from fssplat.engine.network import fresh_network
+from fssplat.engine.scoring.evaluate import evaluate
+from fssplat.engine.scoring.metrics import Metrics
 from fssplat.engine.settings import RunSettings, Stop, never
-from fssplat.engine.train import train
-from fssplat.errors import InputError
-from fssplat.grid import Job, Trial
+from fssplat.engine.training.loop import train
+from fssplat.experiment.grid import Job, Trial
 from fssplat.methods.base import FewShotSegmenter
 
 __all__ = ["JobData", "run_job", "score_checkpoint"]

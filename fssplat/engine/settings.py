@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fssplat.engine.determinism import best_device
+from fssplat.engine.device import best_device
 
 Stop = Callable[[], bool]  # asked between steps; True: leave a checkpoint and go
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from fssplat.backbones import build_backbone
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import BackboneSpec, MethodSpec, validate
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.methods.hmfs import HMFS
 from fssplat.methods.hsnet import HSNet
@@ -20,7 +21,6 @@ from fssplat.methods.panet import PANet
 from fssplat.methods.pfenet import PFENet
 from fssplat.methods.prior import Prior
 from fssplat.methods.sdaanet import SDAANet
-from fssplat.spec import BackboneSpec, MethodSpec, validate
 
 __all__ = ["METHODS", "FewShotSegmenter", "build_method", "method_named", "methods_named"]
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from fssplat.backbones import Backbone, BackboneLayout
+from fssplat.common.errors import InputError
 from fssplat.data.batch import IGNORE
-from fssplat.errors import InputError
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
 from fssplat.methods.layers.hypercorrelation import Squeeze, correlations, spread
 from fssplat.methods.layers.matching import grid_mask, segmentation_loss

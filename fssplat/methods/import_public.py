@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fssplat.backbones import resnet, vgg
 from fssplat.backbones.weights import DROPPED
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.base import FewShotSegmenter
 
 

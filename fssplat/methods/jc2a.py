@@ -31,7 +31,7 @@ from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.base import (
     Artefacts,
     BaseImages,

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.data.batch import IGNORE, EpisodeBatch
+from fssplat.experiment.schema import digest
 from fssplat.methods.base import (
     Artefacts,
     BaseImages,
@@ -53,7 +54,6 @@ from fssplat.methods.layers.pseudo_labels import (
     regions,
     representatives,
 )
-from fssplat.spec import digest
 
 WIDTH = 256  # of the auxiliary decoder
 VERSION = 1  # of the artefacts below, raised when the same key would hold other numbers

@@ -25,7 +25,7 @@ from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout, Features
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.base import (
     Artefacts,
     BaseImages,

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.base import (
     Artefacts,
     BaseImages,

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fssplat.backbones import BackboneLayout
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
 from fssplat.methods.layers.matching import (
     grid_mask,

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
 from fssplat.methods.layers.matching import (
     best_match,

@@ -1,0 +1,1 @@
+"""What does the reviewer read? Tables, intervals, published results, plots."""

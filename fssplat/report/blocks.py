@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from fssplat.grid import Trial
-from fssplat.orchestration.store import Result
+from fssplat.experiment.grid import Trial
+from fssplat.results.store import Result
 
 ANCHOR = "prior"  # the training-free method that others are held against
 

@@ -7,11 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fssplat.grid import Trial
-from fssplat.orchestration.store import Result
+from fssplat.experiment.grid import Trial
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
 from fssplat.report.table import Block, blocks
+from fssplat.results.store import Result
 
 Values = list[float | None]  # points, None where there is no number
 

@@ -9,8 +9,8 @@ from statistics import fmean
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from fssplat.grid import Trial
-from fssplat.orchestration.store import Result
+from fssplat.experiment.grid import Trial
+from fssplat.results.store import Result
 
 Place = tuple[str, str, str, int]  # data set, backbone, method, shot
 

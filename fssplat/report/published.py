@@ -12,7 +12,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 
 METHODS = {
     "JC2A": "jc2a",

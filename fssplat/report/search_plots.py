@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from fssplat.engine.files import write_whole
+from fssplat.common.whole_files import write_whole
 
 PAGE = "plots.html"
 DOTS_PER_INCH = 110

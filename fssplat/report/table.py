@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fssplat.grid import Trial
-from fssplat.orchestration.store import Result, Store, TrialStatus
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import digest
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
 from fssplat.report.layouts import Fitting
 from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes
-from fssplat.spec import digest
+from fssplat.results.store import Result, Store, TrialStatus
 
 __all__ = ["Block", "Cell", "Row", "blocks", "remarks", "table"]
 

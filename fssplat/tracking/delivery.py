@@ -5,18 +5,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from fssplat.grid import Trial
-from fssplat.orchestration.board import (
+from fssplat.experiment.grid import Trial
+from fssplat.results.notes import (
     JobEnded,
     JobProgress,
     JobStarted,
     JobUsage,
+    LossAtStep,
     Note,
-    Point,
     TrialDone,
     TrialEnded,
 )
-from fssplat.orchestration.store import Store
+from fssplat.results.store import Store
 from fssplat.tracking.mlflow import Away, Tracking, away
 from fssplat.tracking.patience import Patience
 
@@ -39,7 +39,7 @@ class Delivery:
         self._tags = tags
         self._notes: queue.Queue[Note | None] = queue.Queue()
         self._jobs: dict[str, tuple[str, ...]] = {}  # running job -> its trials
-        self._points: dict[str, list[Point]] = {}
+        self._points: dict[str, list[LossAtStep]] = {}
         self._flushed = time.monotonic()
         self._server = Patience(REST_S, "the jobs go on and results are kept.", warn)
         self.missed: set[str] = set()  # trials whose delivery failed

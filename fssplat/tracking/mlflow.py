@@ -22,15 +22,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fssplat.errors import InputError
-from fssplat.grid import Trial
-from fssplat.orchestration.board import Point
-from fssplat.orchestration.files import try_to_write
-from fssplat.orchestration.launch import NO_TRACKING
-from fssplat.orchestration.store import Result, Store
-from fssplat.orchestration.work import curve_stride
-from fssplat.passwords import hidden, require_password
-from fssplat.spec import MlflowSpec
+from fssplat.common.errors import InputError
+from fssplat.common.passwords import hidden, require_password
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import NO_TRACKING, MlflowSpec
+from fssplat.results.files import try_to_write
+from fssplat.results.notes import LossAtStep, curve_stride
+from fssplat.results.store import Result, Store
 from fssplat.tracking import views
 
 METRICS_PER_BATCH = 1000  # MLflow's own limits
@@ -171,7 +169,7 @@ class Tracking:
             self.runs[trial_id] = Known(run_id, delivered=False)
         return run_id
 
-    def curve(self, run_id: str, points: Iterable[Point]) -> None:
+    def curve(self, run_id: str, points: Iterable[LossAtStep]) -> None:
         """Losses at their steps, in batches; steps that MLflow has are left out."""
         with away():
             known = self._steps(run_id)
@@ -512,7 +510,7 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield _name(prefix), text
 
 
-def curve_of(path: Path) -> list[Point]:
+def curve_of(path: Path) -> list[LossAtStep]:
     """The thinned losses of a training's Parquet file, at the same steps as shown live."""
     import pyarrow.parquet as pq
 
@@ -524,7 +522,8 @@ def curve_of(path: Path) -> list[Point]:
     shown = [row for row in rows if row["step"] % stride == 0 or row["step"] in (1, last)]
     names = [name for name in rows[0] if name not in ("step", "lr")]
     return [
-        Point(int(row["step"]), {name: row[name] for name in names}, row["lr"]) for row in shown
+        LossAtStep(int(row["step"]), {name: row[name] for name in names}, row["lr"])
+        for row in shown
     ]
 
 

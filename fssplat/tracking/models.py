@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fssplat import __version__
+from fssplat.common.errors import InputError
 from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS, Predictor, note_for
-from fssplat.errors import InputError
-from fssplat.grid import Trial
-from fssplat.spec import digest
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import digest
 
 Mask = npt.NDArray[np.uint8]  # [H, W]
 INPUTS = {

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fssplat.grid import Trial
+from fssplat.experiment.grid import Trial
 
 KIND = "mlflow.experimentKind"
 KIND_VALUE = "custom_model_development"  # opens on runs, not on MLflow's pages for agents

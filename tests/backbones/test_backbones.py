@@ -12,8 +12,8 @@ from fssplat.backbones import (
     known_backbone,
     require_backbone,
 )
-from fssplat.errors import InputError
-from fssplat.spec import BackboneSpec
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import BackboneSpec
 
 NAMES = [*BACKBONES, "timm:resnet18", "timm:convnext_tiny", "timm:mobilenetv3_small_100"]
 VGG_STRIDES = (4, 8, 16, 16)

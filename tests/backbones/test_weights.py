@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fssplat.backbones import BackboneLayout, build_backbone, resnet, vgg, weight_content, weights
-from fssplat.errors import InputError
-from fssplat.spec import BackboneSpec
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import BackboneSpec
 
 
 def public_model(name: str) -> nn.Module:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.sources.record import SourceOptions
 
 EXPERIMENT = """

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import app
-from fssplat.errors import InputError, StoreAwayError
-from tests.orchestration.jobs import experiment
+from fssplat.common.errors import InputError, StoreAwayError
+from tests.launching.jobs import experiment
 
 REFUSAL = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 from safetensors.torch import load_file
 
-from fssplat.errors import InputError
-from fssplat.orchestration.launch import Request, launch, rehearse
+from fssplat.common.errors import InputError
+from fssplat.launching.launch import Request, launch, rehearse
 from tests.cli.small import experiment, fssplat, said
 
 

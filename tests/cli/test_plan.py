@@ -6,8 +6,8 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from fssplat.cli import app
-from fssplat.errors import InputError
-from tests.orchestration.jobs import experiment
+from fssplat.common.errors import InputError
+from tests.launching.jobs import experiment
 
 RUN = CliRunner()
 

@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import app
-from fssplat.errors import InputError
-from fssplat.orchestration.launch import Request, plan_from
+from fssplat.common.errors import InputError
+from fssplat.launching.launch import Request, plan_from
 from tests.cli.small import fssplat, said
-from tests.orchestration.jobs import experiment
+from tests.launching.jobs import experiment
 
 RUN = CliRunner()
 
@@ -58,7 +58,7 @@ def test_a_narrow_screen_breaks_lines_between_words(
 
 
 def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None:
-    from fssplat.orchestration.claims import claim
+    from fssplat.results.claims import claim
 
     path = experiment(tmp_path)
     assert "No launch runs on" in RUN.invoke(app, ["stop", str(path)]).output

@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import app
-from fssplat.data.convert import build
-from fssplat.errors import InputError
-from fssplat.orchestration.launch import plan_from
-from fssplat.orchestration.verify import RowRequest, differs
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import build
+from fssplat.launching.launch import plan_from
+from fssplat.launching.verify import RowRequest, differs
 from fssplat.report import published
 from tests.cli.small import fssplat, said
 from tests.data.layouts import voc_layout

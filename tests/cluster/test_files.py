@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.orchestration.jobs import experiment
+from tests.launching.jobs import experiment
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 STAND_INS = {
     "scontrol": 'echo "$@" >> "$CALLS"\n[ "$1" = show ] && printf "one\\ntwo\\n" || true\n',
     "srun": 'while [ "${1#--}" != "$1" ]; do shift; done\n'
     '[ "$1" = hostname ] && echo 127.0.0.1 || exec "$@"\n',
-    "fssplat": 'shift; exec {python} -m tests.orchestration.drive "$WORK" "$@"\n',
+    "fssplat": 'shift; exec {python} -m tests.launching.drive "$WORK" "$@"\n',
     "ray": 'exec {python} -m ray.scripts.scripts "$@"\n',
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
 
 from .scenes import scene_voc

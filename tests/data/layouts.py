@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import Label
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import Label
-from fssplat.protocol import Protocol, resolve_protocol
+from fssplat.experiment.protocols import Protocol, resolve_protocol
 
 from .layouts import SIZE, save_pair
 

@@ -5,14 +5,14 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli.data import app
+from fssplat.common.errors import InputError
 from fssplat.data.audit import audit
-from fssplat.data.episodes import Episode
+from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
 from fssplat.data.labels import Label
 from fssplat.data.loader import TrainingBatches
-from fssplat.errors import InputError
-from fssplat.protocol import Protocol
-from fssplat.spec import AugmentSpec, TrainingSpec
+from fssplat.experiment.protocols import Protocol
+from fssplat.experiment.schema import AugmentSpec, TrainingSpec
 
 from .scenes import rules, scene_voc
 

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fssplat.data import convert, shards
-from fssplat.data.convert import build
+from fssplat.common.errors import InputError
+from fssplat.data import shards
+from fssplat.data.build import convert
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
 from fssplat.data.shards import Sample, write_shard
 from fssplat.data.sources import record
-from fssplat.errors import InputError
 from tests.data.layouts import DeadlyLabel, coco_layout, jpeg, save_mat, square, voc_layout
 
 
@@ -452,8 +453,8 @@ def test_a_disk_that_fills_up_during_the_build_ends_it_cleanly(
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from fssplat.data.convert import build\n"
-        "from fssplat.errors import InputError\n"
+        "from fssplat.data.build.convert import build\n"
+        "from fssplat.common.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))\n"
         "try:\n"
         "    build('pascal-5i', Path(sys.argv[1]), Path(sys.argv[2]))\n"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fssplat.data import download as downloads
-from fssplat.data.download import ARCHIVES, Archive, download, download_set
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
+from fssplat.data.build import download as downloads
+from fssplat.data.build.download import ARCHIVES, Archive, download, download_set
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

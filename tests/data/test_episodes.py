@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fssplat.data.draw import pick, sample, shuffled, stream
-from fssplat.data.episodes import TrainingEpisodes
+from fssplat.common.errors import InputError
+from fssplat.data.episodes.candidates import training_lines
+from fssplat.data.episodes.seeded_draws import pick, sample, shuffled, stream
+from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.folds import novel_classes
 from fssplat.data.index import Dataset
-from fssplat.data.lines import training_lines
-from fssplat.errors import InputError
 
 from .scenes import rules, scene_voc
 

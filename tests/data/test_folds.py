@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from fssplat.common.errors import InputError
 from fssplat.data.folds import (
     COCO_OF_PASCAL,
     base_classes,
@@ -11,8 +12,7 @@ from fssplat.data.folds import (
 )
 from fssplat.data.index import Dataset, DatasetInfo
 from fssplat.data.sources.voc import CLASSES
-from fssplat.errors import InputError
-from fssplat.protocol import PROTOCOLS, Protocol, resolve_protocol
+from fssplat.experiment.protocols import PROTOCOLS, Protocol, resolve_protocol
 
 DEFAULT = PROTOCOLS["fssplat"]
 CONTIGUOUS = resolve_protocol({"name": "fssplat", "coco_folds": "contiguous"})

@@ -13,10 +13,10 @@ import fsspec
 import numpy as np
 import pytest
 
+from fssplat.common.errors import InputError
 from fssplat.data import cache
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
-from fssplat.errors import InputError
 from tests.data.layouts import (
     SIZE,
     fss_layout,

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fssplat.data import lists
-from fssplat.data.convert import build
-from fssplat.data.episodes import TrainingEpisodes
+from fssplat.common.errors import InputError
+from fssplat.data import public_lists as lists
+from fssplat.data.build.convert import build
+from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.index import Dataset
-from fssplat.data.lists import import_lists, key_of, plain_pickle, public_list
-from fssplat.errors import InputError
-from fssplat.protocol import PROTOCOLS, resolve_protocol
+from fssplat.data.public_lists import import_lists, key_of, plain_pickle, public_list
+from fssplat.experiment.protocols import PROTOCOLS, resolve_protocol
 
 from .layouts import fss_layout
 from .scenes import scene_voc

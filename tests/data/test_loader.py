@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
 from fssplat.data.index import Dataset
 from fssplat.data.loader import TrainingBatches, training_batches, training_loader
 from fssplat.data.transforms import normalise
-from fssplat.errors import InputError
-from fssplat.grid import Trial
-from fssplat.protocol import Protocol
-from fssplat.spec import (
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.protocols import Protocol
+from fssplat.experiment.schema import (
     AugmentSpec,
     BackboneSpec,
     DatasetSpec,

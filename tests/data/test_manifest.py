@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fssplat.data import hsnet_draw
-from fssplat.data.convert import build
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import build
+from fssplat.data.episodes import hsnet_draws as hsnet_draw
+from fssplat.data.episodes.manifest import Manifest, load, manifest, save
 from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.index import Dataset
-from fssplat.data.lists import import_lists
-from fssplat.data.manifest import Manifest, load, manifest, save
-from fssplat.errors import InputError
-from fssplat.protocol import resolve_protocol
+from fssplat.data.public_lists import import_lists
+from fssplat.experiment.protocols import resolve_protocol
 
 from .layouts import fss_layout
 from .scenes import rules, scene_voc

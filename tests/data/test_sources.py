@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fssplat.data.convert import build
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import build
 from fssplat.data.folds import classes_of_split
 from fssplat.data.labels import class_pixels
 from fssplat.data.sources import coco, default_source, fss1000, read_source, voc
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions, safe_key
-from fssplat.errors import InputError
 from tests.data.layouts import SIZE, coco_layout, fss_layout, save_mat, square, voc_layout
 
 PLAIN = SourceOptions()

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fssplat.data.convert import build
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import class_pixels
 from fssplat.data.sources import synthetic
 from fssplat.data.sources.record import SourceOptions
 from fssplat.data.sources.shapes import FORMS, TEXTURES, polygon
-from fssplat.errors import InputError
 
 SMALL = SourceOptions(train_images=8, val_images=4)
 

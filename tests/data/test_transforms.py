@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fssplat.data.draw import stream
+from fssplat.data.episodes.seeded_draws import stream
 from fssplat.data.transforms import (
     FILL,
     Canvas,
@@ -20,7 +20,7 @@ from fssplat.data.transforms import (
     fit_image,
     normalise,
 )
-from fssplat.spec import AugmentSpec
+from fssplat.experiment.schema import AugmentSpec
 
 STILL = Change(scale=1.0, degrees=0.0, blur=False, flip=False)
 

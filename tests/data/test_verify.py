@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fssplat.data.convert import build
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import build
+from fssplat.data.build.verify import verify
 from fssplat.data.index import Dataset, DatasetInfo, fingerprint_of
 from fssplat.data.summary import class_lines
-from fssplat.data.verify import verify
-from fssplat.errors import InputError
 from tests.data.layouts import fss_layout, tiny_voc
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fssplat.engine.events import Event, StepDone
 from fssplat.engine.settings import RunSettings
-from fssplat.engine.train import train
+from fssplat.engine.training.loop import train
 from tests.engine.tiny import TinyData, tiny_network, tiny_trial
 
 SETTINGS = RunSettings(device=torch.device("cpu"), checkpoint_steps=4, fetch_steps=3)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from fssplat.data.convert import build
+from fssplat.data.build.convert import build
 from fssplat.data.sources.record import SourceOptions
-from fssplat.grid import Job, expand, jobs
+from fssplat.experiment.grid import Job, expand, jobs
+from fssplat.experiment.schema import ExperimentSpec, validate
 from fssplat.methods import METHODS
-from fssplat.spec import ExperimentSpec, validate
 
 SIZE = 65
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fssplat.engine import checkpoint, determinism
+from fssplat.common.errors import InputError
+from fssplat.engine import checkpoint
+from fssplat.engine import device as determinism
 from fssplat.engine.checkpoint import Header
-from fssplat.errors import InputError
 from tests.engine.tiny import tiny_network
 
 CPU = torch.device("cpu")

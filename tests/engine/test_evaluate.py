@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fssplat.data.episodes import Episode
+from fssplat.common.errors import InputError
+from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
-from fssplat.engine.evaluate import evaluate
 from fssplat.engine.events import EpisodesScored, Event, TrialScored
-from fssplat.engine.inputs import Inputs
-from fssplat.engine.metrics import Metrics, Scores
-from fssplat.engine.scoring import Rules, Scorer, Task, rows_of, stacked, sums_of
+from fssplat.engine.scoring.evaluate import evaluate
+from fssplat.engine.scoring.inputs import Inputs
+from fssplat.engine.scoring.metrics import Metrics, Scores
+from fssplat.engine.scoring.scorer import Rules, Scorer, Task, rows_of, stacked, sums_of
 from fssplat.engine.settings import Interrupted
-from fssplat.errors import InputError
-from fssplat.grid import Trial
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import EvaluationSpec
 from fssplat.methods.base import Encoded
-from fssplat.spec import EvaluationSpec
 from tests.engine.tiny import SIZE, Tiny, tiny_network, tiny_trial
 from tests.engine.tiny_data import TinyDataset, tiny_episodes
 

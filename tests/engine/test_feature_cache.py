@@ -2,7 +2,7 @@
 
 import torch
 
-from fssplat.engine.feature_cache import FeatureCache
+from fssplat.engine.scoring.feature_cache import FeatureCache
 from fssplat.methods.base import Encoded
 
 

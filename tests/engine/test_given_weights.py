@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 
+from fssplat.common.errors import InputError
 from fssplat.engine.events import Event, StepDone, TrainingDone
 from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.settings import RunSettings
-from fssplat.errors import InputError
-from fssplat.grid import Trial
-from fssplat.orchestration.plan import contents, given_weights
-from fssplat.orchestration.rooted import rooted
-from fssplat.spec import BackboneSpec
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import BackboneSpec
+from fssplat.planning.absolute_paths import rooted
+from fssplat.planning.plan import contents, given_weights
 from tests.engine.small_jobs import job_of
 
 PARTS = ("miou", "fb_iou")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fssplat.engine.metrics import Scores, over_seeds, overlap
-from fssplat.engine.schedule import poly
+from fssplat.engine.scoring.metrics import Scores, over_seeds, overlap
+from fssplat.engine.training.schedule import poly
 
 CLASSES = (0, 1, 2, 3, 4)  # of the parity case
 

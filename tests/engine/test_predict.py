@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from fssplat.common.errors import InputError
 from fssplat.data.index import Dataset
 from fssplat.engine.predict import EVALUATION, MODEL, Predictor, own_size
 from fssplat.engine.run import JobData, run_job
 from fssplat.engine.settings import RunSettings
-from fssplat.errors import InputError
-from fssplat.grid import Job
+from fssplat.experiment.grid import Job
+from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.methods import METHODS
-from fssplat.protocol import PROTOCOLS
 from tests.engine.small_jobs import job_of
 
 CPU = torch.device("cpu")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from fssplat.common.errors import InputError
 from fssplat.data.folds import novel_classes
 from fssplat.engine import checkpoint
 from fssplat.engine.base_images import BaseImages
@@ -23,13 +24,12 @@ from fssplat.engine.events import (
     TrialSkipped,
 )
 from fssplat.engine.run import JobData, run_job, score_checkpoint
-from fssplat.engine.selection import EPISODES
 from fssplat.engine.settings import Interrupted, RunSettings
-from fssplat.errors import InputError
-from fssplat.grid import Job
+from fssplat.engine.training.selection import EPISODES
+from fssplat.experiment.grid import Job
+from fssplat.experiment.protocols import PROTOCOLS
+from fssplat.experiment.schema import DatasetSpec
 from fssplat.methods import METHODS
-from fssplat.protocol import PROTOCOLS
-from fssplat.spec import DatasetSpec
 from tests.engine.small_jobs import SIZE, job_of
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,8 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from fssplat.engine.schedule import build_optimizer, learning_rate, set_learning_rate, steps_of
-from fssplat.spec import TrainingSpec
+from fssplat.engine.training.schedule import (
+    build_optimizer,
+    learning_rate,
+    set_learning_rate,
+    steps_of,
+)
+from fssplat.experiment.schema import TrainingSpec
 
 
 def test_poly_starts_at_the_rate_and_falls_to_zero() -> None:

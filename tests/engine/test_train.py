@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
 from fssplat.engine import checkpoint
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
-from fssplat.engine.train import sizes_of_parts, train
-from fssplat.errors import InputError
+from fssplat.engine.training.loop import sizes_of_parts, train
 from tests.engine.killed import SETTINGS
 from tests.engine.tiny import Tiny, TinyData, tiny_network, tiny_trial
 

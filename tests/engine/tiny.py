@@ -9,10 +9,16 @@ from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout, Features
 from fssplat.data.batch import IGNORE, EpisodeBatch
-from fssplat.grid import Trial
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.protocols import PROTOCOLS
+from fssplat.experiment.schema import (
+    BackboneSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    MethodSpec,
+    TrainingSpec,
+)
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
-from fssplat.protocol import PROTOCOLS
-from fssplat.spec import BackboneSpec, DatasetSpec, EvaluationSpec, MethodSpec, TrainingSpec
 
 SIZE = 32
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fssplat.data.batch import IGNORE
-from fssplat.data.episodes import Episode
+from fssplat.data.episodes.training import Episode
 
 
 class TinyDataset:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from fssplat.data.batch import EpisodeBatch
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, FewShotSegmenter, build_method
 from fssplat.methods.import_public import PUBLIC, load_public, renamed
-from fssplat.spec import BackboneSpec, MethodSpec
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "parity" / "cases"
 DEEP_STEM = ("pfenet", "mining")

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from fssplat.backbones import BACKBONES
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.errors import InputError
+from fssplat.experiment.schema import DATASETS, BackboneSpec, MethodSpec, TrainingSpec, validate
 from fssplat.methods import METHODS, FewShotSegmenter, build_method
 from fssplat.methods.base import grouped
 from fssplat.methods.layers.fusion import fuse_shots
-from fssplat.spec import DATASETS, BackboneSpec, MethodSpec, TrainingSpec, validate
 from tests.methods.tiny import Images, Memory, episodes
 
 ALL = sorted(METHODS)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import build_method
 from fssplat.methods.hmfs import HMFS, hybrid
 from fssplat.methods.hsnet import EPS, LEVELS, HSNet
-from fssplat.spec import BackboneSpec, MethodSpec
 from tests.methods.tiny import episodes
 
 SIDE = 129  # the smallest odd side whose deepest level keeps a few cells

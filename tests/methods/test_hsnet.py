@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import build_method
 from fssplat.methods.hsnet import EPS, HSNet
 from fssplat.methods.layers.fusion import fuse_shots
@@ -18,7 +19,6 @@ from fssplat.methods.layers.hypercorrelation import (
     resized_4d,
 )
 from fssplat.methods.layers.matching import grid_mask
-from fssplat.spec import BackboneSpec, MethodSpec
 from tests.methods.tiny import episodes
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from fssplat.backbones import BackboneLayout, build_backbone
 from fssplat.backbones.weights import read_state
 from fssplat.cli.import_checkpoint import import_checkpoint, parsed
+from fssplat.common.errors import InputError
 from fssplat.engine import checkpoint
-from fssplat.errors import InputError
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import FewShotSegmenter, build_method
 from fssplat.methods.import_public import HSNET, load_public, renamed
-from fssplat.spec import BackboneSpec, MethodSpec
 
 
 def hsnet() -> FewShotSegmenter:

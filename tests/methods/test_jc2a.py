@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.jc2a import (
     JC2A,
     HybridAlignment,

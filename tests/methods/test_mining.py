@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.errors import InputError
-from fssplat.grid import expand
+from fssplat.experiment.grid import expand
+from fssplat.experiment.schema import BackboneSpec, ExperimentSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
 from fssplat.methods.layers.image_folder import ImageFolder
 from fssplat.methods.layers.kmeans import kmeans, nearest_centre
@@ -32,7 +33,6 @@ from fssplat.methods.layers.pseudo_labels import (
     representatives,
 )
 from fssplat.methods.mining import MiningFSS
-from fssplat.spec import BackboneSpec, ExperimentSpec, MethodSpec
 from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
 
 

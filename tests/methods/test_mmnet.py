@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.layers.matching import best_match, masked_mean
 from fssplat.methods.mmnet import Memory, MMNet, globally, propagated, weighted
 from tests.methods import tiny

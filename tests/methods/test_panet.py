@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import build_method
 from fssplat.methods.layers.prototypes import corner_weights, cosine_scores, mean_under_mask
 from fssplat.methods.panet import PANet
-from fssplat.spec import BackboneSpec, MethodSpec
 
 
 def network(backbone: str = "vgg16") -> PANet:

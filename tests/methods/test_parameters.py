@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
-from fssplat.spec import BackboneSpec, MethodSpec
 
 # method, backbone, learnable, frozen; ImageNet classifiers that nobody calls are left out
 COUNTED = [

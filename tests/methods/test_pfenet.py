@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fssplat.backbones import build_backbone
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import BackboneSpec
 from fssplat.methods.layers.matching import (
     best_cosine,
     best_cosine_inside,
@@ -20,7 +21,6 @@ from fssplat.methods.layers.matching import (
 from fssplat.methods.layers.multiscale import level_sizes
 from fssplat.methods.pfenet import RATIOS, PFENet
 from fssplat.methods.prior import Prior
-from fssplat.spec import BackboneSpec
 from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.methods.layers.multiscale import level_sizes
 from fssplat.methods.sdaanet import Guide, SDAANet, distillation
 from tests.methods.tiny import TinyBackbone, check_finite, episodes

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fssplat.data.convert import build
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import build
 from fssplat.data.sources.record import SourceOptions
-from fssplat.errors import InputError
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, build_method, method_named, methods_named
-from fssplat.spec import BackboneSpec, MethodSpec
 from tests.methods.tiny import episodes
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -41,7 +41,7 @@ def test_a_class_elsewhere_is_a_method_by_its_module_and_name(
     [
         ("no_such_module:Method", "put its folder in PYTHONPATH"),
         ("fssplat.methods:Nothing", "no class Nothing"),
-        ("fssplat.spec:Spec", "FewShotSegmenter. See docs/add-a-method.md"),
+        ("fssplat.experiment.schema:Spec", "FewShotSegmenter. See docs/add-a-method.md"),
         ("panett", "Did you mean panet?"),
     ],
 )

@@ -6,13 +6,13 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fssplat.grid import expand
+from fssplat.experiment.grid import expand
+from fssplat.experiment.schema import made_experiment
 from fssplat.methods import METHODS
-from fssplat.orchestration.store import Result
 from fssplat.report import published
 from fssplat.report.comparison import comparison, listing
 from fssplat.report.published import PublishedRow
-from fssplat.spec import made_experiment
+from fssplat.results.store import Result
 
 
 def drawn(row: PublishedRow, scores: dict[int, float], changed: bool = False) -> str:

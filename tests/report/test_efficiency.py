@@ -4,9 +4,9 @@ from io import StringIO
 
 from rich.console import Console
 
-from fssplat.orchestration.store import Result
 from fssplat.report.efficiency import efficiency
-from tests.orchestration.jobs import trial
+from fssplat.results.store import Result
+from tests.launching.jobs import trial
 
 
 def cost(speed: float, parameters: float = 2e6) -> Result:

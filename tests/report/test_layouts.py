@@ -5,11 +5,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fssplat.orchestration.store import Result
 from fssplat.report.blocks import Block, Cell, Row
 from fssplat.report.layouts import Fitting
 from fssplat.report.statistics import Interval
-from tests.orchestration.jobs import trial
+from fssplat.results.store import Result
+from tests.launching.jobs import trial
 
 FOLDS = (0, 1, 2, 3)
 METHODS = ("prior", "pfenet:public-code", "mining")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
 from fssplat.report import published
 
 
@@ -43,9 +43,9 @@ def test_the_main_rows_of_our_methods_become_experiments() -> None:
     ("paper", "count"), [("MiningFSS", 42), ("JC2A", 42), ("MM-Net", 26), ("SD-AANet", 22)]
 )
 def test_every_row_of_a_paper_on_its_own_method_has_its_switches(paper: str, count: int) -> None:
-    from fssplat.grid import expand
+    from fssplat.experiment.grid import expand
+    from fssplat.experiment.schema import ExperimentSpec
     from fssplat.methods import METHODS
-    from fssplat.spec import ExperimentSpec
 
     rows = [row for row in published.rows() if row.paper == row.method == paper]
     made = [published.experiment(row) for row in rows if row.metric == "mIoU"]

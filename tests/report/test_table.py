@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fssplat.grid import Trial
-from fssplat.orchestration.store import Result, Store, TrialStatus
+from fssplat.experiment.grid import Trial
+from fssplat.experiment.schema import BackboneSpec
 from fssplat.report.table import Cell, Row, blocks, remarks, table
-from fssplat.spec import BackboneSpec
-from tests.orchestration.jobs import job, score, trial
+from fssplat.results.store import Result, Store, TrialStatus
+from tests.launching.jobs import job, score, trial
 
 
 def cell(one: Trial, miou: float, std: float = 0.0) -> Cell:

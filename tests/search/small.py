@@ -17,12 +17,12 @@ from typing import Any
 
 from rich.console import Console
 
-from fssplat.orchestration.board import Note
-from fssplat.orchestration.launch import Request
-from fssplat.orchestration.search.drive import Drive, Prepared, packed, prepare, search, unpacked
-from fssplat.orchestration.search.study import open_study
-from fssplat.orchestration.search.work import Objective, PointTask, Report, Rung, climb, perform
-from fssplat.orchestration.session import Stop
+from fssplat.launching.launch import Request
+from fssplat.launching.session import Stop
+from fssplat.results.notes import Note
+from fssplat.search.driver import Drive, Prepared, packed, prepare, search, unpacked
+from fssplat.search.study import open_study
+from fssplat.search.worker import Objective, PointTask, Report, Rung, climb, perform
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {
@@ -100,7 +100,7 @@ class Pruned(SystemExit):
 
 def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...] = ()) -> Drive:
     """A whole driver without Ray: points one after the other in this process."""
-    from fssplat.orchestration.search.tuning import SafeOptuna
+    from fssplat.search.tune_hooks import SafeOptuna
 
     request = Request(path, changes)
     prepared = prepare(request)

@@ -14,25 +14,25 @@ import pytest
 import torch
 from rich.console import Console
 
+from fssplat.common.errors import InputError
 from fssplat.data.folds import novel_classes
 from fssplat.engine.settings import Diverged
-from fssplat.errors import InputError
-from fssplat.grid import expand
+from fssplat.experiment.grid import expand
+from fssplat.experiment.protocols import PROTOCOLS
+from fssplat.experiment.schema import load_experiment
+from fssplat.launching.launch import Request
+from fssplat.launching.session import Stop
 from fssplat.methods import METHODS
-from fssplat.orchestration.launch import Request
-from fssplat.orchestration.search import output
-from fssplat.orchestration.search.drive import Drive, packed, prepare, search, unpacked
-from fssplat.orchestration.search.study import standing
-from fssplat.orchestration.search.work import (
+from fssplat.search import output
+from fssplat.search.driver import Drive, packed, prepare, search, unpacked
+from fssplat.search.study import standing
+from fssplat.search.worker import (
     PointTask,
     Report,
     climb,
     is_full,
     settings_of,
 )
-from fssplat.orchestration.session import Stop
-from fssplat.protocol import PROTOCOLS
-from fssplat.spec import load_experiment
 from tests.search.small import SETTINGS, run_here, search_file, valley
 
 
@@ -332,8 +332,9 @@ def relabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, P
     import numpy as np
     from PIL import Image
 
-    from fssplat.data import convert, index
-    from fssplat.data.convert import build
+    from fssplat.data import index
+    from fssplat.data.build import convert
+    from fssplat.data.build.convert import build
     from fssplat.data.index import Dataset
     from fssplat.data.sources.record import SourceOptions
 
@@ -377,7 +378,7 @@ def test_the_novel_folds_labels_change_nothing_in_a_search(
 
 
 def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
-    from fssplat.orchestration.search.work import Report, Rung
+    from fssplat.search.worker import Report, Rung
     from tests.search.small import SPACE
 
     folds = {"grid": {**SETTINGS["grid"], "fold": [0, 1]}}

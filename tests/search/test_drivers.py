@@ -11,9 +11,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fssplat.orchestration.search import output
-from fssplat.orchestration.search.drive import Prepared
-from fssplat.orchestration.search.study import open_study
+from fssplat.search import output
+from fssplat.search.driver import Prepared
+from fssplat.search.study import open_study
 from tests.postgres import server
 from tests.search.small import driver, prepared_of, search_file
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from fssplat.errors import InputError
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import ExperimentSpec
 from fssplat.methods import METHODS
-from fssplat.orchestration.search.space import Search, checked, load_search
-from fssplat.spec import ExperimentSpec
+from fssplat.search.space import Search, checked, load_search
 
 READY = sorted((Path(__file__).parents[2] / "experiments" / "search").glob("*.yaml"))
 ONE = {"training": {"lr": {"log": [1e-4, 1e-1]}}}

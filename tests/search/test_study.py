@@ -11,12 +11,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fssplat.common.errors import InputError
 from fssplat.engine.settings import Diverged, Interrupted
-from fssplat.errors import InputError
-from fssplat.orchestration.search import output
-from fssplat.orchestration.search.drive import Prepared
-from fssplat.orchestration.search.space import Point
-from fssplat.orchestration.search.study import (
+from fssplat.launching.session import Stop
+from fssplat.search import output
+from fssplat.search.driver import Prepared
+from fssplat.search.space import Point
+from fssplat.search.study import (
     Place,
     address,
     best_of,
@@ -27,8 +28,7 @@ from fssplat.orchestration.search.study import (
     survives,
     tend,
 )
-from fssplat.orchestration.search.work import PointTask, Report, Rung
-from fssplat.orchestration.session import Stop
+from fssplat.search.worker import PointTask, Report, Rung
 from tests.search.small import prepared_of, run_here, search_file
 
 
@@ -161,7 +161,7 @@ def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> No
 
 def searcher(prepared: Prepared, slots: int) -> Any:
     """A driver's side of Tune, on the study as it stands."""
-    from fssplat.orchestration.search.tuning import SafeOptuna
+    from fssplat.search.tune_hooks import SafeOptuna
 
     def pack(number: int, point: Point) -> dict[str, Any]:
         return {"number": number}
@@ -244,7 +244,7 @@ def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
 def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_drawn(
     data: Path, tmp_path: Path
 ) -> None:
-    from fssplat.orchestration.search.tuning import heights_of
+    from fssplat.search.tune_hooks import heights_of
 
     def cut(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         report(Rung(1, 0.5, 0.5, 1.0, {"fold0": 0.5}))

@@ -9,18 +9,10 @@ from typing import Any
 
 import pytest
 
-from fssplat.errors import InputError
-from fssplat.orchestration.board import (
-    JobEnded,
-    JobProgress,
-    JobStarted,
-    JobUsage,
-    Point,
-    TrialDone,
-)
-from fssplat.orchestration.store import Store
-from fssplat.orchestration.work import Task, perform
-from fssplat.spec import MlflowSpec
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import MlflowSpec
+from fssplat.results.notes import JobEnded, JobProgress, JobStarted, JobUsage, LossAtStep, TrialDone
+from fssplat.results.store import Store
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.mlflow import (
     Away,
@@ -32,7 +24,8 @@ from fssplat.tracking.mlflow import (
     tracking_uri,
 )
 from fssplat.tracking.studies import KIND_POINT, KIND_STUDY, PointRun, StudyRun
-from tests.orchestration.jobs import Notes, job, learn, trial
+from fssplat.worker.claimed_job import Task, perform
+from tests.launching.jobs import Notes, job, learn, trial
 
 
 @pytest.fixture(scope="module")
@@ -124,24 +117,24 @@ def test_a_delivery_that_was_cut_and_repeated_writes_nothing_twice(
 
 def test_a_curve_goes_on_where_an_interrupted_run_left_it(tracking: Tracking) -> None:
     run_id = tracking.begin(trial(), "t1", {})
-    tracking.curve(run_id, [Point(step, {"total": 1.0}, 0.1) for step in (1, 2, 3)])
+    tracking.curve(run_id, [LossAtStep(step, {"total": 1.0}, 0.1) for step in (1, 2, 3)])
     again = open_tracking(tracking.uri, tracking.client.get_experiment(tracking.experiment_id).name)
     again.find()
     assert again.begin(trial(), "t1", {}) == run_id
-    again.curve(run_id, [Point(step, {"total": 2.0}, 0.1) for step in (2, 3, 4)])
+    again.curve(run_id, [LossAtStep(step, {"total": 2.0}, 0.1) for step in (2, 3, 4)])
     assert history(again, run_id, "loss/total") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
 
 
 def test_a_long_curve_arrives_in_full(tracking: Tracking) -> None:
     run_id = tracking.begin(trial(), "t1", {})
-    tracking.curve(run_id, [Point(step, {"total": 0.0}, 0.1) for step in range(1, 701)])
+    tracking.curve(run_id, [LossAtStep(step, {"total": 0.0}, 0.1) for step in range(1, 701)])
     assert len(history(tracking, run_id, "loss/total")) == 700  # 1,400 values: two batches
     assert len(history(tracking, run_id, "lr")) == 700
 
 
 def test_infinite_values_are_kept_as_not_a_number(tracking: Tracking) -> None:
     run_id = tracking.begin(trial(), "t1", {})
-    tracking.curve(run_id, [Point(1, {"total": math.inf}, 0.1)])
+    tracking.curve(run_id, [LossAtStep(1, {"total": math.inf}, 0.1)])
     ((_, value),) = history(tracking, run_id, "loss/total")
     assert math.isnan(value)
 
@@ -159,7 +152,7 @@ def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, stor
     delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
     first, _ = task.job.trial_ids
     delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
-    delivery.hear(JobProgress(task.job.key, "training", 0.5, (Point(1, {"total": 1.0}, 0.1),)))
+    delivery.hear(JobProgress(task.job.key, "training", 0.5, (LossAtStep(1, {"total": 1.0}, 0.1),)))
     delivery.hear(TrialDone(task.job.key, first, {"miou": 0.5}))
     delivery.hear(JobEnded(task.job.key, "finished"))
     delivery.close()
@@ -208,12 +201,12 @@ def test_a_curve_that_a_server_missed_in_between_has_no_hole(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = scored(store)
-    key, points = task.job.key, [Point(step, {"total": 1.0 / step}, 0.1) for step in (1, 2, 3)]
+    key, points = task.job.key, [LossAtStep(step, {"total": 1.0 / step}, 0.1) for step in (1, 2, 3)]
     monkeypatch.setattr("fssplat.tracking.delivery.FLUSH_S", 0.0)  # after each note
     monkeypatch.setattr("fssplat.tracking.delivery.REST_S", 0.0)
     curve, fails = tracking.curve, iter([False, False, False, True])
 
-    def one_fails(run_id: str, points: list[Point]) -> None:
+    def one_fails(run_id: str, points: list[LossAtStep]) -> None:
         if next(fails, False):  # the second run's second part
             raise Away("refused")
         curve(run_id, points)
@@ -233,7 +226,7 @@ def test_a_curve_that_a_server_missed_in_between_has_no_hole(
 def test_a_delivery_adds_the_steps_that_a_curve_lacks(tracking: Tracking, store: Store) -> None:
     task = scored(store)
     for trial_id, one in trials_of(task).items():
-        tracking.curve(tracking.begin(one, trial_id, {}), [Point(3, {"total": 1 / 3}, 0.1)])
+        tracking.curve(tracking.begin(one, trial_id, {}), [LossAtStep(3, {"total": 1 / 3}, 0.1)])
     assert sync(tracking, store, trials_of(task), tags) == 2
     for run in runs(tracking):
         steps = [step for step, _ in history(tracking, run.info.run_id, "loss/total")]
@@ -244,7 +237,7 @@ def test_steps_of_a_batch_that_failed_halfway_are_not_sent_twice(
     tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = tracking.begin(trial(), "t1", {})
-    points = [Point(step, {"total": 0.0}, 0.1) for step in range(1, 701)]  # two batches
+    points = [LossAtStep(step, {"total": 0.0}, 0.1) for step in range(1, 701)]  # two batches
     log_batch, fails = tracking.client.log_batch, iter([False, True])
 
     def second_fails(*arguments: Any, **named: Any) -> None:
@@ -265,7 +258,7 @@ def test_a_diverged_training_that_starts_anew_shows_its_own_losses(
 ) -> None:
     task = scored(store)
     for trial_id, one in trials_of(task).items():
-        dead = [Point(step, {"total": 100.0 * step}, 0.1) for step in (1, 2, 3)]
+        dead = [LossAtStep(step, {"total": 100.0 * step}, 0.1) for step in (1, 2, 3)]
         tracking.curve(tracking.begin(one, trial_id, {}), dead)
         tracking.give_up(trial_id, "diverged", "at step 4")
     if not same_process:

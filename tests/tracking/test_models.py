@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from fssplat.common.errors import InputError
 from fssplat.engine.job_data import JobData
-from fssplat.errors import InputError
-from fssplat.grid import Job
-from fssplat.orchestration.store import Store
-from fssplat.orchestration.work import Task, perform
-from fssplat.spec import MlflowSpec
+from fssplat.experiment.grid import Job
+from fssplat.experiment.schema import MlflowSpec
+from fssplat.results.store import Store
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import Away, Tracking, open_tracking
 from fssplat.tracking.models import Segmenter, model_key
+from fssplat.worker.claimed_job import Task, perform
 from tests.engine.small_jobs import data_set, job_of
-from tests.orchestration.jobs import Notes
+from tests.launching.jobs import Notes
 
 LOADED = """
 import sys

@@ -6,13 +6,13 @@ import pytest
 
 from docs.browser import Browser, chromium
 from docs.screenshots import free_port, mlflow_pages, served
-from fssplat.orchestration.launch import Request, plan_from
-from fssplat.orchestration.store import Store
-from fssplat.orchestration.work import Task, perform
+from fssplat.launching.launch import Request, plan_from
+from fssplat.results.store import Store
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import open_tracking, tracking_uri
 from fssplat.tracking.views import address
-from tests.orchestration.jobs import Notes, experiment, learn
+from fssplat.worker.claimed_job import Task, perform
+from tests.launching.jobs import Notes, experiment, learn
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import sys
 
-from fssplat.orchestration.board import Point
+from fssplat.results.notes import LossAtStep
 from fssplat.tracking.mlflow import open_tracking
 
 BATCHES, POINTS = 5, 40
@@ -12,7 +12,7 @@ def main(uri: str, run_id: str) -> None:
     tracking = open_tracking(uri, "many")
     for batch in range(BATCHES):
         steps = range(batch * POINTS + 1, (batch + 1) * POINTS + 1)
-        tracking.curve(run_id, [Point(step, {"total": float(step)}, 0.1) for step in steps])
+        tracking.curve(run_id, [LossAtStep(step, {"total": float(step)}, 0.1) for step in steps])
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+from fssplat.common.errors import InputError
 from fssplat.data.sources import coco, fss1000, synthetic, voc
 from fssplat.data.sources.record import ReadSource, Source, SourceOptions
-from fssplat.errors import InputError
 
 SOURCES: dict[str, ReadSource] = {
     "pascal-5i": voc.read,

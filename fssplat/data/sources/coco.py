@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from fssplat.common.errors import InputError
 from fssplat.data.labels import IGNORE, Label
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
-from fssplat.errors import InputError
 
 CLASSES = 80
 YEARS = ("2014", "2017")

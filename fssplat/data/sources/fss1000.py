@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fssplat.common.errors import InputError
 from fssplat.data.labels import UNREADABLE, Label
 from fssplat.data.sources.record import (
     BadSampleError,
@@ -20,7 +21,6 @@ from fssplat.data.sources.record import (
     safe_key,
     words,
 )
-from fssplat.errors import InputError
 
 LISTS = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt",)}
 SUFFIXES = (".jpg", ".jpeg")  # in any case

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from fssplat.common.errors import InputError
 from fssplat.data.labels import Label
-from fssplat.errors import InputError
 
 KEY_LENGTH = 90  # a tar header holds 100 characters, the longest suffix is .json
 

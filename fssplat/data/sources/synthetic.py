@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from fssplat.common.errors import InputError
 from fssplat.data.labels import IGNORE, Label
 from fssplat.data.sources.record import Source, SourceOptions
 from fssplat.data.sources.shapes import FORMS, TEXTURES, Plane
 from fssplat.data.sources.voc import voc_list, voc_record
-from fssplat.errors import InputError
 
 VERSION = 1  # raised when the pictures change
 RECIPE_FILE = "synthetic.json"

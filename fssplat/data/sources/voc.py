@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fssplat.common.errors import InputError
 from fssplat.data.labels import UNREADABLE, Label
 from fssplat.data.sources.record import (
     BadSampleError,
@@ -23,7 +24,6 @@ from fssplat.data.sources.record import (
     safe_key,
     words,
 )
-from fssplat.errors import InputError
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle",

@@ -1,0 +1,1 @@
+"""What do several methods share? Layers and maths under their own names."""

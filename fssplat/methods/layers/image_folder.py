@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fssplat.errors import InputError
-from fssplat.spec import digest
+from fssplat.common.errors import InputError
+from fssplat.experiment.schema import digest
 
 VARIABLE = "FSSPLAT_IMAGENET"
 PER_CLASS = 10  # as MiningFSS samples ImageNet (Table 5)

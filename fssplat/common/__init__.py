@@ -1,0 +1,1 @@
+"""What does everybody need? Errors, locks, whole-file writes, passwords."""

@@ -1,0 +1,159 @@
+"""The official archives, fetched with torchvision's helpers and checked by MD5.
+
+A mirror holds the same files under the same names, e.g. a folder behind a web server.
+"""
+
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+from fssplat.common.errors import InputError
+from fssplat.data.sources import default_source
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file to fetch."""
+
+    url: str
+    md5: str
+    unpacked: str  # a file or folder that it holds
+
+    @property
+    def file(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+COCO = "http://images.cocodataset.org"
+
+ARCHIVES: dict[tuple[str, str], tuple[Archive, ...]] = {
+    ("pascal", "2012"): (
+        Archive(
+            "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+            "6cd6e144f989b92b3379bac3b3de84fd",
+            "VOCdevkit/VOC2012/ImageSets/Segmentation",
+        ),
+        Archive(
+            "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+            "semantic_contours/benchmark.tgz",
+            "82b4d87ceb2ed10f6038a1cba92111cb",
+            "benchmark_RELEASE/dataset/cls",
+        ),
+    ),
+    ("coco", "2014"): (
+        Archive(
+            f"{COCO}/annotations/annotations_trainval2014.zip",
+            "0a379cfc70b0e71301e0f377548639bd",
+            "annotations/instances_val2014.json",
+        ),
+        Archive(f"{COCO}/zips/train2014.zip", "0da8cfa0e090c266b78f30e2d2874f1a", "train2014"),
+        Archive(f"{COCO}/zips/val2014.zip", "a3d79f5ed8d289b7a7554ce06a5782b3", "val2014"),
+    ),
+    ("coco", "2017"): (
+        Archive(
+            f"{COCO}/annotations/annotations_trainval2017.zip",
+            "f4bbac642086de4f52a3fdda2de5fa2c",
+            "annotations/instances_val2017.json",
+        ),
+        Archive(f"{COCO}/zips/train2017.zip", "cced6f7f71b7629ddf16f17bbcfab6b2", "train2017"),
+        Archive(f"{COCO}/zips/val2017.zip", "442b8da7639aecaf257c1dceb8ba8c80", "val2017"),
+    ),
+}
+BUILDS = {"pascal": "pascal-5i", "coco": "coco-20i"}
+
+
+def download_set(
+    name: str,
+    folder: Path | None = None,
+    *,
+    year: str = "2017",
+    mirror: str = "",
+    keep_archives: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Fetch, check and unpack a data set's archives; the folder that `data build` reads."""
+    if name not in BUILDS:
+        raise InputError(
+            f"download of {name!r} is unknown. Known: {', '.join(BUILDS)}. FSS-1000 has no stable "
+            f"public address: unpack its archive yourself and give it to `fssplat data build`."
+        )
+    key = (name, "2012" if name == "pascal" else year)
+    if key not in ARCHIVES:
+        raise InputError(f"--year {year}: COCO has the releases 2014 and 2017.")
+    target = default_source(BUILDS[name]) if folder is None else folder
+    for archive in ARCHIVES[key]:
+        download(archive, target, mirror=mirror, keep_archive=keep_archives, say=say)
+    return target
+
+
+def download(
+    archive: Archive,
+    folder: Path,
+    *,
+    mirror: str = "",
+    keep_archive: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Fetch, check and unpack one archive, unless that was finished before."""
+    done = folder / f".{archive.file}.unpacked"
+    if done.is_file() and (folder / archive.unpacked).exists():
+        say(f"{archive.file}: unpacked already")
+        return
+    path = fetch(archive, folder, mirror)
+    say(f"{archive.file}: checked, unpacking")
+    unpack(path, folder)
+    if not (folder / archive.unpacked).exists():
+        raise InputError(f"{path}: {archive.unpacked} is not in it. Is the mirror complete?")
+    done.touch()
+    if not keep_archive:
+        path.unlink()
+
+
+def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
+    """The archive as a local file with the right checksum; fetched only if it is not there."""
+    from torchvision.datasets.utils import check_integrity, download_url
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no folder to unpack into ({error.strerror}). Choose another --out."
+        ) from error
+    path = folder / archive.file
+    url = f"{mirror.rstrip('/')}/{archive.file}" if mirror else archive.url
+    if check_integrity(str(path), archive.md5):
+        return path
+    path.unlink(missing_ok=True)
+    partial = f"{archive.file}.partial"
+    try:
+        download_url(url, str(folder), filename=partial, md5=archive.md5)
+        (folder / partial).replace(path)
+    except RuntimeError as error:  # torchvision: wrong checksum
+        raise InputError(
+            f"{url}: what came has not the MD5 {archive.md5}: cut short, or another file. Run the "
+            f"same command again, or name a --mirror."
+        ) from error
+    except (URLError, OSError, ValueError) as error:
+        raise InputError(
+            f"{url}: cannot be fetched ({error}). Fetch it by other means into {folder} and run "
+            f"the same command again, or name a --mirror."
+        ) from error
+    finally:
+        (folder / partial).unlink(missing_ok=True)
+    return path
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack a tar or zip; members that would land outside the folder are refused."""
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as content:
+                content.extractall(folder)  # drops drive letters and `..` by itself
+        else:
+            with tarfile.open(path) as content_tar:
+                content_tar.extractall(folder, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise InputError(f"{path}: cannot be unpacked ({error}).") from error

@@ -1,0 +1,127 @@
+"""Re-read everything of a data set: tar headers against the index, bytes against checksums."""
+
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from fssplat.common.errors import InputError
+from fssplat.data.build.convert import checksum
+from fssplat.data.index import Dataset, rebuild
+from fssplat.data.labels import (
+    IGNORE,
+    UNREADABLE,
+    Label,
+    class_pixels,
+    decode_image,
+    decode_label,
+)
+from fssplat.data.shards import members
+
+SHOWN = 3  # problems named in the message
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was read and found whole."""
+
+    images: int
+    shards: int
+    bytes: int
+
+
+def verify(
+    root: str,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verified:
+    """Check every member of every shard. Raises InputError that names what is wrong."""
+    dataset = Dataset.open(root)
+    problems = [f"{key} stands in the index twice" for key in repeated(dataset.keys)]
+    for number in range(len(dataset.info.shards)):
+        problems += shard_problems(dataset, number)
+    if not problems:
+        done = 0
+        with ThreadPoolExecutor(max(1, workers)) as pool:  # decoding releases the lock
+            for found in pool.map(lambda row: row_problems(dataset, row), range(len(dataset))):
+                problems += found
+                done += 1
+                on_progress(done, len(dataset))
+    if problems:
+        raise InputError(_message(dataset, problems))
+    shards = dataset.info.shards
+    return Verified(len(dataset), len(shards), sum(shard.bytes for shard in shards))
+
+
+def repeated(keys: Sequence[str]) -> list[str]:
+    """Keys that several rows have: a tar with two members of a name holds their images."""
+    return sorted(key for key, rows in Counter(keys).items() if rows > 1)
+
+
+def shard_problems(dataset: Dataset, number: int) -> list[str]:
+    """Whether the tar holds exactly the members that the index places there."""
+    path = dataset.shards.path(number)
+    try:
+        found = members(path)
+    except (tarfile.TarError, EOFError) as error:
+        return [f"{path}: cut short or not a tar file ({error})"]
+    except OSError as error:
+        return [f"{path}: cannot be read ({error.strerror})"]
+    wanted = dataset.members(number)
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(found.keys() - wanted.keys())
+    moved = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+    return [
+        *[f"{path}: {name} is in the index, not in the shard" for name in missing],
+        *[f"{path}: {name} is in the shard, not in the index" for name in extra],
+        *[f"{path}: {name} is not where the index says" for name in moved],
+    ]
+
+
+def row_problems(dataset: Dataset, row: int) -> list[str]:
+    """Whether one image is what the index says of it. Only bytes that fit are decoded."""
+    key = dataset.keys[row]
+    try:
+        jpg, stored = dataset.jpeg(row), decode_label(dataset.png(row))
+        if checksum(jpg, stored) != dataset.checksums[row]:
+            return [f"{key}: its checksum is not the index's"]
+        shape = decode_image(jpg).shape[:2]
+        details = dataset.details(row)
+    except UNREADABLE as error:
+        return [f"{key}: cannot be decoded ({str(error).splitlines()[0]})"]
+    size = tuple(int(side) for side in dataset.sizes[row])
+    if shape != size or stored.shape != size:
+        return [f"{key}: image {shape} and label {stored.shape} should be {size}"]
+    if _pixels(dataset, row, stored) != _indexed(dataset, row):
+        return [f"{key}: its classes or pixels are not the index's"]
+    known = {
+        "key": key,
+        "split": str(dataset.splits[row]),
+        "height": size[0],
+        "width": size[1],
+        "object_class": int(dataset.object_classes[row]),
+        "pixels": {str(class_id): count for class_id, count in _indexed(dataset, row).items()},
+    }
+    wrong = [name for name, value in known.items() if details.get(name) != value]
+    return [f"{key}: {', '.join(wrong)} in its JSON is not the index's"] if wrong else []
+
+
+def _pixels(dataset: Dataset, row: int, stored: Label) -> dict[int, int]:
+    if dataset.info.labels == "class-index":
+        return class_pixels(stored)
+    object_class = int(dataset.object_classes[row])
+    count = int(np.count_nonzero((stored != 0) & (stored != IGNORE)))
+    return {object_class: count} if count else {}
+
+
+def _indexed(dataset: Dataset, row: int) -> dict[int, int]:
+    return {int(c): dataset.area(row, int(c)) for c in dataset.classes_of(row)}
+
+
+def _message(dataset: Dataset, problems: Sequence[str]) -> str:
+    shown = "; ".join(problems[:SHOWN])
+    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return f"{dataset.root}: {shown}{more}. {rebuild(dataset.root, dataset.info.name)}"

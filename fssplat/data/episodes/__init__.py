@@ -1,0 +1,1 @@
+"""Which images meet? Candidates, training episodes and evaluation manifests."""

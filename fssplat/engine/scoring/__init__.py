@@ -1,0 +1,1 @@
+"""How is it scored? Episodes in, pixel counts and metrics out."""

@@ -1,0 +1,143 @@
+"""Score one trial on its manifests: every episode once, every distinct image encoded once."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from fssplat.common.whole_files import write_json, write_whole
+from fssplat.data.episodes.manifest import Manifest
+from fssplat.data.folds import novel_classes
+from fssplat.data.index import Dataset
+from fssplat.engine import device as determinism
+from fssplat.engine.events import Emit, EpisodesScored, TrialScored, ignore
+from fssplat.engine.scoring.inputs import Inputs, Score
+from fssplat.engine.scoring.metrics import Metrics, over_seeds
+from fssplat.engine.scoring.panels import chosen, draw, save
+from fssplat.engine.scoring.scorer import Row, Rules, Scorer, Task, rows_of, sums_of, table_of
+from fssplat.engine.settings import Interrupted, Stop, never
+from fssplat.experiment.grid import Trial
+from fssplat.methods.base import FewShotSegmenter
+
+PROGRESS = 50  # episodes between two reports
+
+
+def evaluate(
+    network: FewShotSegmenter,
+    trial: Trial,
+    dataset: Dataset,
+    manifests: Mapping[int, Manifest],
+    folder: Path,
+    trial_id: str = "",
+    emit: Emit = ignore,
+    stop: Stop = never,
+    device: torch.device | None = None,
+    training: Mapping[str, float] | None = None,
+) -> Metrics:
+    """Metrics of a trial over its manifests (episode seed -> manifest), also left in the folder.
+
+    The folder gets `episodes.parquet` (the counts every metric is made of), `panels/*.png`,
+    `notes.json` and, last, `metrics.json`. `training` adds what the training cost.
+    Raises Interrupted, which leaves no result.
+    """
+    device = device or determinism.best_device()
+    network.to(device).eval()
+    network.before_evaluation()  # not on the clock: it is done once, however many episodes follow
+    tasks = [
+        Task(seed, index, episode)
+        for seed, manifest in manifests.items()
+        for index, episode in enumerate(manifest.episodes)
+    ]
+    scorer = Scorer(network, inputs_of(trial, dataset), rules_of(trial), trial.evaluation, device)
+    rows, shown, cost = _score_all(scorer, tasks, trial, trial_id, emit, stop)
+    metrics = {
+        **summary(rows, trial, dataset),
+        **cost,
+        **(training or {}),
+        "learnable_parameters": float(sum(p.numel() for p in network.learnable().values())),
+    }
+    notes = notes_of(trial, manifests, training or {})
+    table = table_of(rows)
+    write_whole(folder / "episodes.parquet", lambda path: pq.write_table(table, path))
+    for task, prediction in shown:
+        picture = draw(scorer.inputs, task.episode, trial.shot, prediction.numpy())
+        save(picture, folder / "panels" / f"seed{task.seed}-episode{task.index}.png")
+    write_json(folder / "notes.json", notes)
+    write_json(folder / "metrics.json", metrics)
+    emit(TrialScored(trial_id, metrics, folder, notes))
+    return metrics
+
+
+def _score_all(
+    scorer: Scorer, tasks: list[Task], trial: Trial, trial_id: str, emit: Emit, stop: Stop
+) -> tuple[list[Row], list[tuple[Task, Tensor]], Metrics]:
+    """Rows of all episodes, the predictions that panels show, and what the evaluation cost."""
+    panels = set(chosen(tasks, trial.evaluation.panels))
+    headline = trial.protocol.score[0]
+    rows: list[Row] = []
+    shown: list[tuple[Task, Tensor]] = []
+    determinism.reset_peak_memory(scorer.device)
+    started = time.monotonic()
+    for done, scored in enumerate(scorer.score(tasks), start=1):
+        if stop():
+            raise Interrupted(done - 1, "episode")
+        rows += rows_of(scored, scorer.inputs, trial_id)
+        if scored.task in panels:
+            shown.append((scored.task, scored.predictions[headline].cpu()))
+        if done % PROGRESS == 0 or done == len(tasks):
+            emit(EpisodesScored(trial_id, done, len(tasks)))
+    seconds = time.monotonic() - started
+    cost = {
+        "episodes": float(len(tasks)),
+        "episodes_per_s": len(tasks) / seconds if seconds else 0.0,
+        "encoded_images": float(scorer.encoded_images),
+        "peak_memory_bytes": float(determinism.peak_memory(scorer.device)),
+    }
+    return rows, sorted(shown, key=lambda item: (item[0].seed, item[0].index)), cost
+
+
+def summary(rows: list[Row], trial: Trial, dataset: Dataset) -> Metrics:
+    """miou, fb_iou and iou/<class> at the first scored size; miou_473 and so on at the others.
+
+    `novel_classes` is how many there are, with episodes or without.
+    """
+    classes = novel_classes(dataset.info, trial.fold, trial.protocol, trial.train_on.name)
+    names = {class_id: dataset.info.classes[class_id - 1] for class_id in classes}
+    absent = trial.protocol.absent_class
+    first, *others = trial.protocol.score
+    metrics = over_seeds(sums_of(rows, first, classes), names, absent)
+    for score in others:
+        at_size = over_seeds(sums_of(rows, score, classes), {}, absent)
+        metrics.update({f"{name}_{score}": value for name, value in at_size.items()})
+    return {**metrics, "novel_classes": float(len(classes))}
+
+
+def inputs_of(trial: Trial, dataset: Dataset) -> Inputs:
+    """The protocol's geometry at its size, or at the method's own training size."""
+    size = trial.protocol.size_on(trial.dataset.name) or trial.training.size
+    return Inputs(dataset, trial.protocol.input, size)
+
+
+def rules_of(trial: Trial) -> Rules:
+    scores: tuple[Score, ...] = trial.protocol.score
+    return Rules(trial.shot, scores, trial.protocol.ignores_border(trial.dataset.name))
+
+
+def notes_of(
+    trial: Trial, manifests: Mapping[int, Manifest], training: Mapping[str, float]
+) -> tuple[str, ...]:
+    """What a reader of the numbers must know, each once; `training` is what the training cost."""
+    dropped = sorted({name for manifest in manifests.values() for name in manifest.dropped})
+    notes = [f"left out, too few images: {', '.join(dropped)}"] if dropped else []
+    if trial.training.checkpoint:
+        notes.append(f"not trained here: weights of {trial.training.checkpoint}")
+    elif trial.protocol.selection == "novel-best":
+        notes.append("novel-best: the weights were chosen by the novel classes' own scores")
+    asked = trial.training.micro_batch or trial.training.batch
+    used = int(training.get("train_micro_batch", asked))
+    if used < min(asked, trial.training.batch):  # means over a part are not the batch's
+        notes.append(f"short of memory: trained {used} of {trial.training.batch} episodes at once")
+    return tuple(dict.fromkeys([*notes, *(n for m in manifests.values() for n in m.notes)]))

@@ -1,0 +1,1 @@
+"""How is it trained? One loop, its schedule, losses and weight selection."""

@@ -1,0 +1,1 @@
+"""What did I ask for? From a YAML file to trials and jobs with every setting resolved."""

@@ -1,0 +1,1 @@
+"""Who starts and watches? A launch: checks, Ray, Tune, the live display, the end."""

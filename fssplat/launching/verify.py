@@ -1,0 +1,65 @@
+"""A published row run again: its experiment, the launch, and ours beside theirs."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fssplat.common.passwords import hidden
+from fssplat.experiment.schema import ExperimentSpec, made_experiment
+from fssplat.launching import launch as launching
+from fssplat.planning.plan import Plan
+from fssplat.report import published
+from fssplat.report.published import PublishedRow
+from fssplat.worker.claimed_job import Work
+
+
+@dataclass(frozen=True)
+class RowRequest:
+    """A row as typed; satisfies `launch.Asked`."""
+
+    row: PublishedRow
+    base: Path | None = None  # an experiment file whose data sets, weights and profiles hold
+    changes: tuple[str, ...] = ()
+
+    def load(self) -> ExperimentSpec:
+        return made_experiment(published.experiment(self.row), self.base, self.changes)
+
+    def command(self, name: str = "launch") -> str:
+        """`verify` launches, tries failed trials again and delivers, whatever `name` asks for."""
+        base = ["--base", str(self.base)] if self.base is not None else []
+        settings = [part for change in self.changes for part in ("--set", hidden(change))]
+        return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])
+
+
+def verify(request: RowRequest, console: Console | None = None, work: Work | None = None) -> int:
+    """Run what the row still lacks, print the comparison; the exit code of the launch.
+
+    Raises InputError before anything starts: the row cannot be run, its data are missing, ...
+    """
+    console = console or Console()
+    code = launching.launch(request, console, work)
+    show(request, console)
+    return code
+
+
+def show(request: RowRequest, console: Console) -> None:
+    """Ours beside theirs, from what the store holds now."""
+    from fssplat.report.comparison import comparison
+
+    plan, store = launching.plan_from(request)
+    finished = [name for name, status in plan.states.items() if status.state == "finished"]
+    results = store.results(finished)
+    drawn = comparison(request.row, plan.trials, results, differs(request, plan))
+    launching.page(console).print(drawn)
+
+
+def differs(request: RowRequest, plan: Plan) -> bool:
+    """Whether any trial is not the row's own: --set or the base file changed a setting."""
+    from fssplat.experiment.grid import expand
+    from fssplat.methods import METHODS
+
+    printed = expand(made_experiment(published.experiment(request.row), None), METHODS)
+    own = {trial.trial_id(plan.fingerprints) for trial in printed}
+    return not set(plan.trials) <= own

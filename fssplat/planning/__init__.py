@@ -1,0 +1,1 @@
+"""What will run, at what cost? Jobs that are left, their predicted time and order."""

@@ -1,0 +1,167 @@
+"""What a job will cost: counted operations, corrected by what finished jobs really took."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from fssplat.experiment.grid import Job, Trial
+from fssplat.experiment.schema import digest
+from fssplat.results.store import JobRecord
+
+# Multiply-adds of one 224 x 224 image through the whole network, in 1e9; stated by torchvision's
+# and timm's model tables. Dilation and block outputs come with the method and are left to the
+# correction by measured times.
+GIGA_MACS = {
+    "resnet50": 4.1,
+    "resnet50_v2": 4.4,
+    "resnet101": 7.8,
+    "resnet101_v2": 8.1,
+    "vgg16": 15.5,
+    "vgg16_bn": 15.5,
+    "efficientnet_lite0": 0.4,
+}
+OTHER_GIGA_MACS = 4.0  # a backbone that is not listed
+HEAD = 0.5  # a head's forward pass, as a share of the backbone's
+BACKWARD = 2.0  # backward over forward, for what is trained
+NOMINAL_IMAGES = {"pascal-5i": 10_000, "coco-20i": 80_000, "fss-1000": 5_200, "synthetic": 1_000}
+CPU_RATE = 2e10  # operations per second and core before anything was measured
+GPU_RATE = 1e13  # the same per GPU
+JOB_START_S = 2.0  # reading weights and index
+HEADROOM = 1.25  # a packed job may need this much more memory than was measured
+SHARES = (1, 2, 3, 4)  # jobs on one GPU; few, so that there are few kinds of worker
+
+
+def operations(job: Job, images: Mapping[str, int], trained: bool = False) -> float:
+    """Floating-point operations of a job: its training, unless it is `trained`, and evaluations.
+
+    `images` counts the training images by data set, for schedules in epochs.
+    """
+    training = 0.0 if trained else training_operations(job.first, images)
+    return training + sum(map(evaluation_operations, job.trials))
+
+
+def training_operations(trial: Trial, images: Mapping[str, int]) -> float:
+    training = trial.training
+    steps = training.steps
+    if steps is None:
+        name = trial.train_on.name
+        listed = images.get(name, 0) or NOMINAL_IMAGES.get(name, 10_000)
+        steps = (training.epochs or 0) * max(1, listed // training.batch)
+    encoded = steps * training.batch * (1 + training.shot * trial.way)
+    one = image_operations(trial.backbone.name, training.size)
+    return encoded * one * (1 + HEAD * (1 + BACKWARD))
+
+
+def evaluation_operations(trial: Trial) -> float:
+    """Every distinct image is encoded once; the head runs for each episode and shot."""
+    rules = trial.protocol
+    episodes = rules.episode_count(trial.dataset.name) * len(rules.episode_seeds)
+    per_episode = 1 + trial.shot * trial.way
+    listed = NOMINAL_IMAGES.get(trial.dataset.name, 10_000) // 4
+    encoded = min(episodes * per_episode, listed * (1 + trial.way))
+    size = rules.size_on(trial.dataset.name) or trial.training.size
+    one = image_operations(trial.backbone.name, size)
+    return one * (encoded + HEAD * episodes * trial.shot * trial.way)
+
+
+def image_operations(backbone: str, size: int) -> float:
+    """One forward pass of a `size` x `size` image."""
+    return 2e9 * GIGA_MACS.get(backbone, OTHER_GIGA_MACS) * (size / 224) ** 2
+
+
+@dataclass
+class CostModel:
+    """Seconds and GPU share of a job, from its operations and the records of finished ones."""
+
+    records: Iterable[JobRecord] = ()
+    gpu: bool = False
+    cores: float = 1.0  # of one job, where there is no GPU
+    _ratios: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
+    _peaks: dict[str, int] = field(default_factory=dict)  # bytes, by kind of job
+    _device_memory: int = 0  # bytes of the smallest GPU that was measured: a job may meet it again
+
+    def __post_init__(self) -> None:
+        for record in self.records:
+            if (record.device != "cpu") == self.gpu and record.flops > 0:
+                ratio = record.seconds / record.flops
+                for key in _keys(record.method, record.backbone, record.dataset):
+                    self._ratios.setdefault(key, []).append(ratio)
+            if record.device_memory:
+                kind, peak = record.memory_kind, record.peak_memory
+                self._peaks[kind] = max(peak, self._peaks.get(kind, 0))
+                smallest = self._device_memory or record.device_memory
+                self._device_memory = min(smallest, record.device_memory)
+
+    def seconds(self, job: Job, flops: float) -> float:
+        """Predicted run time, by the most similar jobs that have finished."""
+        one = job.first
+        for key in _keys(one.method.name, one.backbone.name, one.train_on.name):
+            if key in self._ratios:
+                return flops * median(self._ratios[key])
+        rate = GPU_RATE if self.gpu else CPU_RATE * max(1.0, self.cores)
+        return JOB_START_S + flops / rate
+
+    def measured(self, job: Job) -> bool:
+        """Whether a finished job of the same method and backbone backs the prediction."""
+        one = job.first
+        return _keys(one.method.name, one.backbone.name, one.train_on.name)[1] in self._ratios
+
+    def gpu_share(self, job: Job) -> float:
+        """1, 1/2, 1/3 or 1/4 of a GPU: what measured peak memory allows, with head-room."""
+        peak = self._peaks.get(memory_kind(job))
+        if peak is None:
+            return 1.0
+        fit = [n for n in SHARES if n * peak * HEADROOM <= self._device_memory]
+        return 1.0 / max(fit, default=1)
+
+
+def record_of(
+    job: Job,
+    seconds: float,
+    peak_memory: int,
+    device: str,
+    device_memory: int,
+    images: Mapping[str, int],
+) -> JobRecord:
+    """What a finished job teaches the model."""
+    one = job.first
+    return JobRecord(
+        method=one.method.name,
+        backbone=one.backbone.name,
+        dataset=one.train_on.name,
+        size=one.training.size,
+        batch=one.training.batch,
+        device=device,
+        flops=operations(job, images),
+        seconds=seconds,
+        peak_memory=peak_memory,
+        device_memory=device_memory,
+        memory_kind=memory_kind(job),
+    )
+
+
+def memory_kind(job: Job) -> str:
+    """Names everything that the peak memory of a job depends on."""
+    one = job.first
+    training, evaluation = one.training, one.evaluation
+    return digest(
+        (one.method.name, one.method.options, one.backbone.name),
+        (training.size, training.batch, training.micro_batch, training.shot, training.precision),
+        (one.way, max(trial.shot for trial in job.trials), one.protocol.size_on(one.dataset.name)),
+        (evaluation.precision, evaluation.batch),
+    )
+
+
+def _keys(method: str, backbone: str, dataset: str) -> list[tuple[str, ...]]:
+    """From the closest kin to any job at all."""
+    return [(method, backbone, dataset), (method, backbone), (method,), ()]
+
+
+def local_gpus() -> int:
+    """GPUs that this process could use, without starting them."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

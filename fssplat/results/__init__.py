@@ -1,0 +1,1 @@
+"""What is finished? The result store: files, claims, states, records."""

@@ -1,0 +1,316 @@
+"""Whole files, atomically, in a folder or behind any fsspec address.
+
+A reader sees a file as it was or as it is, never in between: locally a temporary name is written,
+synced and renamed; an object store replaces an object in one put.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from uuid import uuid4
+
+from fssplat.common.errors import InputError, StoreAwayError
+
+TEMPORARY = ".tmp-"  # prefix of names being written here; every hidden file counts as unfinished
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
+
+
+class Files(ABC):
+    """Named byte strings below one address; names use `/`."""
+
+    address: str
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """The whole file, or None where there is none."""
+
+    @abstractmethod
+    def write(self, name: str, data: bytes) -> None:
+        """Replace the file in one step."""
+
+    @abstractmethod
+    def put(self, name: str, source: Path) -> None:
+        """Bring a local file in, in one step; the source may be moved."""
+
+    @abstractmethod
+    def get(self, name: str, target: Path) -> bool:
+        """Copy a file out to a local path; False where there is none."""
+
+    @abstractmethod
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Bytes of every complete file below a folder, by its name within that folder."""
+
+    @abstractmethod
+    def folders(self, folder: str = "") -> list[str]:
+        """Names of the folders directly below one, sorted."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove a file or a whole folder; nothing happens where there is none."""
+
+    def read_many(self, names: list[str]) -> dict[str, bytes]:
+        """The files that exist, by name."""
+        found = ((name, self.read(name)) for name in names)
+        return {name: data for name, data in found if data is not None}
+
+    def write_many(self, files: Mapping[str, bytes]) -> None:
+        """Replace several files, each in one step."""
+        for name, data in files.items():
+            self.write(name, data)
+
+
+def open_files(address: str) -> Files:
+    """Files at a local path or an fsspec address such as s3://bucket/results."""
+    if "://" in address and not address.startswith("file://"):
+        return RemoteFiles(address)
+    return LocalFiles(Path(address.removeprefix("file://")))
+
+
+class LocalFiles(Files):
+    """A folder on a local or shared disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.address = str(self.root)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self.root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._replacing(name) as temporary, temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def put(self, name: str, source: Path) -> None:
+        target = self.root / name
+        with disk_errors(self.address):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.replace(source, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with self._replacing(name) as temporary:
+                    shutil.copyfile(source, temporary)
+
+    def get(self, name: str, target: Path) -> bool:
+        if not (self.root / name).is_file():
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.root / name, target)
+        return True
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        base = os.path.join(self.address, folder) if folder else self.address
+        for place, _, names in os.walk(base):
+            inner = os.path.relpath(place, base)
+            for name in names:
+                if not name.startswith("."):
+                    key = name if inner == "." else f"{inner}/{name}"
+                    with contextlib.suppress(FileNotFoundError):
+                        found[key] = os.stat(os.path.join(place, name)).st_size
+        return found
+
+    def folders(self, folder: str = "") -> list[str]:
+        try:
+            with os.scandir(self.root / folder) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def delete(self, name: str) -> None:
+        path = self.root / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _replacing(self, name: str) -> Iterator[Path]:
+        """A temporary path that takes the file's name once it is written, or vanishes."""
+        target = self.root / name
+        temporary = target.with_name(f"{TEMPORARY}{uuid4().hex[:8]}-{target.name}")
+        with disk_errors(self.address):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield temporary
+                os.replace(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+class RemoteFiles(Files):
+    """Objects behind an fsspec address; an object appears only once its put has ended."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        fs, self.base = connect(self.address)
+        self.fs: Any = Reached(fs, self.address)
+
+    def __reduce__(self) -> tuple[type["RemoteFiles"], tuple[str]]:
+        return (RemoteFiles, (self.address,))
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return bytes(self.fs.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def read_many(self, names: list[str]) -> dict[str, bytes]:
+        paths = {self._path(name): name for name in names}
+        if not paths:
+            return {}
+        found = self.fs.cat(list(paths), on_error="return")
+        for data in found.values():
+            if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                raise StoreAwayError(away(self.address, data)) from data
+        return {paths[path]: data for path, data in found.items() if isinstance(data, bytes)}
+
+    def write(self, name: str, data: bytes) -> None:
+        with disk_errors(self.address):
+            self.fs.pipe_file(self._path(name), data)
+
+    def write_many(self, files: Mapping[str, bytes]) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda item: self.write(*item), files.items()))
+
+    def put(self, name: str, source: Path) -> None:
+        with disk_errors(self.address):
+            self.fs.put_file(str(source), self._path(name))
+
+    def get(self, name: str, target: Path) -> bool:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{TEMPORARY}{uuid4().hex[:8]}-{target.name}")
+        try:
+            self.fs.get_file(self._path(name), str(partial))
+            os.replace(partial, target)
+        except FileNotFoundError:
+            return False
+        finally:
+            partial.unlink(missing_ok=True)
+        return True
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        base = self._path(folder) if folder else self.base
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.find(base, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {path[len(base) + 1 :]: int(info["size"]) for path, info in found.items()}
+
+    def folders(self, folder: str = "") -> list[str]:
+        base = self._path(folder) if folder else self.base
+        self.fs.invalidate_cache()
+        try:
+            entries = self.fs.ls(base, detail=True)
+        except FileNotFoundError:
+            return []
+        inside = (entry["name"].rstrip("/") for entry in entries if entry["type"] == "directory")
+        return sorted(name.rpartition("/")[2] for name in inside)
+
+    def delete(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self._path(name), recursive=True)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file that must not exist yet; False where it does."""
+        try:
+            self.fs.pipe_file(self._path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _path(self, name: str) -> str:
+        return f"{self.base}/{name}"
+
+
+class Reached:
+    """An fsspec file system whose trouble comes out as StoreAwayError, whatever its own kinds are.
+
+    What its callers tell apart passes: a file that is missing or there already, and a full disk.
+    """
+
+    def __init__(self, fs: Any, address: str) -> None:
+        self._fs, self._address = fs, address
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._fs, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            try:
+                return found(*arguments, **named)
+            except (FileNotFoundError, FileExistsError):
+                raise
+            except Exception as error:  # of s3fs, refused credentials are a PermissionError
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise
+                raise StoreAwayError(away(self._address, error)) from error
+
+        return call
+
+
+def away(address: str, error: Exception) -> str:
+    what = (str(error).strip() or "no answer").splitlines()[0]
+    return (
+        f"store {address}: not reached ({type(error).__name__}: {what}). Check the address, the "
+        "network and the credentials, then repeat the command: nothing is lost."
+    )
+
+
+def connect(address: str) -> tuple[Any, str]:
+    """The fsspec file system of an address and the path within it. Raises InputError."""
+    import fsspec
+
+    try:
+        fs, base = fsspec.core.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"store {address}: {error}. Install what this address needs (s3://: "
+            "`pip install fssplat[s3]`), or give a folder."
+        ) from error
+    return fs, str(base).rstrip("/")
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def try_to_write(folder: Path) -> None:
+    """Raises OSError where a folder takes no file, or cannot be made; leaves nothing."""
+    with TemporaryFile(dir=nearest(folder)):
+        pass
+
+
+@contextlib.contextmanager
+def disk_errors(address: str) -> Iterator[None]:
+    """A full or read-only disk as one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise InputError(
+                f"store {address}: no space left. Free some, then launch again; "
+                "nothing half-written was kept."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise InputError(
+                f"store {address}: cannot be written ({error.strerror}). "
+                "Give another with --set store=<folder>."
+            ) from error
+        raise

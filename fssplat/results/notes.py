@@ -1,0 +1,73 @@
+"""What a running job reports: short records that the display, the log and MLflow all read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fssplat.results.store import State
+
+CURVE_POINTS = 200  # losses of a training that are shown; the Parquet file has every step
+
+
+@dataclass(frozen=True)
+class LossAtStep:
+    """Losses at one step of a training."""
+
+    step: int
+    losses: Mapping[str, float]
+    lr: float
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    key: str
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    key: str
+    phase: str  # training, scoring
+    done: float  # share of the phase, 0 to 1
+    points: tuple[LossAtStep, ...] = ()  # thinned losses since the last note
+
+
+@dataclass(frozen=True)
+class JobUsage:
+    """What a job's process and GPU are used for, now and then."""
+
+    key: str
+    seconds: int  # since the job started
+    values: Mapping[str, float]  # see `resource_meter.Meter`
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    key: str
+    trial_id: str
+    metrics: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial that has no numbers, and why."""
+
+    key: str
+    trial_id: str
+    state: State
+    reason: str
+
+
+@dataclass(frozen=True)
+class JobEnded:
+    key: str
+    state: str  # finished, failed, diverged, skipped, interrupted, busy
+    reason: str = ""
+
+
+Note = JobStarted | JobProgress | JobUsage | TrialDone | TrialEnded | JobEnded
+
+
+def curve_stride(steps: int) -> int:
+    """Every how many steps a point of the loss curve is shown."""
+    return max(1, -(-steps // CURVE_POINTS))

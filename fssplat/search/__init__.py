@@ -1,0 +1,1 @@
+"""What is tuned? Optuna searches over loss weights, momentum terms and options."""

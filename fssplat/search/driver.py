@@ -1,0 +1,422 @@
+"""One search from the YAML to its best setting: check, open the study, run, write down."""
+
+import json
+import math
+import os
+import queue
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from rich.console import Console
+
+from fssplat.common.errors import InputError
+from fssplat.common.passwords import hidden_in
+from fssplat.data.index import DatasetInfo
+from fssplat.engine.job_data import JobData
+from fssplat.engine.settings import RunSettings
+from fssplat.engine.staged_training import judge
+from fssplat.experiment.grid import Job, jobs
+from fssplat.launching.board import RayChannel, open_board
+from fssplat.launching.cluster import Cluster, Node, cluster
+from fssplat.launching.launch import TABLE_WIDTH, Request, check_disk, check_tracking
+from fssplat.launching.session import Stop, meanwhile, quiet, signals
+from fssplat.planning.absolute_paths import rooted
+from fssplat.planning.plan import (
+    PlannedJob,
+    check_resources,
+    contents,
+    datasets,
+    this_machine,
+)
+from fssplat.report.search_plots import write_plots
+from fssplat.results import environment
+from fssplat.results.store import Store
+from fssplat.search import output
+from fssplat.search.mlflow_feed import Mirror, address_of
+from fssplat.search.output import Ended
+from fssplat.search.space import Point, Search, load_search
+from fssplat.search.study import (
+    Place,
+    check_study,
+    comparable,
+    open_study,
+    place_of,
+    standing,
+)
+from fssplat.search.worker import (
+    Objective,
+    PointTask,
+    Rung,
+    is_full,
+    perform,
+    worth_key,
+)
+from fssplat.worker.claimed_job import RETRIES, describe
+
+HOME = "searches"  # in the store: a folder per study
+POINTS_FOLDER = "points"
+BEST = "best.yaml"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked search with what it needs of this machine."""
+
+    search: Search
+    store: Store
+    place: Place
+    fingerprints: dict[str, str]
+    mark: str  # of what makes values comparable
+
+    def jobs(self, point: Point) -> tuple[Job, ...]:
+        """The trainings of a point, one per fold and seed. Raises InputError."""
+        found = jobs(self.search.trials(point), self.fingerprints)
+        return tuple(rooted(job) for job in found)
+
+    def folder(self, study: str) -> Path:
+        """Where the study's files lie: in the store, or here for one behind an address."""
+        if self.store.folder is not None:
+            return self.store.folder / HOME / study
+        return self.store.scratch / HOME / study
+
+
+def search(
+    request: Request, console: Console | None = None, objective: Objective | None = None
+) -> int:
+    """Run the study to its number of points, end with the best. Returns the exit code:
+
+    0 all points have their end, 1 none is complete or the search was given up, 130 or 143 stopped
+    by Ctrl-C or SIGTERM. Raises InputError before anything starts, and where the study or a disk
+    fails on the way.
+    """
+    console = console or Console()
+    prepared = prepare(request)
+    with prepared.place.in_use(), roomy():
+        return conducted(request, prepared, console, objective)
+
+
+def conducted(
+    request: Request, prepared: Prepared, console: Console, objective: Objective | None
+) -> int:
+    """A checked search to its exit code."""
+    study = open_study(prepared.search, prepared.place, prepared.mark)
+    drive = Drive(request, prepared, study, console, objective)
+    console.print(drive.opening(), soft_wrap=True)
+    stop = Stop()
+    defaults = prepared.jobs(prepared.search.defaults)
+    address = address_of(prepared.search, prepared.store)
+    mirror = Mirror(prepared.search, defaults, address, study, console.print)
+    with mirror.following(drive.hear):
+        with drive.listening():
+            if standing(study).spent < prepared.search.spec.trials:
+                stop = drive.run()
+        points = output.all_ended(prepared.search, study)
+        files = drive.write(points)
+    mirror.close(points, files, stop)
+    return drive.conclude(points, stop)
+
+
+@contextmanager
+def roomy() -> Iterator[None]:
+    """Raises InputError where the driver itself meets a full disk: scratch, logs, the store."""
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise InputError(
+            f"{describe(error)}. Make room and run the same command: points that were cut go on."
+        ) from error
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything that can be checked beforehand. Raises InputError."""
+    found = load_search(request.path, request.changes)
+    infos: dict[str, DatasetInfo] = datasets(found.experiment)
+    check_resources(found.experiment)
+    fingerprints = {name: info.fingerprint for name, info in infos.items()}
+    store = Store.open(found.experiment.store)
+    check_disk(store)
+    check_tracking(found.experiment, store)
+    place = place_of(found.spec, store.folder)
+    trials = found.trials(found.defaults)
+    fingerprints |= contents(trials)
+    points = jobs(trials, fingerprints)
+    check_machine(found, points[0])
+    check_data(found, points, fingerprints)
+    mark = comparable(found, [worth_key(job) for job in points])
+    check_study(found, place, mark)
+    return Prepared(found, store, place, fingerprints, mark)
+
+
+def check_data(found: Search, points: list[Job], fingerprints: dict[str, str]) -> None:
+    """Open the data and draw the episodes that points are scored on. Raises InputError."""
+    for job in points:
+        data = JobData.open(job, fingerprints)
+        judge(job.first, data, found.spec.selection, found.spec.episodes, RunSettings())
+
+
+def check_machine(found: Search, job: Job) -> None:
+    """Raises InputError for what this machine lacks; a cluster is asked once it is joined."""
+    if not os.environ.get("RAY_ADDRESS"):
+        here = this_machine()
+        reserved(found, job, Cluster((Node(here.cpus, here.gpus),), local=True))
+
+
+def reserved(found: Search, job: Job, machines: Cluster) -> tuple[float, float]:
+    """Cores and GPUs of a point. Raises InputError for what no machine here has."""
+    asked = found.experiment.resources
+    gpu = float(machines.gpus > 0 if asked.gpu == "auto" else asked.gpu)
+    machines.check((PlannedJob(job, 0.0, 0.0, False, gpu, asked.cpu),))
+    return asked.cpu, gpu
+
+
+class Drive:
+    """One driver of a study."""
+
+    def __init__(
+        self,
+        request: Request,
+        prepared: Prepared,
+        study: Study,
+        console: Console,
+        objective: Objective | None,
+    ) -> None:
+        self.request, self.prepared, self.study = request, prepared, study
+        self.console, self.objective = console, objective
+        self.search, self.spec = prepared.search, prepared.search.spec
+        self.folder = prepared.folder(study.study_name)
+        self.hear: list[Callable[[Ended], None]] = [self.tell]
+        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.top: Ended | None = None
+        self.unwritten = ""  # why files are missing at the end
+
+    def opening(self) -> str:
+        """What is about to happen."""
+        spent, trials = standing(self.study).spent, self.spec.trials
+        folds = len(self.prepared.jobs(self.search.defaults))
+        dimensions = ", ".join(self.search.space)
+        return (
+            f"{self.study.study_name}: {trials} points over {dimensions}; {folds} trainings each, "
+            f"{self.spec.sampler}{' with asha' if self.spec.prunes else ''}. {spent} points done.\n"
+            f"Scored on {output.WHAT[self.spec.selection]}.\n"
+            f"Study in {self.prepared.place.shown}"
+        )
+
+    # -------------------------------------------------------------- running
+
+    def run(self) -> Stop:
+        """Ray's part: points until the study has its number, or a stop."""
+        import ray
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            machines = stack.enter_context(cluster())
+            first = self.prepared.jobs(self.search.defaults)[0]
+            cpu, gpu = reserved(self.search, first, machines)
+            stop = Stop()
+            stack.enter_context(signals(stop))
+            board = open_board()
+            try:
+                self._fit(board, stop, self.slots(machines, cpu, gpu), cpu, gpu)
+            finally:
+                ray.kill(board)
+        return stop
+
+    def slots(self, machines: Cluster, cpu: float, gpu: float) -> int:
+        """How many points run at once."""
+        most = int(machines.gpus / gpu) if gpu else int(machines.cpus / cpu)
+        return max(1, min(most, self.search.experiment.resources.max_concurrent or most))
+
+    def _fit(self, board: Any, stop: Stop, slots: int, cpu: float, gpu: float) -> None:
+        from ray import tune
+
+        from fssplat.search.tune_hooks import Asha, HaltSearch, SafeOptuna
+
+        def pack(number: int, point: Point) -> dict[str, Any]:
+            return {"point": packed(self.task(number, point, cpu, gpu)), "number": number}
+
+        place = self.prepared.place
+        searcher = SafeOptuna(self.search, self.study, place, slots, stop, pack, self.news)
+        bundle = {"CPU": cpu, **({"GPU": gpu} if gpu else {})}
+        trainable = tune.with_parameters(_trainable, board=board, objective=self.objective)
+        scratch = Path(tempfile.mkdtemp(prefix="fssplat-search-"))
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=Asha(searcher),
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=str(scratch),
+                stop=HaltSearch(searcher, stop, lambda: board.stop.remote()),
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                verbose=0,
+            ),
+        )
+        try:
+            with meanwhile(searcher.beat), quiet():
+                tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            for trial_id in list(searcher.live):
+                searcher.put_back(trial_id)
+
+    def task(self, number: int, point: Point, cpu: float, gpu: float) -> PointTask:
+        """What a worker is told about a point. Raises InputError where it cannot be resolved."""
+        artefacts = self.prepared.store.folder
+        return PointTask(
+            number=number,
+            values=point,
+            jobs=self.prepared.jobs(point),
+            rungs=self.spec.rungs,
+            look=self.spec.selection,
+            episodes=self.spec.episodes,
+            folder=str(self.folder / POINTS_FOLDER),
+            cpu=cpu,
+            gpu=gpu,
+            artefacts=str(artefacts / "artefacts") if artefacts is not None else "",
+            fingerprints=self.prepared.fingerprints,
+        )
+
+    # -------------------------------------------------------------- telling
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """A thread that passes ended points on, so that nobody waits for screen or MLflow."""
+        with ExitStack() as stack:
+            thread = threading.Thread(target=self._follow, daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(self.news.put, None)
+            yield
+
+    def _follow(self) -> None:
+        while (trial := self.news.get()) is not None:
+            one = output.ended(self.search, trial)
+            if one is not None:
+                for hear in self.hear:
+                    hear(one)
+
+    def tell(self, one: Ended) -> None:
+        """A line on the screen."""
+        if self.top is None:
+            self.top = output.best(output.all_ended(self.search, self.study))
+        self.top = output.best([one, *([self.top] if self.top else [])])
+        self.console.print(output.line(one, self.top), soft_wrap=True, highlight=False)
+
+    def conclude(self, points: list[Ended], stop: Stop) -> int:
+        """The table, the files, how to go on; the exit code."""
+        self.console.print()
+        table = output.table(self.search, points)
+        width = max(self.console.width, TABLE_WIDTH)
+        self.console.print(table, width=width, crop=False, no_wrap=True)
+        self.console.print(f"All of it: {self.folder}", soft_wrap=True)
+        for line in filter(None, (self.unwritten, stop.because)):
+            self.console.print(line, soft_wrap=True, markup=False)
+        if stop.asked.is_set():
+            again = f"Stopped. To go on: {self.request.command('search')}"
+            self.console.print(again, soft_wrap=True)
+            if not stop.signal:
+                return 1
+            return 130 if stop.signal == signal.SIGINT else 143
+        if output.best(points) is None:
+            self.console.print("No point is complete; the reasons stand in trials.csv.")
+            return 1
+        if self.unwritten:
+            return 1
+        self.console.print(f"Next: fssplat launch {self.folder / BEST}", soft_wrap=True)
+        return 0
+
+    def write(self, points: list[Ended]) -> Path:
+        """The best setting, a table of all points, plots, and what they were made with.
+
+        What cannot be written is told at the end: the study has it all, the same command writes it.
+        """
+        try:
+            self._write(points)
+        except OSError as error:
+            self.unwritten = (
+                f"{self.folder}: some files are missing ({describe(error)}). The study has every "
+                "point; mend it and run the same command."
+            )
+        return self.folder
+
+    def _write(self, points: list[Ended]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        output.write_csv(self.search, points, self.folder / "trials.csv")
+        top, name = output.best(points), self.study.study_name
+        if top is not None:
+            output.write_best(self.search, top, name, len(points), self.folder / BEST)
+            write_plots(self.study, self.folder / "plots")
+        about = {
+            "experiment": hidden_in(self.search.experiment.model_dump(mode="json")),
+            "environment": environment.capture(),
+        }
+        (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))
+        self._send()
+
+    def _send(self) -> None:
+        """The files into a store behind an address; points' own folders stay here."""
+        store = self.prepared.store
+        if store.folder is not None:
+            return
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder)
+            if path.is_file() and name.parts[0] != POINTS_FOLDER:
+                store.files.put(f"{HOME}/{self.study.study_name}/{name.as_posix()}", path)
+
+
+# ------------------------------------------------------------------ in the worker
+
+
+def packed(task: PointTask) -> str:
+    """A task as text: Tune puts a placeholder where it finds an object in a config."""
+    plain = {**asdict(task), "jobs": [job.model_dump(mode="json") for job in task.jobs]}
+    return json.dumps(plain)
+
+
+def unpacked(text: str) -> PointTask:
+    plain = json.loads(text)
+    found = [Job.model_validate(job) for job in plain.pop("jobs")]
+    return PointTask(**{**plain, "jobs": tuple(found), "rungs": tuple(plain["rungs"])})
+
+
+def _trainable(config: dict[str, Any], board: Any, objective: Objective | None) -> dict[str, Any]:
+    """What Tune calls in a worker: every rung is a report, the end is the last one."""
+    from ray import tune
+
+    last: dict[str, Any] = {"miou": math.nan, "episodes_per_s": math.nan}  # Tune wants them always
+
+    def report(rung: Rung) -> None:
+        last["miou"] = float(rung.miou)
+        last.update(
+            rung=rung.index,
+            share=rung.share,
+            episodes_per_s=float(rung.episodes_per_s),
+            parts=json.dumps(
+                dict(rung.parts) or {"all": float(rung.miou)}
+            ),  # Tune flattens mappings
+            steps=rung.steps,
+        )
+        tune.report(dict(last))
+
+    end = perform(unpacked(config["point"]), report, RayChannel(board), objective)
+    return {**last, "rung": None, "state": end.state, "reason": end.reason}
+
+
+def _name(trial: Any) -> str:
+    return f"point-{trial.config['number']}"

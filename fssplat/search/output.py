@@ -1,0 +1,236 @@
+"""What a search leaves: a table of its points, and the best of them as an experiment file."""
+
+import csv
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fssplat.common.passwords import hidden_in
+from fssplat.common.whole_files import write_whole
+from fssplat.search.space import Point, Search, changed
+from fssplat.search.study import objectives, point_of
+
+SHOWN = 15  # points listed in the terminal; trials.csv has all
+WHAT = {
+    "base-val": "base classes in images that training never sees",
+    "novel-best": "the NOVEL classes themselves, as several papers choose; not a few-shot result",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A point that has its end."""
+
+    number: int
+    state: str  # complete, pruned, diverged, failed
+    point: Point
+    values: dict[str, float]  # by objective; of a pruned point mIoU where it was stopped
+    rungs: dict[float, dict[str, float]]  # share of the training -> mIoU and its parts
+    steps: int  # optimiser steps it took, all trainings together
+    reason: str
+    origin: str  # defaults, warm start, or empty: drawn by the sampler
+    started: datetime | None
+    ended: datetime | None
+
+
+def ended(search: Search, trial: FrozenTrial) -> Ended | None:
+    """A stored trial as its point's end; None for one that runs, waits, or was drawn again."""
+    attrs = trial.user_attrs
+    if trial.state is TrialState.COMPLETE:
+        state = "complete"
+    elif "diverged" in attrs:
+        state = "diverged"
+    elif trial.state is TrialState.PRUNED:
+        state = "pruned"
+    elif trial.state is TrialState.FAIL and "failed" in attrs:
+        state = "failed"
+    else:
+        return None
+    names = objectives(search.spec)
+    values = dict(zip(names, trial.values or (), strict=False))
+    rungs, steps = {}, 0
+    for index in range(1, len(search.spec.rungs) + 1):
+        facts = attrs.get(f"rung{index}")
+        if facts is not None:
+            parts = facts["parts"]
+            rungs[facts["share"]] = {"miou": sum(parts.values()) / len(parts), **parts}
+            steps = facts["steps"]
+    return Ended(
+        number=trial.number,
+        state=state,
+        point=point_of(search, trial.params),
+        values=values if state == "complete" else {},
+        rungs=rungs,
+        steps=steps,
+        reason=str(attrs.get("failed") or attrs.get("diverged") or _stopped(state, rungs)),
+        origin=str(attrs.get("origin", "")),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def _stopped(state: str, rungs: dict[float, dict[str, float]]) -> str:
+    return f"stopped at {max(rungs):.0%}" if state == "pruned" and rungs else ""
+
+
+def all_ended(search: Search, study: Study) -> list[Ended]:
+    """Every point that has its end, by number."""
+    found = (ended(search, trial) for trial in study.get_trials(deepcopy=False))
+    return [one for one in found if one is not None]
+
+
+def best(points: Sequence[Ended]) -> Ended | None:
+    """The complete point with the highest mIoU; the earlier one in a tie."""
+    complete = [one for one in points if one.state == "complete"]
+    return max(complete, key=lambda one: (one.values["miou"], -one.number), default=None)
+
+
+def front(points: Sequence[Ended]) -> list[Ended]:
+    """The complete points that no other one beats in every objective, best mIoU first."""
+    complete = [one for one in points if one.state == "complete"]
+    kept = [one for one in complete if not any(_beats(other, one) for other in complete)]
+    return sorted(kept, key=lambda one: -one.values["miou"])
+
+
+def _beats(one: Ended, other: Ended) -> bool:
+    pairs = [(one.values[name], other.values[name]) for name in other.values]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+
+# ------------------------------------------------------------------ for the terminal
+
+
+def line(one: Ended, top: Ended | None) -> str:
+    """One point as it ends."""
+    told = ", ".join(f"{name} {figure(value)}" for name, value in one.point.items())
+    known = one.values or (one.rungs[max(one.rungs)] if one.rungs else {})
+    score = f"mIoU {100 * known['miou']:.2f}" if "miou" in known else "no score"
+    record = f" (best {100 * top.values['miou']:.2f}, point {top.number})" if top else ""
+    why = f": {one.reason}" if one.reason else ""
+    return f"point {one.number} {one.state}{why}, {score}{record}  {told}"
+
+
+def table(search: Search, points: Sequence[Ended]) -> RenderableType:
+    """The best points, and how many ended how."""
+    counts: dict[str, int] = {}
+    for one in points:
+        counts[one.state] = counts.get(one.state, 0) + 1
+    told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
+    steps = sum(one.steps for one in points)
+    head = [
+        f"{search.experiment.name}: {len(points)} points ({told}), {steps:,} training steps.",
+        f"mIoU in % on {WHAT[search.spec.selection]}.",
+    ]
+    rows = Table(box=None, pad_edge=False)
+    names = objectives(search.spec)
+    for heading in ("point", *names, *short_names(list(search.space)), ""):
+        rows.add_column(heading, justify="right" if heading in ("point", *names) else "left")
+    ranked = sorted(points, key=_rank)
+    for one in ranked[:SHOWN]:
+        cells = [figure(one.point[name]) if name in one.point else "-" for name in search.space]
+        known = one.values or (one.rungs[max(one.rungs)] if one.rungs else {})
+        scores = [_score(name, known) for name in names]
+        note = "the default" if one.origin == "defaults" else one.reason or one.origin
+        rows.add_row(str(one.number), *scores, *cells, note[:40])
+    rest = len(points) - SHOWN
+    tail = [Text(f"... and {rest} more in trials.csv.")] if rest > 0 else []
+    return Group(*(Text(text) for text in head), rows, *tail)
+
+
+def short_names(names: list[str]) -> list[str]:
+    """The last part of each dotted name, or the whole where two end alike."""
+    last = [name.rpartition(".")[2] for name in names]
+    return [short if last.count(short) == 1 else n for short, n in zip(last, names, strict=True)]
+
+
+def _rank(one: Ended) -> tuple[int, float, int]:
+    reached = max(one.rungs, default=0.0)
+    value = one.values.get("miou", one.rungs[reached]["miou"] if one.rungs else 0.0)
+    return (0 if one.state == "complete" else 1, -(value + reached * (not one.values)), one.number)
+
+
+def _score(name: str, known: dict[str, float]) -> str:
+    if name not in known:
+        return "-"
+    return f"{100 * known[name]:.2f}" if name == "miou" else f"{known[name]:.1f}"
+
+
+def figure(value: Any) -> str:
+    """A setting's value, short."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# ------------------------------------------------------------------ files
+
+
+def write_csv(search: Search, points: Sequence[Ended], path: Path) -> None:
+    """All points: what they are, how they ended, what they were worth at each milestone."""
+    shares = search.spec.rungs
+    names = objectives(search.spec)
+    head = ["point", "state", "origin", *names, "steps", *(f"miou_at_{s:g}" for s in shares)]
+
+    def write(to: Path) -> None:
+        with to.open("w", newline="") as stream:
+            rows = csv.writer(stream)
+            rows.writerow([*head, *search.space, "reason"])
+            for one in points:
+                rows.writerow(
+                    [
+                        one.number,
+                        one.state,
+                        one.origin,
+                        *(one.values.get(name, "") for name in names),
+                        one.steps,
+                        *(one.rungs.get(share, {}).get("miou", "") for share in shares),
+                        *(json.dumps(one.point[n]) if n in one.point else "" for n in search.space),
+                        one.reason,
+                    ]
+                )
+
+    write_whole(path, write)
+
+
+def write_best(search: Search, one: Ended, study: str, count: int, path: Path) -> None:
+    """The experiment with a point's values in its method: a file that `fssplat launch` takes."""
+    value = f"{100 * one.values['miou']:.2f}"
+    spec = search.spec
+    origin = ", the default" if one.origin == "defaults" else ""
+    head = (
+        f"# Point {one.number}{origin} of study {study}: the best of {count} by mIoU ({value} %)\n"
+        f"# on {WHAT[spec.selection]}.\n"
+        f"# fssplat launch {shlex.quote(path.name)}\n"
+    )
+    body = yaml.safe_dump(_as_file(search, one), sort_keys=False, allow_unicode=True)
+    write_whole(path, lambda to: _text(to, head + body))
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _as_file(search: Search, one: Ended) -> dict[str, Any]:
+    """The experiment's own keys, the tuned method labelled by what it was tuned on."""
+    tuned = changed(search.experiment, one.point)
+    suffix = "tuned" if search.spec.selection == "base-val" else "tuned-novel-best"
+    values = hidden_in(tuned.model_dump(mode="json", exclude_defaults=True))
+    entry = tuned.grid.method[0].model_dump(mode="json", exclude_defaults=True)
+    entry["variant"] = f"{entry['variant']}-{suffix}" if entry.get("variant") else suffix
+    grid = {**values["grid"], "method": [entry]}
+    claim = f"tuned by {search.spec.selection}, point {one.number}"
+    return {
+        **{k: v for k, v in values.items() if k not in ("name", "claim", "grid", "search")},
+        "name": f"{search.experiment.name}-{suffix}",
+        "claim": claim,
+        "grid": grid,
+    }

@@ -1,0 +1,230 @@
+"""What happens to a point in a worker process: climb from milestone to milestone, score, report.
+
+Nothing here imports Ray or Optuna. A point's folder holds its trainings until the point has an end
+of its own, so that a point that was cut goes on where it was.
+"""
+
+import contextlib
+import fcntl
+import json
+import re
+import shutil
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from fssplat.common.errors import InputError
+from fssplat.common.whole_files import write_json
+from fssplat.engine.device import best_device
+from fssplat.engine.settings import Diverged, Interrupted, RunSettings
+from fssplat.engine.staged_training import Climb, Height, Look
+from fssplat.experiment.grid import Job
+from fssplat.experiment.schema import digest
+from fssplat.worker.claimed_job import describe, is_transient, reset_process, set_threads
+from fssplat.worker.heartbeat import Channel
+
+RUNGS = "rungs.json"
+NO_ROOM = re.compile("no space left|quota exceeded|disk is full", re.IGNORECASE)
+ASK_S = 1.0  # seconds between two looks whether the search is stopping
+
+
+@dataclass(frozen=True)
+class PointTask:
+    """All that a worker is told about a point."""
+
+    number: int  # of its Optuna trial
+    values: Mapping[str, object]
+    jobs: tuple[Job, ...]  # one training per fold and seed
+    rungs: tuple[float, ...]  # shares of the trainings at which they are scored
+    look: Look
+    episodes: int
+    folder: str  # of the study's points
+    cpu: float = 1.0
+    gpu: float = 0.0  # share of one
+    artefacts: str = ""  # what methods compute beforehand; empty: the user's cache folder
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names the point by all that its worth depends on."""
+        return digest([worth_key(job) for job in self.jobs])
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A point's worth at one milestone, over all its trainings."""
+
+    index: int  # counts from 1
+    share: float
+    miou: float  # mean, 0 to 1
+    episodes_per_s: float  # mean
+    parts: Mapping[str, float] = field(default_factory=dict)  # mIoU by training, e.g. fold0
+    steps: int = 0  # optimiser steps up to here, all trainings together
+
+
+@dataclass(frozen=True)
+class End:
+    """How a point ended: finished, diverged, failed, interrupted, or full: there is no room."""
+
+    state: str
+    reason: str = ""
+
+
+Report = Callable[[Rung], None]
+Objective = Callable[[PointTask, Path, Report, Callable[[], bool]], None]
+
+
+def perform(
+    task: PointTask, report: Report, channel: Channel, objective: Objective | None = None
+) -> End:
+    """Run a point to one of its ends. Raises what another try in a new process may cure, and
+    lets the exit pass by which Ray Tune ends a pruned trial."""
+    set_threads(task.cpu)
+    try:
+        return _performed(task, report, Asked(channel), objective or climb)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return End("full", describe(error))  # not even its folder could be made
+
+
+def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Objective) -> End:
+    with _folder(task) as folder:
+        end = End("pruned")
+        try:
+            objective(task, folder, report, stopping)
+            end = End("finished")
+        except Interrupted as error:
+            end = End("interrupted", str(error))
+        except Diverged as error:
+            end = End("diverged", str(error))
+        except InputError as error:
+            end = End("full" if is_full(error) else "failed", str(error))
+        except Exception as error:
+            end = End(_ended_by(error), describe(error))
+            _keep(task, traceback.format_exc())
+            if end.state == "interrupted":
+                raise
+        finally:
+            asked = end.state == "pruned" and stopping(now=True)
+            cut = asked or end.state in ("interrupted", "full")
+            if not cut:
+                shutil.rmtree(folder, ignore_errors=True)
+        return end
+
+
+def _keep(task: PointTask, text: str) -> None:
+    """What went wrong in full; the point's own folder goes with its end."""
+    errors = Path(task.folder).parent / "errors"
+    with contextlib.suppress(OSError):  # a full disk has no room for it
+        errors.mkdir(exist_ok=True)
+        (errors / f"point-{task.number}.txt").write_text(text)
+
+
+def _ended_by(error: Exception) -> str:
+    if is_full(error):
+        return "full"
+    return "interrupted" if is_transient(error) else "failed"
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk has no room, as the system, SQLite or whoever writes a file calls it."""
+    return NO_ROOM.search(str(error)) is not None
+
+
+def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
+    """Train all folds to a milestone, score them, report their mean; then the next one."""
+    known = rungs_in(folder)
+    for rung in known:
+        report(rung)
+    if len(known) == len(task.rungs):
+        return
+    try:
+        climbs = {name_of(job): _begun(job, task, folder / job.key) for job in task.jobs}
+        for index, share in enumerate(task.rungs[len(known) :], start=len(known) + 1):
+            rung = _reached(index, share, {n: c.to(share, stopping) for n, c in climbs.items()})
+            known.append(rung)
+            write_json(folder / RUNGS, [asdict(one) for one in known])
+            report(rung)
+    finally:
+        reset_process()
+
+
+def _begun(job: Job, task: PointTask, folder: Path) -> Climb:
+    from fssplat.engine.run import JobData
+
+    data, settings = JobData.open(job, task.fingerprints), settings_of(job, task)
+    return Climb(job.first, data, folder, task.look, task.episodes, settings, job.key)
+
+
+def settings_of(job: Job, task: PointTask) -> RunSettings:
+    """How the engine runs here. A point without a GPU of its own keeps off those it sees."""
+    device = best_device() if task.gpu else torch.device("cpu")
+    artefacts = Path(task.artefacts) if task.artefacts else None
+    workers = job.first.evaluation.workers
+    return RunSettings(device=device, workers=workers, artefacts=artefacts)
+
+
+def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:
+    every = list(heights.values())
+    return Rung(
+        index,
+        share,
+        statistics.fmean(height.miou for height in every),
+        statistics.fmean(height.episodes_per_s for height in every),
+        {name: height.miou for name, height in heights.items()},
+        sum(height.step for height in every),
+    )
+
+
+def worth_key(job: Job) -> str:
+    """Names a training with its scores: weights alone leave out options that only scoring reads."""
+    return digest(job.key, job.first.method)
+
+
+def name_of(job: Job) -> str:
+    """A training within its point."""
+    seed = job.first.training.seed
+    return f"fold{job.first.fold}" + (f"_seed{seed}" if seed else "")
+
+
+def rungs_in(folder: Path) -> list[Rung]:
+    """What an earlier try at the point has reached."""
+    path = folder / RUNGS
+    return [Rung(**one) for one in json.loads(path.read_text())] if path.is_file() else []
+
+
+class Asked:
+    """Whether the search is stopping; asks at most once a second, so that it costs no step."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._last = time.monotonic()
+        self._stopping = False
+
+    def __call__(self, now: bool = False) -> bool:
+        if not self._stopping and (now or time.monotonic() - self._last >= ASK_S):
+            self._last = time.monotonic()
+            self._stopping = self._channel.tell([])
+        return self._stopping
+
+
+@contextlib.contextmanager
+def _folder(task: PointTask) -> Iterator[Path]:
+    """The point's folder, to itself: a twin that runs at the same time gets one of its own."""
+    points = Path(task.folder)
+    points.mkdir(parents=True, exist_ok=True)
+    folder = points / task.key
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            folder = points / f"{task.key}-{task.number}"
+            folder.mkdir(exist_ok=True)
+        yield folder

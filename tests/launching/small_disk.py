@@ -1,0 +1,57 @@
+"""Jobs on a disk that fills up: python -m tests.launching.small_disk FOLDER, a small tmpfs.
+
+Prints, for each number of free kilobytes, how the job ended without room and with room again.
+"""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from fssplat.results.store import Store
+from fssplat.worker.claimed_job import Task, perform
+from tests.launching.jobs import Notes, job, tiny, trial
+
+FREE_KB = (0, 4, 8, 16, 32, 48, 64, 96, 128)
+
+
+def main(folder: Path) -> None:
+    whole = Task(job(trial(steps=12)), str(folder / "whole"), "l1")
+    assert perform(whole, Notes(), tiny).state == "finished"
+    expected = load_file(next((folder / "whole").glob("jobs/*/weights.safetensors")))
+    for free in FREE_KB:
+        store = Store.open(str(folder / "store"))
+        task = replace(whole, store=store.address)
+        _fill(folder / "filler", leave=free * 1024)
+        notes = Notes()
+        short = perform(task, notes, tiny)
+        state = store.states(task.job.trial_ids)[task.job.trial_ids[0]].state
+        (folder / "filler").unlink()
+        again = perform(task, Notes(), tiny)
+        weights = load_file(next((folder / "store").glob("jobs/*/weights.safetensors")))
+        line = {
+            "free": free,
+            "state": short.state,
+            "reason": short.reason,
+            "stored": state,
+            "again": again.state,
+            "same": all((weights[name] == expected[name]).all().item() for name in expected),
+        }
+        print(json.dumps(line), flush=True)
+        shutil.rmtree(folder / "store")
+
+
+def _fill(path: Path, leave: int) -> None:
+    """Take all room but `leave` bytes, rounded to what the disk counts in."""
+    room = os.statvfs(path.parent)
+    size = room.f_bavail * room.f_frsize - leave
+    with path.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, size)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,172 @@
+"""A whole launch on Ray, SQLite MLflow and a store, with work that stands in for the engine."""
+
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fssplat.common.errors import InputError
+from fssplat.launching import launch as launching
+from fssplat.launching.cluster import Cluster
+from fssplat.launching.launch import Launch, Request, launch, plan_from, standing
+from fssplat.results import environment
+from fssplat.results.maintenance import removable_files, reset_failed
+from tests.launching.jobs import experiment, learn, never, various
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set of these tests is a description only."""
+    monkeypatch.setattr(launching, "check_data", lambda plan: None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def launched(path: Path, work: Any, *changes: str) -> tuple[int, str]:
+    out = StringIO()
+    code = launch(Request(path, changes), Console(file=out, width=200), work)
+    return code, out.getvalue()
+
+
+def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
+    tmp_path: Path, machines: Cluster, empty_database: Path
+) -> None:
+    path = experiment(tmp_path)
+    (tmp_path / "store").mkdir()
+    shutil.copy(empty_database, tmp_path / "store" / "mlflow.db")
+    code, text = launched(path, learn)
+    assert code == 0
+    assert "4 trials in 2 jobs" in text
+    assert "synthetic, 5-shot, mIoU under protocol fssplat" in text
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/store/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("small").experiment_id])
+    kinds = [(run.data.tags["fssplat.kind"], run.info.status) for run in found]
+    assert sorted(kinds) == [("launch", "FINISHED")] + [("trial", "FINISHED")] * 4
+    (written,) = (tmp_path / "store" / "launches").glob("*/environment.json")
+    assert json.loads(written.read_text())["packages"]["torch"]
+    code, again = launched(path, never)
+    assert code == 0
+    assert "4 trials done, 0 jobs left" in again
+
+
+@pytest.mark.slow
+def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
+    tmp_path: Path, machines: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = experiment(tmp_path)
+    code, text = launched(path, learn, "tracking=http://127.0.0.1:9")
+    assert code == 0
+    assert "MLflow is away" in text
+    plan, store = plan_from(Request(path))
+    assert launching.deliver(plan.experiment, plan, store, print) == 4
+    assert launching.deliver(plan.experiment, plan, store, print) == 0
+
+
+def test_failures_are_named_and_another_chance_runs_only_them(
+    tmp_path: Path, machines: Cluster
+) -> None:
+    path = experiment(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none")
+    code, text = launched(path, various)
+    assert code == 1
+    assert "diverged, diverged at step 17: total nan" in text
+    assert "failed, ValueError: shapes do not match" in text
+    assert f"fssplat retry {path} --set tracking=none" not in text
+    assert f"fssplat retry {path}" in text
+    plan, store = plan_from(Request(path))
+    assert sorted(state for state, _ in standing(plan, store).values()) == [
+        "diverged", "failed", "failed", "finished",
+    ]  # fmt: skip
+    assert reset_failed(plan.jobs, plan.states, store) == 3
+    code, text = launched(path, learn)
+    assert code == 0
+    assert "1 trials done, 3 jobs left" in text
+
+
+def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:
+    request = Request(experiment(tmp_path))
+    plan, store = plan_from(request)
+    store.mark(plan.jobs[0].trial_ids, "running", job=plan.jobs[0].key)
+    plan, store = plan_from(request)
+    shown = standing(plan, store)[plan.jobs[0].trial_ids[0]]
+    assert shown == ("pending", "was cut; the next launch goes on")
+    with store.claim_job(plan.jobs[0].key, "l1") or pytest.fail("not claimed"):
+        assert standing(plan, store)[plan.jobs[0].trial_ids[0]][0] == "running"
+
+
+def test_only_what_no_result_needs_is_waste(tmp_path: Path) -> None:
+    request = Request(experiment(tmp_path))
+    plan, store = plan_from(request)
+    first, second = plan.jobs
+    for name in ("weights.safetensors", "checkpoints/step-1.safetensors"):
+        store.files.write(f"jobs/{first.key}/{name}", b"12")
+        store.files.write(f"jobs/{second.key}/{name}", b"12")
+    store.mark(first.trial_ids, "skipped", "nothing to score")
+    plan, store = plan_from(request)
+    rolling = f"jobs/{first.key}/checkpoints/step-1.safetensors"
+    assert removable_files(plan.jobs, plan.states, store) == {rolling: 2}
+    assert removable_files(plan.jobs, plan.states, store, weights=True) == {
+        rolling: 2, f"jobs/{first.key}/weights.safetensors": 2,
+    }  # fmt: skip
+
+
+def test_an_unwritable_mlflow_stops_the_launch_before_any_job(
+    tmp_path: Path, machines: Cluster
+) -> None:
+    (tmp_path / "file").write_text("")
+    path = experiment(tmp_path, tracking=f"sqlite:///{tmp_path}/file/mlflow.db")
+    with pytest.raises(InputError, match="cannot be written"):
+        launched(path, never)
+
+
+def test_a_disk_that_is_all_but_full_stops_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "SPARE_BYTES", 10**18)
+    with pytest.raises(InputError, match="MB free, a launch needs"):
+        launched(experiment(tmp_path), never)
+
+
+def test_a_disk_that_may_fill_on_the_way_is_a_warning(
+    tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "TRAINING_BYTES", 10**18)
+    code, text = launched(experiment(tmp_path, tracking="none"), learn)
+    assert code == 0
+    assert "2 trainings leave about 2000000000 GB" in text
+    monkeypatch.setattr(launching, "TRAINING_BYTES", 1)
+    code, text = launched(experiment(tmp_path, tracking="none"), learn, "grid.seed=[2]")
+    assert code == 0
+    assert "GB free" not in text
+
+
+def test_a_file_takes_the_table_whole_and_a_screen_keeps_its_width() -> None:
+    assert launching.page(Console(file=StringIO(), width=80)).width == 200
+    screen = Console(file=StringIO(), width=80, force_terminal=True)
+    assert launching.page(screen) is screen
+
+
+def test_the_command_that_goes_on_repeats_what_was_typed() -> None:
+    request = Request(Path("x.yaml"), ("training.steps=5", "name=my test"))
+    assert request.command() == "fssplat launch x.yaml --set training.steps=5 --set 'name=my test'"
+
+
+def test_a_password_is_neither_kept_nor_in_the_command_that_goes_on(tmp_path: Path) -> None:
+    address = "postgresql://me:secret@db/mlflow"
+    request = Request(experiment(tmp_path, tracking=address), (f"tracking={address}",))
+    plan, store = plan_from(request)
+    Launch(request, request.load(), plan, store, Console(file=StringIO()), None)._write_down()
+    kept = {path.name: path.read_text() for path in (tmp_path / "store").rglob("*.json")}
+    assert json.loads(kept["experiment.json"])["tracking"] == "postgresql://me:***@db/mlflow"
+    assert "me:***@db" in json.loads(kept["command.json"])["command"]
+    assert "secret" not in kept["experiment.json"] + kept["command.json"]
+
+
+def test_a_password_in_an_uncommitted_file_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = "-tracking: none\n+tracking: http://me:secret@head\n+name: a@b\n"
+    monkeypatch.setattr(environment, "_git", lambda *_: changes)
+    assert environment.uncommitted() == changes.replace("secret", "***")

@@ -1,0 +1,156 @@
+"""Jobs on a real Ray: workers die, launches meet, and every trial still ends once."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fssplat.common.errors import InputError
+from fssplat.launching.cluster import Cluster
+from fssplat.launching.session import Session, Stop
+from fssplat.launching.tune_run import run
+from fssplat.planning.absolute_paths import rooted
+from fssplat.planning.plan import PlannedJob
+from fssplat.results.notes import Note, TrialDone
+from fssplat.results.store import Store
+from tests.launching.jobs import (
+    job,
+    killed_always,
+    patient,
+    planned,
+    slow,
+    trial,
+    various_after_a_kill,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
+
+
+def launched(
+    count: int, work: Any, store: Store, machines: Cluster, launch: str = "l1", **settings: Any
+) -> tuple[tuple[PlannedJob, ...], list[Note], Stop]:
+    jobs = tuple(planned(job(trial(seed)), 10 - seed) for seed in range(count))
+    notes: list[Note] = []
+    session = Session(store, launch, notes.append, work=work, **settings)
+    return jobs, notes, run(jobs, session, machines)
+
+
+def states(jobs: tuple[PlannedJob, ...], store: Store) -> list[str]:
+    found = store.states(i for item in jobs for i in item.job.trial_ids)
+    return [status.state for status in found.values()]
+
+
+def attempts(item: PlannedJob, store: Store) -> list[str]:
+    return (store.job_folder(item.job.key) / "attempts").read_text().splitlines()
+
+
+def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
+    store: Store, machines: Cluster
+) -> None:
+    jobs, notes, stop = launched(5, various_after_a_kill, store, machines)
+    assert states(jobs, store) == ["finished", "diverged", "failed", "failed", "finished"]
+    assert [len(attempts(item, store)) for item in jobs] == [2, 1, 1, 1, 1]
+    assert sum(isinstance(note, TrialDone) for note in notes) == 2
+    assert not stop.asked.is_set()
+
+
+def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
+    store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "announce", lambda self, launch: None)  # as in another node's folder
+    jobs, _, stop = launched(3, slow, store, machines)
+    assert "does not see this launch in store" in stop.because
+    assert "--set store=" in stop.because
+    assert states(jobs, store) == ["pending"] * 3
+
+
+def test_workers_are_given_absolute_paths() -> None:
+    one = trial()
+    one = one.model_copy(
+        update={
+            "backbone": one.backbone.model_copy(update={"weights": "weights/resnet50.pth"}),
+            "training": one.training.model_copy(update={"checkpoint": "~/model"}),
+        }
+    )
+    found = rooted(job(one)).first
+    assert found.backbone.weights == str(Path.cwd() / "weights/resnet50.pth")
+    assert found.training.checkpoint == str(Path.home() / "model")
+    assert Path(found.dataset.root).is_absolute()
+    assert rooted(job(trial())).first.backbone.weights == "auto"
+    assert rooted(job(trial())).first.training.checkpoint == ""
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_every_worker_fails_alone_and_says_so(
+    store: Store, machines: Cluster
+) -> None:
+    jobs, _, _ = launched(2, killed_always, store, machines, retries=1)
+    assert states(jobs, store) == ["failed", "finished"]
+    reason = store.states(jobs[0].job.trial_ids)[jobs[0].job.trial_ids[0]].reason
+    assert reason == "its worker died 2 times in a row without getting any further"
+
+
+def test_two_launches_at_once_run_each_job_once(
+    store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fssplat.launching.tune_run.BUSY_S", 0.3)
+    other = subprocess.Popen([sys.executable, "-m", "tests.launching.jobs", store.address])
+    jobs, _, _ = launched(3, slow, store, machines)
+    assert other.wait(timeout=60) == 0
+    assert states(jobs, store) == ["finished"] * 3
+    assert [len(attempts(item, store)) for item in jobs] == [1, 1, 1]
+
+
+def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
+    store: Store, machines: Cluster
+) -> None:
+    asked = threading.Thread(target=_when, args=(lambda: _running(store) > 0, store))
+    asked.start()
+    jobs, _, stop = launched(5, patient, store, machines, "l1")
+    asked.join()
+    assert stop.asked.is_set()
+    assert states(jobs, store) == ["pending"] * 5
+    found = store.states(i for item in jobs for i in item.job.trial_ids)
+    cut = [status for status in found.values() if status.reason == "stopped at step 3"]
+    assert 1 <= len(cut) <= machines.cpus
+
+
+def test_only_a_signal_hurries_a_stop_that_was_asked_for() -> None:
+    """`fssplat stop` is read every two seconds, and every running job may meet a full disk."""
+    stop = Stop()
+    for _ in range(3):
+        stop.ask()
+        stop.ask(because="no space left")
+    assert stop.asked.is_set()
+    assert not stop.insisted
+    stop.ask(2)
+    assert stop.insisted
+    signalled = Stop()
+    signalled.ask(15)
+    assert (signalled.signal, signalled.insisted) == (15, False)
+
+
+def test_what_no_machine_has_is_refused_before_the_start(store: Store, machines: Cluster) -> None:
+    wide = planned(job(), gpu=4.0)
+    with pytest.raises(InputError, match="wants 1 cores and 4 GPUs on one machine"):
+        run((wide,), Session(store, "l1", print), machines)
+
+
+def _running(store: Store) -> int:
+    return len(list((store.folder or Path()).glob("jobs/*/attempts")))
+
+
+def _when(ready: Callable[[], bool], store: Store) -> None:
+    """`fssplat stop`, once the condition holds."""
+    end = time.monotonic() + 200
+    while not ready() and time.monotonic() < end:
+        time.sleep(0.05)
+    store.ask_to_stop("l1")

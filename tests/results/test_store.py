@@ -1,0 +1,131 @@
+"""The store tells finished from everything else."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.results.store import JobRecord, Mirror, Store
+from fssplat.worker.claimed_job import is_transient
+from tests.launching.jobs import trial
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    address = tmp_path / "store" if request.param == "folder" else f"memory://{tmp_path.name}"
+    return Store.open(str(address))
+
+
+def finish(store: Store, folder: Path, trial_id: str = "t1") -> None:
+    (folder / "panels").mkdir(parents=True)
+    (folder / "episodes.parquet").write_bytes(b"0123456789")
+    (folder / "panels" / "0.png").write_bytes(b"png")
+    (folder / ".hidden.tmp").write_bytes(b"half")
+    store.finish(trial(), trial_id, folder, {"miou": 0.5}, ("left out: cat",), {"launch": "l"})
+
+
+def test_a_trial_is_finished_once_all_its_files_are_in(store: Store, tmp_path: Path) -> None:
+    store.mark(["t1"], "running")
+    assert store.states(["t1", "t2"])["t1"].state == "running"
+    assert store.states(["t1", "t2"])["t2"].state == "pending"
+    finish(store, tmp_path / "work")
+    assert store.states(["t1"])["t1"].state == "finished"
+    result = store.results(["t1"])["t1"]
+    assert result.metrics == {"miou": 0.5}
+    assert result.notes == ("left out: cat",)
+    assert set(result.files) == {"episodes.parquet", "metrics.json", "panels/0.png", "spec.json"}
+
+
+@pytest.mark.parametrize("name", ["episodes.parquet", "panels/0.png", "result.json"])
+def test_a_file_that_was_cut_makes_the_trial_absent(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    finish(store, tmp_path / "work")
+    whole = store.files.read(f"t1/{name}")
+    assert whole is not None
+    store.files.write(f"t1/{name}", whole[: len(whole) // 2])
+    assert store.states(["t1"])["t1"].state == "pending"
+    assert store.results(["t1"]) == {}
+
+
+def test_a_missing_file_makes_the_trial_absent(store: Store, tmp_path: Path) -> None:
+    finish(store, tmp_path / "work")
+    store.files.delete("t1/metrics.json")
+    assert store.states(["t1"])["t1"].state == "pending"
+
+
+def test_a_status_that_cannot_be_read_counts_as_never_run(store: Store) -> None:
+    store.mark(["t1"], "failed", "why")
+    assert store.states(["t1"])["t1"].reason == "why"
+    store.files.write("t1/status.json", b'{"state": "fai')
+    assert store.states(["t1"])["t1"].state == "pending"
+
+
+def test_records_of_jobs_come_back_and_damaged_ones_do_not(store: Store) -> None:
+    record = JobRecord("panet", "resnet50", "synthetic", 97, 2, "cpu", 1e9, 3.0, 10)
+    store.record_job("k1", record)
+    store.files.write("jobs/k2/record.json", b"{}")
+    assert store.job_records() == {"k1": record}
+
+
+def test_a_job_behind_an_address_goes_on_in_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = Store.open(f"memory://{tmp_path.name}")
+    here = Mirror(store, "k")
+    here.pull()
+    (here.folder / "step-1").write_bytes(b"first")
+    here.push()
+    (here.folder / "step-1").unlink()
+    (here.folder / "step-2").write_bytes(b"second")
+    here.push()
+    assert store.files.sizes("jobs/k") == {"step-2": 6}
+    (here.folder / "step-2").unlink()
+    there = Mirror(store, "k")
+    there.pull()
+    assert (there.folder / "step-2").read_bytes() == b"second"
+
+
+def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        Store.open(str(tmp_path / "file" / "store"))
+
+
+def test_a_copy_drops_what_an_earlier_life_never_sent(tmp_path: Path) -> None:
+    store = Store.open(f"memory://{tmp_path.name}")
+    here = Mirror(store, "k")
+    here.pull()
+    (here.folder / "step100").write_bytes(b"100")
+    here.push()
+    (here.folder / "step200").write_bytes(b"200")  # its process dies before the next push
+    again = Mirror(store, "k")
+    again.pull()
+    assert sorted(path.name for path in again.folder.iterdir()) == ["step100"]
+    (again.folder / "step200").write_bytes(b"200")
+    again.push()
+    assert sorted(store.files.sizes("jobs/k")) == ["step100", "step200"]
+    again.drop()
+    assert not again.folder.exists()
+
+
+def test_a_store_that_is_away_is_one_line_and_worth_another_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndpointConnectionError(Exception):  # botocore's are no OSError either
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise EndpointConnectionError("Could not connect to the endpoint URL\nmore")
+
+    store = Store.open(f"memory://{tmp_path.name}")
+    monkeypatch.setattr(store.files.fs._fs, "cat_file", refuse)
+    with pytest.raises(StoreAwayError, match=r"not reached \(EndpointConnectionError: Could not"):
+        store.files.read("store.json")
+    monkeypatch.undo()
+    monkeypatch.setattr(store.files.fs._fs, "cat", lambda paths, **_: {paths[0]: OSError("503")})
+    with pytest.raises(StoreAwayError, match="503"):
+        store.files.read_many(["one/result.json"])
+    assert is_transient(StoreAwayError("away"))

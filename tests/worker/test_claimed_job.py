@@ -1,0 +1,201 @@
+"""A job ends in one of a few ways, and the store says which."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fssplat.results.notes import (
+    JobEnded,
+    JobProgress,
+    JobStarted,
+    TrialDone,
+    TrialEnded,
+    curve_stride,
+)
+from fssplat.results.store import Store
+from fssplat.worker import claimed_job as work
+from fssplat.worker.claimed_job import (
+    Task,
+    describe,
+    is_transient,
+    perform,
+    settings_of,
+)
+from tests.launching.jobs import Notes, job, learn, patient, score, trial, various
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "store"))
+
+
+def task(store: Store, *trials: object, launch: str = "l1") -> Task:
+    return Task(job(*trials), store.address, launch)  # type: ignore[arg-type]
+
+
+def test_every_trial_of_a_job_is_finished_and_told(store: Store) -> None:
+    notes, one = Notes(), task(store, trial(shot=1), trial(shot=5))
+    assert perform(one, notes, learn).state == "finished"
+    states = store.states(one.job.trial_ids)
+    assert [status.state for status in states.values()] == ["finished", "finished"]
+    assert [type(note) for note in notes if not isinstance(note, JobProgress)] == [
+        JobStarted, TrialDone, TrialDone, JobEnded,
+    ]  # fmt: skip
+    points = [p.step for note in notes if isinstance(note, JobProgress) for p in note.points]
+    assert points == [1, 2, 3, 4]
+    assert store.job_records()[one.job.key].method == "panet"
+    assert store.results(one.job.trial_ids)[one.job.trial_ids[0]].about["launch"] == "l1"
+
+
+def test_a_finished_job_is_not_run_again(store: Store) -> None:
+    one = task(store)
+    perform(one, Notes(), score_only)
+    outcome = perform(one, Notes(), never_called)
+    assert (outcome.state, outcome.reason) == ("finished", "another launch finished it")
+
+
+def test_only_the_trials_without_a_result_are_scored(store: Store) -> None:
+    both = task(store, trial(shot=1), trial(shot=5))
+    perform(task(store, trial(shot=1)), Notes(), score_only)
+    seen: list[int] = []
+
+    def look(one, *rest):  # type: ignore[no-untyped-def]
+        seen.extend(t.shot for t in one.trials)
+        score(one, rest[1], rest[2])
+
+    assert perform(both, Notes(), look).state == "finished"
+    assert seen == [5]
+
+
+def test_scoring_weights_that_were_there_leaves_the_record_of_their_training(store: Store) -> None:
+    first = task(store, trial(shot=1))
+    perform(first, Notes(), learn)
+    record = store.job_records()[first.job.key]
+    more = task(store, trial(shot=5))
+    assert more.job.key == first.job.key
+    assert perform(more, Notes(), score_only).state == "finished"
+    assert store.job_records() == {first.job.key: record}
+
+
+def test_a_job_without_a_gpu_of_its_own_keeps_off_those_it_sees(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    devices = [settings_of(job(), store, gpu).device.type for gpu in (0.0, 0.5)]
+    assert devices == ["cpu", "cuda"]
+
+
+@pytest.mark.parametrize(
+    ("seed", "state", "reason"),
+    [
+        (1, "diverged", "diverged at step 17: total nan"),
+        (2, "failed", "class a has 1 image, shot=5 needs 6."),
+        (3, "failed", "ValueError: shapes do not match"),
+    ],
+)
+def test_a_job_that_cannot_finish_says_why(
+    store: Store, seed: int, state: str, reason: str
+) -> None:
+    notes, one = Notes(), task(store, trial(seed))
+    outcome = perform(one, notes, various)
+    status = store.states(one.job.trial_ids)[one.job.trial_ids[0]]
+    assert (outcome.state, status.state) == (state, state)
+    assert status.reason == outcome.reason == reason
+    assert [note.reason for note in notes if isinstance(note, TrialEnded)] == [reason]
+    assert not store.job_held(one.job.key)
+
+
+def test_a_skipped_trial_is_told_with_its_reason_and_left_alone_later(store: Store) -> None:
+    from fssplat.engine.events import TrialSkipped
+
+    def skip(one, data, folder, emit, stop, settings):  # type: ignore[no-untyped-def]
+        emit(TrialSkipped(one.trial_ids[0], "no class has 6 images"))
+
+    one = task(store)
+    assert perform(one, Notes(), skip).state == "finished"
+    status = store.states(one.job.trial_ids)[one.job.trial_ids[0]]
+    assert (status.state, status.reason) == ("skipped", "no class has 6 images")
+    assert perform(one, Notes(), never_called).state == "finished"
+
+
+def test_a_stopped_job_is_pending_and_says_how_far_it_came(store: Store) -> None:
+    class StopsLater(Notes):
+        def tell(self, notes):  # type: ignore[no-untyped-def]
+            super().tell(notes)
+            return len(self) > 1 or not notes
+
+    one = task(store)
+    outcome = perform(one, StopsLater(), patient)
+    assert outcome.state == "interrupted"
+    status = store.states(one.job.trial_ids)[one.job.trial_ids[0]]
+    assert (status.state, status.reason) == ("pending", "stopped at step 3")
+
+
+def test_a_launch_that_is_stopping_starts_nothing(store: Store) -> None:
+    assert perform(task(store), Notes(stopping=True), never_called).state == "interrupted"
+
+
+def test_a_job_that_another_launch_holds_is_left_to_it(store: Store) -> None:
+    one = task(store)
+    with store.claim_job(one.job.key, "other") or pytest.fail("not claimed"):
+        outcome = perform(one, Notes(), never_called)
+    assert (outcome.state, outcome.reason) == ("busy", "another launch runs it")
+
+
+def test_what_another_try_may_cure_is_raised_for_it(store: Store) -> None:
+    def torn(*_):  # type: ignore[no-untyped-def]
+        raise ConnectionResetError("the bucket went away")
+
+    one = task(store)
+    with pytest.raises(ConnectionResetError):
+        perform(one, Notes(), torn)
+    assert not store.job_held(one.job.key)
+    assert perform(one, Notes(), score_only).state == "finished"
+
+
+def test_a_full_disk_is_not_tried_again() -> None:
+    import errno
+
+    assert is_transient(ConnectionResetError())
+    assert is_transient(RuntimeError("CUDA error: an illegal memory access"))
+    assert not is_transient(OSError(errno.ENOSPC, "No space left on device"))
+    assert not is_transient(ValueError("shapes"))
+    assert describe(ValueError("first\nsecond")) == "ValueError: first"
+
+
+def test_a_curve_has_at_most_two_hundred_steps() -> None:
+    assert curve_stride(10) == 1
+    assert curve_stride(20_000) == 100
+    assert curve_stride(0) == 1
+
+
+def test_a_reused_process_gets_its_switches_back() -> None:
+    import torch
+
+    torch.set_grad_enabled(False)
+    work.reset_process()
+    assert torch.is_grad_enabled()
+
+
+def test_a_reused_process_gives_freed_memory_back() -> None:
+    held = [bytes(2000) for _ in range(200_000)]  # small blocks, which glibc keeps when they go
+    kept, between = held[::100], resident()
+    del held
+    work.reset_process()
+    assert resident() < between - 200e6
+    assert len(kept) == 2000
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def score_only(one, data, folder, emit, stop, settings):  # type: ignore[no-untyped-def]
+    score(one, folder, emit)
+
+
+def never_called(*_):  # type: ignore[no-untyped-def]
+    os.abort()
