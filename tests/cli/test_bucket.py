@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fssplat.cli import app
 from fssplat.common.errors import InputError, StoreAwayError
-from tests.launching.jobs import experiment
+from tests.fakes.experiment_files import experiment_without_images
 
 REFUSAL = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
@@ -51,7 +51,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_store_that_refuses_the_credentials_is_one_line(
     refused: None, tmp_path: Path, command: str
 ) -> None:
-    path = experiment(tmp_path, store="s3://bucket/results")
+    path = experiment_without_images(tmp_path, store="s3://bucket/results")
     error = CliRunner().invoke(app, [command, str(path)]).exception
     assert isinstance(error, StoreAwayError)
     assert "s3://bucket/results: not reached (PermissionError: Access Denied)" in str(error)
@@ -60,7 +60,7 @@ def test_a_store_that_refuses_the_credentials_is_one_line(
 
 def test_data_that_refuse_the_credentials_are_one_line(refused: None, tmp_path: Path) -> None:
     root = "datasets.synthetic.root=s3://bucket/data"
-    path = str(experiment(tmp_path))
+    path = str(experiment_without_images(tmp_path))
     error = CliRunner().invoke(app, ["plan", path, "--set", root]).exception
     assert isinstance(error, InputError)
     assert str(error).endswith("Check the address and this node's credentials.")
@@ -74,6 +74,10 @@ def test_data_without_any_credentials_are_one_line(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     root = "datasets.synthetic.root=s3://bucket/data"
-    error = CliRunner().invoke(app, ["plan", str(experiment(tmp_path)), "--set", root]).exception
+    error = (
+        CliRunner()
+        .invoke(app, ["plan", str(experiment_without_images(tmp_path)), "--set", root])
+        .exception
+    )
     assert isinstance(error, InputError)
     assert "Unable to locate credentials" in str(error)

@@ -7,13 +7,13 @@ from typer.testing import CliRunner
 
 from fssplat.cli import app
 from fssplat.common.errors import InputError
-from tests.launching.jobs import experiment
+from tests.fakes.experiment_files import experiment_without_images
 
 RUN = CliRunner()
 
 
 def test_the_plan_names_jobs_cost_and_machines(tmp_path: Path) -> None:
-    done = RUN.invoke(app, ["plan", str(experiment(tmp_path)), "--gpus", "2"])
+    done = RUN.invoke(app, ["plan", str(experiment_without_images(tmp_path)), "--gpus", "2"])
     assert done.exit_code == 0, done.output
     assert "4 trials in 2 jobs" in done.output
     assert "on 2 GPUs" in " ".join(done.output.split())
@@ -21,7 +21,7 @@ def test_the_plan_names_jobs_cost_and_machines(tmp_path: Path) -> None:
 
 def test_the_json_holds_every_job_and_the_picture_is_drawn(tmp_path: Path) -> None:
     picture = tmp_path / "plan.png"
-    path = str(experiment(tmp_path))
+    path = str(experiment_without_images(tmp_path))
     done = RUN.invoke(app, ["plan", path, "--json", "--gantt", str(picture)])
     facts = json.loads(done.output)
     assert len(facts["order"]) == facts["pending_jobs"] == 2
@@ -30,20 +30,22 @@ def test_the_json_holds_every_job_and_the_picture_is_drawn(tmp_path: Path) -> No
 
 
 def test_a_change_from_the_command_line_changes_the_plan(tmp_path: Path) -> None:
-    path = str(experiment(tmp_path))
+    path = str(experiment_without_images(tmp_path))
     done = RUN.invoke(app, ["plan", path, "--set", "grid.seed=[0,1,2]", "--json"])
     assert json.loads(done.output)["trials"] == 6
 
 
 def test_a_time_line_that_is_no_png_is_refused_before_anything_is_planned(tmp_path: Path) -> None:
-    done = RUN.invoke(app, ["plan", str(experiment(tmp_path)), "--gantt", str(tmp_path / "plan.x")])
+    done = RUN.invoke(
+        app, ["plan", str(experiment_without_images(tmp_path)), "--gantt", str(tmp_path / "plan.x")]
+    )
     assert isinstance(done.exception, InputError)
     assert str(done.exception).endswith("Name it plan.png.")
     assert "trials" not in done.output
 
 
 def test_a_time_line_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     for picture in (path / "plan.png", tmp_path / "folder.png"):
         (tmp_path / "folder.png").mkdir(exist_ok=True)
         done = RUN.invoke(app, ["plan", str(path), "--gantt", str(picture)])

@@ -9,7 +9,7 @@ from fssplat.cli import app
 from fssplat.common.errors import InputError
 from fssplat.launching.launch import Request, plan_from
 from tests.cli.small import fssplat, said
-from tests.launching.jobs import experiment
+from tests.fakes.experiment_files import experiment_without_images
 
 RUN = CliRunner()
 
@@ -21,7 +21,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_state_is_counted_and_every_failure_has_its_reason(tmp_path: Path) -> None:
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     plan, store = plan_from(Request(path))
     first, second, third, _ = plan.trials
     store.mark([first], "failed", "the bucket went away")
@@ -45,7 +45,7 @@ def test_a_narrow_screen_breaks_lines_between_words(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     plan, store = plan_from(Request(path))
     first = next(iter(plan.trials))
     reason = "InputError: class tram has 3 images in its fold and shot=5 needs 6 of them"
@@ -60,7 +60,7 @@ def test_a_narrow_screen_breaks_lines_between_words(
 def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None:
     from fssplat.results.claims import claim
 
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     assert "No launch runs on" in RUN.invoke(app, ["stop", str(path)]).output
     _, store = plan_from(Request(path))
     held = claim(store.files, "launches/l1/claim", "l1")
@@ -71,7 +71,7 @@ def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None
 
 
 def test_gc_says_what_would_go_and_removes_it(tmp_path: Path) -> None:
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     plan, store = plan_from(Request(path))
     job = plan.jobs[0]
     store.mark(job.trial_ids, "skipped", "nothing to score")
@@ -82,20 +82,20 @@ def test_gc_says_what_would_go_and_removes_it(tmp_path: Path) -> None:
 
 
 def test_sync_with_a_silent_server_fails_and_says_so(tmp_path: Path) -> None:
-    path = experiment(tmp_path, tracking="http://127.0.0.1:9")
+    path = experiment_without_images(tmp_path, tracking="http://127.0.0.1:9")
     done = RUN.invoke(app, ["sync", str(path)])
     assert done.exit_code == 1
     assert "MLflow is away" in done.output
 
 
 def test_ui_names_a_server_that_runs_elsewhere(tmp_path: Path) -> None:
-    path = experiment(tmp_path, tracking="http://head:5000")
+    path = experiment_without_images(tmp_path, tracking="http://head:5000")
     assert "runs at http://head:5000" in RUN.invoke(app, ["ui", str(path)]).output
 
 
 @pytest.mark.parametrize("command", ["sync", "ui"])
 def test_without_tracking_there_is_nothing_to_sync_or_show(tmp_path: Path, command: str) -> None:
-    code, out, err = said(fssplat(command, experiment(tmp_path, tracking="none")))
+    code, out, err = said(fssplat(command, experiment_without_images(tmp_path, tracking="none")))
     assert code == 2
     assert out == ""
     assert "MLflow is off for this experiment" in err
@@ -107,7 +107,7 @@ def test_ui_on_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = RUN.invoke(app, ["ui", str(experiment(tmp_path)), "--port", port])
+        done = RUN.invoke(app, ["ui", str(experiment_without_images(tmp_path)), "--port", port])
     assert isinstance(done.exception, InputError)
     assert str(done.exception).startswith(f"--port {port}: cannot be had (Address already in use)")
     assert done.output == ""
@@ -121,7 +121,7 @@ def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
     import time
     import urllib.request
 
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     (tmp_path / "store").mkdir()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.launching.jobs import experiment
+from tests.fakes.experiment_files import experiment_without_images
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 STAND_INS = {
     "scontrol": 'echo "$@" >> "$CALLS"\n[ "$1" = show ] && printf "one\\ntwo\\n" || true\n',
     "srun": 'while [ "${1#--}" != "$1" ]; do shift; done\n'
     '[ "$1" = hostname ] && echo 127.0.0.1 || exec "$@"\n',
-    "fssplat": 'shift; exec {python} -m tests.launching.drive "$WORK" "$@"\n',
+    "fssplat": 'shift; exec {python} -m tests.fakes.processes.launch "$WORK" "$@"\n',
     "ray": 'exec {python} -m ray.scripts.scripts "$@"\n',
 }
 
@@ -79,8 +79,10 @@ def batch(tmp_path: Path, work: str, path: Path, **others: str) -> "subprocess.P
 def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
     import signal
 
-    path = experiment(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none")
-    process = batch(tmp_path, "slow", path)
+    path = experiment_without_images(
+        tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none"
+    )
+    process = batch(tmp_path, "score_after_pause", path)
     try:
         process.wait(timeout=200)
     finally:
@@ -94,7 +96,7 @@ def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
 
 def test_the_batch_script_ends_where_ray_does_not_start(tmp_path: Path) -> None:
     broken = 'echo "no room in /tmp" >&2\nexit 1\n'
-    process = batch(tmp_path, "slow", experiment(tmp_path), ray=broken)
+    process = batch(tmp_path, "score_after_pause", experiment_without_images(tmp_path), ray=broken)
     try:
         said, _ = process.communicate(timeout=100)
     finally:

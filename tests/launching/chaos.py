@@ -40,11 +40,11 @@ def experiment(folder: Path, data: Path, jobs: int, tracking: str = "none") -> P
     return path
 
 
-def drive(path: Path, address: str, work: str = "careful") -> subprocess.Popen[bytes]:
+def drive(path: Path, address: str, work: str = "run_engine_slowly") -> subprocess.Popen[bytes]:
     """A launch on the cluster, in a process that may be killed; its screen goes to a file."""
     environment = {**os.environ, "RAY_ADDRESS": address, "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "tests.launching.drive", work, str(path)]
+    command = [sys.executable, "-m", "tests.fakes.processes.launch", work, str(path)]
     with (path.parent / "screen.txt").open("ab") as screen:
         return subprocess.Popen(command, stdout=screen, stderr=screen, env=environment)
 

@@ -26,9 +26,12 @@ from fssplat.launching.launch import Request, launch, plan_from, standing
 from fssplat.launching.session import Session
 from fssplat.launching.tune_run import run
 from fssplat.results.store import Store
-from tests.launching.jobs import experiment, job, learn, planned, slow, trial
+from tests.fakes.engines import score_after_pause, train_and_score
+from tests.fakes.experiment_files import experiment_without_images
+from tests.fakes.trials import job, planned_job, trial
 
 REPOSITORY = Path(__file__).parents[2]
+SECOND_LAUNCH = [sys.executable, "-m", "tests.fakes.processes.second_launch"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +48,7 @@ def driven(work: str, path: Path, **settings: bool) -> "Iterator[subprocess.Pope
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.launching.drive", work, str(path)],
+        [sys.executable, "-m", "tests.fakes.processes.launch", work, str(path)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **settings,
     )  # fmt: skip
     try:
@@ -76,7 +79,7 @@ def attempts(store: Path) -> dict[str, int]:
 def test_a_disk_that_fills_up_anywhere_loses_no_result_and_no_bit(tmp_path: Path) -> None:
     script = (
         f"mount -t tmpfs -o size=4m none {tmp_path} && "
-        f"{sys.executable} -m tests.launching.small_disk {tmp_path}"
+        f"{sys.executable} -m tests.fakes.processes.full_disk {tmp_path}"
     )
     private = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
     if subprocess.run([*private, "true"], check=False).returncode:
@@ -101,7 +104,7 @@ def test_a_disk_that_fills_up_anywhere_loses_no_result_and_no_bit(tmp_path: Path
 def test_a_full_disk_ends_the_launch_before_it_fails_every_job(
     tmp_path: Path, machines: Cluster
 ) -> None:
-    path = experiment(
+    path = experiment_without_images(
         tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3, 4, 5, 6, 7]}", tracking="none",
         resources="{cpu: 1, max_concurrent: 1}",
     )  # fmt: skip
@@ -135,7 +138,7 @@ def under_a_jumping_clock(one: Job, *arguments: object) -> None:
     """A counted job; the worker's clock jumps meanwhile."""
     time.time = jumping
     try:
-        slow(one, *arguments)  # type: ignore[arg-type]
+        score_after_pause(one, *arguments)  # type: ignore[arg-type]
     finally:
         time.time = CLOCK
 
@@ -145,8 +148,8 @@ def test_jumping_clocks_start_no_job_twice_and_leave_none_out(
 ) -> None:
     store = Store.open(str(tmp_path / "store"))
     monkeypatch.setattr("fssplat.launching.tune_run.BUSY_S", 0.3)
-    other = subprocess.Popen([sys.executable, "-m", "tests.launching.jobs", store.address])
-    jobs = tuple(planned(job(trial(seed)), 10 - seed) for seed in range(5))
+    other = subprocess.Popen([*SECOND_LAUNCH, store.address])
+    jobs = tuple(planned_job(job(trial(seed)), 10 - seed) for seed in range(5))
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", jumping)
         run(jobs, Session(store, "l1", lambda note: None, work=under_a_jumping_clock), machines)
@@ -161,9 +164,9 @@ def test_jumping_clocks_start_no_job_twice_and_leave_none_out(
 
 @pytest.mark.slow
 def test_two_launches_of_one_file_at_once_run_each_job_once(tmp_path: Path) -> None:
-    path = experiment(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3, 4, 5]}",
+    path = experiment_without_images(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3, 4, 5]}",
                       tracking="none")  # fmt: skip
-    with driven("slow", path) as one, driven("slow", path) as other:
+    with driven("score_after_pause", path) as one, driven("score_after_pause", path) as other:
         said = [process.communicate(timeout=200)[0] for process in (one, other)]
     assert [one.returncode, other.returncode] == [0, 0], said
     assert list(attempts(tmp_path / "store").values()) == [1] * 6
@@ -171,8 +174,8 @@ def test_two_launches_of_one_file_at_once_run_each_job_once(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_signal_to_the_whole_process_group_leaves_checkpoints(tmp_path: Path) -> None:
-    path = experiment(tmp_path, grid="{method: [panet], seed: [0]}", tracking="none")
-    with driven("patient", path, start_new_session=True) as process:
+    path = experiment_without_images(tmp_path, grid="{method: [panet], seed: [0]}", tracking="none")
+    with driven("run_until_stopped", path, start_new_session=True) as process:
         eventually(lambda: bool(attempts(tmp_path / "store")), "no job started")
         os.killpg(process.pid, signal.SIGTERM)
         said, _ = process.communicate(timeout=100)
@@ -222,7 +225,7 @@ def taking_turns(
     if wish:
         (turns / f"{wish}-please").touch()
         eventually(lambda: (turns / wish).exists(), f"the server is not {wish}")
-    learn(one, data, folder, emit, stop, settings)  # type: ignore[arg-type]
+    train_and_score(one, data, folder, emit, stop, settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -237,7 +240,7 @@ def test_an_mlflow_server_that_dies_and_returns_has_everything_in_the_end(
     turns = tmp_path / "turns"
     turns.mkdir()
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    path = experiment(
+    path = experiment_without_images(
         tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking=f"http://127.0.0.1:{port}",
         resources="{cpu: 1, max_concurrent: 1}",
     )  # fmt: skip

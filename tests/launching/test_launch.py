@@ -15,7 +15,8 @@ from fssplat.launching.cluster import Cluster
 from fssplat.launching.launch import Launch, Request, launch, plan_from, standing
 from fssplat.results import environment
 from fssplat.results.maintenance import removable_files, reset_failed
-from tests.launching.jobs import experiment, learn, never, various
+from tests.fakes.engines import fail_by_seed, fail_if_started, train_and_score
+from tests.fakes.experiment_files import experiment_without_images
 
 
 @pytest.fixture(autouse=True)
@@ -34,10 +35,10 @@ def launched(path: Path, work: Any, *changes: str) -> tuple[int, str]:
 def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
     tmp_path: Path, machines: Cluster, empty_database: Path
 ) -> None:
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     (tmp_path / "store").mkdir()
     shutil.copy(empty_database, tmp_path / "store" / "mlflow.db")
-    code, text = launched(path, learn)
+    code, text = launched(path, train_and_score)
     assert code == 0
     assert "4 trials in 2 jobs" in text
     assert "synthetic, 5-shot, mIoU under protocol fssplat" in text
@@ -49,7 +50,7 @@ def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
     assert sorted(kinds) == [("launch", "FINISHED")] + [("trial", "FINISHED")] * 4
     (written,) = (tmp_path / "store" / "launches").glob("*/environment.json")
     assert json.loads(written.read_text())["packages"]["torch"]
-    code, again = launched(path, never)
+    code, again = launched(path, fail_if_started)
     assert code == 0
     assert "4 trials done, 0 jobs left" in again
 
@@ -58,8 +59,8 @@ def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
 def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
     tmp_path: Path, machines: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = experiment(tmp_path)
-    code, text = launched(path, learn, "tracking=http://127.0.0.1:9")
+    path = experiment_without_images(tmp_path)
+    code, text = launched(path, train_and_score, "tracking=http://127.0.0.1:9")
     assert code == 0
     assert "MLflow is away" in text
     plan, store = plan_from(Request(path))
@@ -70,8 +71,10 @@ def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
 def test_failures_are_named_and_another_chance_runs_only_them(
     tmp_path: Path, machines: Cluster
 ) -> None:
-    path = experiment(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none")
-    code, text = launched(path, various)
+    path = experiment_without_images(
+        tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none"
+    )
+    code, text = launched(path, fail_by_seed)
     assert code == 1
     assert "diverged, diverged at step 17: total nan" in text
     assert "failed, ValueError: shapes do not match" in text
@@ -82,13 +85,13 @@ def test_failures_are_named_and_another_chance_runs_only_them(
         "diverged", "failed", "failed", "finished",
     ]  # fmt: skip
     assert reset_failed(plan.jobs, plan.states, store) == 3
-    code, text = launched(path, learn)
+    code, text = launched(path, train_and_score)
     assert code == 0
     assert "1 trials done, 3 jobs left" in text
 
 
 def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:
-    request = Request(experiment(tmp_path))
+    request = Request(experiment_without_images(tmp_path))
     plan, store = plan_from(request)
     store.mark(plan.jobs[0].trial_ids, "running", job=plan.jobs[0].key)
     plan, store = plan_from(request)
@@ -99,7 +102,7 @@ def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:
 
 
 def test_only_what_no_result_needs_is_waste(tmp_path: Path) -> None:
-    request = Request(experiment(tmp_path))
+    request = Request(experiment_without_images(tmp_path))
     plan, store = plan_from(request)
     first, second = plan.jobs
     for name in ("weights.safetensors", "checkpoints/step-1.safetensors"):
@@ -118,9 +121,9 @@ def test_an_unwritable_mlflow_stops_the_launch_before_any_job(
     tmp_path: Path, machines: Cluster
 ) -> None:
     (tmp_path / "file").write_text("")
-    path = experiment(tmp_path, tracking=f"sqlite:///{tmp_path}/file/mlflow.db")
+    path = experiment_without_images(tmp_path, tracking=f"sqlite:///{tmp_path}/file/mlflow.db")
     with pytest.raises(InputError, match="cannot be written"):
-        launched(path, never)
+        launched(path, fail_if_started)
 
 
 def test_a_disk_that_is_all_but_full_stops_the_launch(
@@ -128,18 +131,20 @@ def test_a_disk_that_is_all_but_full_stops_the_launch(
 ) -> None:
     monkeypatch.setattr(launching, "SPARE_BYTES", 10**18)
     with pytest.raises(InputError, match="MB free, a launch needs"):
-        launched(experiment(tmp_path), never)
+        launched(experiment_without_images(tmp_path), fail_if_started)
 
 
 def test_a_disk_that_may_fill_on_the_way_is_a_warning(
     tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launching, "TRAINING_BYTES", 10**18)
-    code, text = launched(experiment(tmp_path, tracking="none"), learn)
+    code, text = launched(experiment_without_images(tmp_path, tracking="none"), train_and_score)
     assert code == 0
     assert "2 trainings leave about 2000000000 GB" in text
     monkeypatch.setattr(launching, "TRAINING_BYTES", 1)
-    code, text = launched(experiment(tmp_path, tracking="none"), learn, "grid.seed=[2]")
+    code, text = launched(
+        experiment_without_images(tmp_path, tracking="none"), train_and_score, "grid.seed=[2]"
+    )
     assert code == 0
     assert "GB free" not in text
 
@@ -157,7 +162,9 @@ def test_the_command_that_goes_on_repeats_what_was_typed() -> None:
 
 def test_a_password_is_neither_kept_nor_in_the_command_that_goes_on(tmp_path: Path) -> None:
     address = "postgresql://me:secret@db/mlflow"
-    request = Request(experiment(tmp_path, tracking=address), (f"tracking={address}",))
+    request = Request(
+        experiment_without_images(tmp_path, tracking=address), (f"tracking={address}",)
+    )
     plan, store = plan_from(request)
     Launch(request, request.load(), plan, store, Console(file=StringIO()), None)._write_down()
     kept = {path.name: path.read_text() for path in (tmp_path / "store").rglob("*.json")}

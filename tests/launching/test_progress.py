@@ -6,7 +6,7 @@ from rich.console import Console
 
 from fssplat.launching.progress import Progress
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, TrialDone, TrialEnded
-from tests.launching.jobs import job, planned, trial
+from tests.fakes.trials import job, planned_job, trial
 
 
 def test_the_time_left_follows_the_work_done() -> None:
@@ -14,7 +14,11 @@ def test_the_time_left_follows_the_work_done() -> None:
     jobs = [job(trial(seed)) for seed in range(4)]
     trials = {one.trial_ids[0]: one.first for one in jobs}
     progress = Progress(
-        tuple(planned(one, 10) for one in jobs), trials, 2, Console(file=StringIO()), lambda: now[0]
+        tuple(planned_job(one, 10) for one in jobs),
+        trials,
+        2,
+        Console(file=StringIO()),
+        lambda: now[0],
     )
     assert progress.eta_s() is None
     for one in jobs[:2]:
@@ -34,7 +38,7 @@ def test_the_time_left_follows_the_work_done() -> None:
 def test_without_a_terminal_each_result_is_one_line() -> None:
     one, out = job(trial()), StringIO()
     trials = {one.trial_ids[0]: one.first}
-    with Progress((planned(one),), trials, 1, Console(file=out, width=200)) as progress:
+    with Progress((planned_job(one),), trials, 1, Console(file=out, width=200)) as progress:
         progress.hear(TrialDone(one.key, one.trial_ids[0], {"miou": 0.5}, ("left out: cat",)))
         progress.hear(TrialEnded(one.key, one.trial_ids[0], "diverged", "at step 3"))
         progress.hear(JobEnded(one.key, "diverged"))
@@ -49,7 +53,7 @@ def test_without_a_terminal_each_result_is_one_line() -> None:
 def test_the_screen_lists_running_jobs() -> None:
     one, out = job(trial()), StringIO()
     console = Console(file=out, width=100, force_terminal=True)
-    with Progress((planned(one),), {one.trial_ids[0]: one.first}, 1, console) as progress:
+    with Progress((planned_job(one),), {one.trial_ids[0]: one.first}, 1, console) as progress:
         progress.hear(JobStarted(one.key, one.trial_ids))
         progress.hear(JobProgress(one.key, "training", 0.5))
         console.print(progress.screen())

@@ -18,15 +18,15 @@ from fssplat.planning.absolute_paths import rooted
 from fssplat.planning.plan import PlannedJob
 from fssplat.results.notes import Note, TrialDone
 from fssplat.results.store import Store
-from tests.launching.jobs import (
-    job,
-    killed_always,
-    patient,
-    planned,
-    slow,
-    trial,
-    various_after_a_kill,
+from tests.fakes.engines import (
+    kill_seed_0_once_and_fail_by_seed,
+    kill_worker_of_seed_0,
+    run_until_stopped,
+    score_after_pause,
 )
+from tests.fakes.trials import job, planned_job, trial
+
+SECOND_LAUNCH = [sys.executable, "-m", "tests.fakes.processes.second_launch"]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Store:
 def launched(
     count: int, work: Any, store: Store, machines: Cluster, launch: str = "l1", **settings: Any
 ) -> tuple[tuple[PlannedJob, ...], list[Note], Stop]:
-    jobs = tuple(planned(job(trial(seed)), 10 - seed) for seed in range(count))
+    jobs = tuple(planned_job(job(trial(seed)), 10 - seed) for seed in range(count))
     notes: list[Note] = []
     session = Session(store, launch, notes.append, work=work, **settings)
     return jobs, notes, run(jobs, session, machines)
@@ -55,7 +55,7 @@ def attempts(item: PlannedJob, store: Store) -> list[str]:
 def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
     store: Store, machines: Cluster
 ) -> None:
-    jobs, notes, stop = launched(5, various_after_a_kill, store, machines)
+    jobs, notes, stop = launched(5, kill_seed_0_once_and_fail_by_seed, store, machines)
     assert states(jobs, store) == ["finished", "diverged", "failed", "failed", "finished"]
     assert [len(attempts(item, store)) for item in jobs] == [2, 1, 1, 1, 1]
     assert sum(isinstance(note, TrialDone) for note in notes) == 2
@@ -66,7 +66,7 @@ def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
     store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "announce", lambda self, launch: None)  # as in another node's folder
-    jobs, _, stop = launched(3, slow, store, machines)
+    jobs, _, stop = launched(3, score_after_pause, store, machines)
     assert "does not see this launch in store" in stop.because
     assert "--set store=" in stop.because
     assert states(jobs, store) == ["pending"] * 3
@@ -92,7 +92,7 @@ def test_workers_are_given_absolute_paths() -> None:
 def test_a_job_that_kills_every_worker_fails_alone_and_says_so(
     store: Store, machines: Cluster
 ) -> None:
-    jobs, _, _ = launched(2, killed_always, store, machines, retries=1)
+    jobs, _, _ = launched(2, kill_worker_of_seed_0, store, machines, retries=1)
     assert states(jobs, store) == ["failed", "finished"]
     reason = store.states(jobs[0].job.trial_ids)[jobs[0].job.trial_ids[0]].reason
     assert reason == "its worker died 2 times in a row without getting any further"
@@ -102,8 +102,8 @@ def test_two_launches_at_once_run_each_job_once(
     store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fssplat.launching.tune_run.BUSY_S", 0.3)
-    other = subprocess.Popen([sys.executable, "-m", "tests.launching.jobs", store.address])
-    jobs, _, _ = launched(3, slow, store, machines)
+    other = subprocess.Popen([*SECOND_LAUNCH, store.address])
+    jobs, _, _ = launched(3, score_after_pause, store, machines)
     assert other.wait(timeout=60) == 0
     assert states(jobs, store) == ["finished"] * 3
     assert [len(attempts(item, store)) for item in jobs] == [1, 1, 1]
@@ -114,7 +114,7 @@ def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
 ) -> None:
     asked = threading.Thread(target=_when, args=(lambda: _running(store) > 0, store))
     asked.start()
-    jobs, _, stop = launched(5, patient, store, machines, "l1")
+    jobs, _, stop = launched(5, run_until_stopped, store, machines, "l1")
     asked.join()
     assert stop.asked.is_set()
     assert states(jobs, store) == ["pending"] * 5
@@ -139,7 +139,7 @@ def test_only_a_signal_hurries_a_stop_that_was_asked_for() -> None:
 
 
 def test_what_no_machine_has_is_refused_before_the_start(store: Store, machines: Cluster) -> None:
-    wide = planned(job(), gpu=4.0)
+    wide = planned_job(job(), gpu=4.0)
     with pytest.raises(InputError, match="wants 1 cores and 4 GPUs on one machine"):
         run((wide,), Session(store, "l1", print), machines)
 

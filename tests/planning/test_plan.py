@@ -21,11 +21,12 @@ from fssplat.planning.plan import (
     summary,
 )
 from fssplat.results.store import JobRecord, Store
-from tests.launching.jobs import experiment, job, planned, trial
+from tests.fakes.experiment_files import experiment_without_images
+from tests.fakes.trials import job, planned_job, trial
 
 
 def test_shots_that_share_a_training_are_one_job(tmp_path: Path) -> None:
-    plan, _ = plan_from(Request(experiment(tmp_path)))
+    plan, _ = plan_from(Request(experiment_without_images(tmp_path)))
     facts = summary(plan)
     assert facts["trials"] == 4  # 2 shots x 2 seeds
     assert facts["jobs"] == 2
@@ -47,21 +48,21 @@ def test_the_whole_grid_trains_a_third_less_and_says_who_shares() -> None:
 
 
 def test_an_unknown_backbone_is_refused_by_the_plan(tmp_path: Path) -> None:
-    path = experiment(tmp_path, grid="{method: [panet], backbone: [resnet5O]}")
+    path = experiment_without_images(tmp_path, grid="{method: [panet], backbone: [resnet5O]}")
     with pytest.raises(InputError, match=r"'resnet5O' is unknown. Did you mean resnet50\?"):
         plan_from(Request(path))
     change = "backbones.efficientnet-lite0={name: efficientnet-lite0, weights: random}"
     with pytest.raises(InputError, match=r"backbones: .* Did you mean efficientnet_lite0\?"):
-        plan_from(Request(experiment(tmp_path), (change,)))
+        plan_from(Request(experiment_without_images(tmp_path), (change,)))
 
 
 def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_path: Path) -> None:
-    plan, store = plan_from(Request(experiment(tmp_path)))
+    plan, store = plan_from(Request(experiment_without_images(tmp_path)))
     one, *others = plan.trials
     (tmp_path / "work").mkdir()
     store.finish(plan.trials[one], one, tmp_path / "work", {"miou": 0.5})
     store.mark([others[-1]], "failed", "why")
-    again, _ = plan_from(Request(experiment(tmp_path)))
+    again, _ = plan_from(Request(experiment_without_images(tmp_path)))
     left = [trial_id for item in again.pending for trial_id in item.job.trial_ids]
     assert sorted(left) == sorted(others)
     assert {item.job.key for item in again.pending} == {job.key for job in plan.jobs}
@@ -69,8 +70,8 @@ def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_pat
 
 def test_the_longest_job_starts_first_and_kinds_of_worker_do_not_mix() -> None:
     jobs = [job(trial(seed)) for seed in range(5)]
-    half = [planned(one, seconds, 0.5) for one, seconds in zip(jobs, (1, 9, 2), strict=False)]
-    whole = [planned(one, seconds, 1.0) for one, seconds in zip(jobs[3:], (3, 10), strict=True)]
+    half = [planned_job(one, seconds, 0.5) for one, seconds in zip(jobs, (1, 9, 2), strict=False)]
+    whole = [planned_job(one, seconds, 1.0) for one, seconds in zip(jobs[3:], (3, 10), strict=True)]
     order = ordered([*half, *whole])
     assert [item.seconds for item in order] == [10, 3, 9, 2, 1]
 
@@ -80,7 +81,7 @@ def test_longest_first_ends_close_to_the_lower_bound_where_order_of_arrival_does
     seconds = [60 * draw.paretovariate(1.2) for _ in range(2000)]
     seconds = [min(value, 40_000.0) for value in seconds]
     one = job()
-    jobs = [planned(one, value, 1.0) for value in seconds]
+    jobs = [planned_job(one, value, 1.0) for value in seconds]
     bound = max(sum(seconds) / 64, max(seconds))
     longest_first = max(p.start_s + p.planned.seconds for p in place(ordered(jobs), 64))
     arrival = max(p.start_s + p.planned.seconds for p in place(jobs, 64))
@@ -89,11 +90,11 @@ def test_longest_first_ends_close_to_the_lower_bound_where_order_of_arrival_does
 
 
 def test_jobs_that_take_a_share_run_side_by_side_on_one_gpu() -> None:
-    jobs = [planned(job(trial(seed)), 10, 0.5) for seed in range(3)]
+    jobs = [planned_job(job(trial(seed)), 10, 0.5) for seed in range(3)]
     starts = sorted(item.start_s for item in place(jobs, 1))
     assert starts == [0, 0, 10]
     with pytest.raises(InputError, match="needs 2 GPUs at once"):
-        place([planned(job(), 1, 2.0)], 1)
+        place([planned_job(job(), 1, 2.0)], 1)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_plan_counts_on_what_cores_and_the_experiment_allow_at_once(
     tmp_path: Path, resources: str, machine: Machine, devices: int
 ) -> None:
     grid = "{method: [panet], seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}"
-    path = experiment(tmp_path, grid=grid, resources=resources)
+    path = experiment_without_images(tmp_path, grid=grid, resources=resources)
     plan, _ = plan_from(Request(path), machine)
     assert summary(plan)["devices"] == devices
     together = devices // 2 if plan.pending[0].gpu == 2 else devices
@@ -160,10 +161,12 @@ def test_measured_memory_holds_for_the_same_kind_of_job_on_the_smallest_gpu() ->
 
 
 def test_a_job_that_is_trained_already_is_planned_without_its_training(tmp_path: Path) -> None:
-    plan, store = plan_from(Request(experiment(tmp_path, grid="{method: [panet], shot: [1]}")))
+    plan, store = plan_from(
+        Request(experiment_without_images(tmp_path, grid="{method: [panet], shot: [1]}"))
+    )
     (item,) = plan.pending
     store.record_job(item.job.key, record_of(item.job, 100.0, 0, "cpu", 0, {}))
-    more = experiment(tmp_path, grid="{method: [panet], shot: [5]}")
+    more = experiment_without_images(tmp_path, grid="{method: [panet], shot: [5]}")
     (left,) = plan_from(Request(more))[0].pending
     assert left.job.key == item.job.key
     assert left.flops == operations(left.job, {}, trained=True) < operations(left.job, {})
@@ -175,18 +178,18 @@ def test_more_steps_and_larger_images_cost_more() -> None:
 
 def test_a_share_that_ray_cannot_give_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"resources\.gpu is 1\.5"):
-        plan_from(Request(experiment(tmp_path), ("resources.gpu=1.5",)))
+        plan_from(Request(experiment_without_images(tmp_path), ("resources.gpu=1.5",)))
 
 
 def test_a_missing_data_set_is_one_line_that_says_how_to_build_it(tmp_path: Path) -> None:
-    path = experiment(tmp_path)
+    path = experiment_without_images(tmp_path)
     (tmp_path / "data" / "dataset.json").unlink()
     with pytest.raises(InputError, match="fssplat data build"):
         plan_from(Request(path))
 
 
 def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
-    plan, _ = plan_from(Request(experiment(tmp_path)), Machine(4, 2))
+    plan, _ = plan_from(Request(experiment_without_images(tmp_path)), Machine(4, 2))
     facts = json.loads(json.dumps(planning.as_json(plan)))
     assert facts["devices"] == 2
     assert len(facts["order"]) == 2
@@ -202,7 +205,7 @@ def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
 
 
 def test_the_time_line_is_drawn(tmp_path: Path) -> None:
-    plan, _ = plan_from(Request(experiment(tmp_path)))
+    plan, _ = plan_from(Request(experiment_without_images(tmp_path)))
     planning.draw_gantt(plan, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
 
@@ -216,6 +219,6 @@ def test_durations_read_like_speech(seconds: float, text: str) -> None:
 
 
 def test_the_store_of_a_plan_is_not_made(tmp_path: Path) -> None:
-    _, store = plan_from(Request(experiment(tmp_path)))
+    _, store = plan_from(Request(experiment_without_images(tmp_path)))
     assert isinstance(store, Store)
     assert not (tmp_path / "store").exists()

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from fssplat.report.efficiency import efficiency
 from fssplat.results.store import Result
-from tests.launching.jobs import trial
+from tests.fakes.trials import trial
 
 
 def cost(speed: float, parameters: float = 2e6) -> Result:

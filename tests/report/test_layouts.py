@@ -9,7 +9,7 @@ from fssplat.report.blocks import Block, Cell, Row
 from fssplat.report.layouts import Fitting
 from fssplat.report.statistics import Interval
 from fssplat.results.store import Result
-from tests.launching.jobs import trial
+from tests.fakes.trials import trial
 
 FOLDS = (0, 1, 2, 3)
 METHODS = ("prior", "pfenet:public-code", "mining")

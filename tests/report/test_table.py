@@ -10,7 +10,8 @@ from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import BackboneSpec
 from fssplat.report.table import Cell, Row, blocks, remarks, table
 from fssplat.results.store import Result, Store, TrialStatus
-from tests.launching.jobs import job, score, trial
+from tests.fakes.engines import write_scores
+from tests.fakes.trials import job, trial
 
 
 def cell(one: Trial, miou: float, std: float = 0.0) -> Cell:
@@ -80,7 +81,7 @@ def test_the_table_shows_numbers_and_the_interval_against_the_prior(tmp_path: Pa
     for one in (trial(method="prior", steps=0), trial()):
         work = job(one)
         found: list[Event] = []
-        score(work, tmp_path / "work", found.append)
+        write_scores(work, tmp_path / "work", found.append)
         (event,) = found
         assert isinstance(event, TrialScored)
         store.finish(one, event.trial_id, event.folder, event.metrics)

@@ -8,7 +8,8 @@ import pytest
 from fssplat.results.claims import claim, held
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Task, perform
-from tests.launching.jobs import Notes, job, learn, never, trial
+from tests.fakes.engines import RecordedNotes, fail_if_started, train_and_score
+from tests.fakes.trials import job, trial
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +37,12 @@ def test_a_job_runs_into_a_bucket_and_is_not_run_again(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = Store.open(f"{bucket}/one")
     task = Task(job(trial(shot=1), trial(shot=5)), store.address, "l1")
-    assert perform(task, Notes(), learn).state == "finished"
+    assert perform(task, RecordedNotes(), train_and_score).state == "finished"
     results = store.results(task.job.trial_ids)
     assert len(results) == 2
     assert "panels/one.png" in results[task.job.trial_ids[0]].files
     assert "steps.parquet" in store.files.sizes(f"jobs/{task.job.key}")
-    assert perform(task, Notes(), never).state == "finished"
+    assert perform(task, RecordedNotes(), fail_if_started).state == "finished"
     store.files.write(f"{task.job.trial_ids[0]}/episodes.parquet", b"cut")
     states = store.states(task.job.trial_ids)
     assert [states[i].state for i in task.job.trial_ids] == ["pending", "finished"]

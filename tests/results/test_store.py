@@ -8,7 +8,7 @@ import pytest
 from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.results.store import JobRecord, Mirror, Store
 from fssplat.worker.claimed_job import is_transient
-from tests.launching.jobs import trial
+from tests.fakes.trials import trial
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -25,7 +25,8 @@ from fssplat.tracking.mlflow import (
 )
 from fssplat.tracking.studies import KIND_POINT, KIND_STUDY, PointRun, StudyRun
 from fssplat.worker.claimed_job import Task, perform
-from tests.launching.jobs import Notes, job, learn, trial
+from tests.fakes.engines import RecordedNotes, train_and_score
+from tests.fakes.trials import job, trial
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def tags(_: Any) -> dict[str, str]:
 def scored(store: Store) -> Task:
     """A job with two finished trials in the store."""
     task = Task(job(trial(shot=1), trial(shot=5)), store.address, "l1")
-    perform(task, Notes(), learn)
+    perform(task, RecordedNotes(), train_and_score)
     return task
 
 

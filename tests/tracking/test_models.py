@@ -20,7 +20,7 @@ from fssplat.tracking.mlflow import Away, Tracking, open_tracking
 from fssplat.tracking.models import Segmenter, model_key
 from fssplat.worker.claimed_job import Task, perform
 from tests.engine.small_jobs import data_set, job_of
-from tests.launching.jobs import Notes
+from tests.fakes.engines import RecordedNotes
 
 LOADED = """
 import sys
@@ -48,7 +48,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job,
     """PFENet trained for four steps and scored at both shots, in a store."""
     store = Store.open(str(tmp_path_factory.mktemp("models") / "store"))
     job = job_of(root, "pfenet", (1, 5))
-    assert perform(Task(job, store.address, "l1"), Notes()).state == "finished"
+    assert perform(Task(job, store.address, "l1"), RecordedNotes()).state == "finished"
     return job, store
 
 

@@ -12,7 +12,8 @@ from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import open_tracking, tracking_uri
 from fssplat.tracking.views import address
 from fssplat.worker.claimed_job import Task, perform
-from tests.launching.jobs import Notes, experiment, learn
+from tests.fakes.engines import RecordedNotes, train_and_score
+from tests.fakes.experiment_files import experiment_without_images
 
 
 @pytest.mark.slow
@@ -22,12 +23,12 @@ def test_the_shared_view_shows_a_row_per_method_with_its_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    path = experiment(tmp_path, grid="{method: [panet, hsnet], fold: [0, 1]}")
+    path = experiment_without_images(tmp_path, grid="{method: [panet, hsnet], fold: [0, 1]}")
     request = Request(path)
     store = Store.open(str(tmp_path / "store"))
     plan, _ = plan_from(request)
     for job in plan.jobs:
-        perform(Task(job, store.address, "l1"), Notes(), learn)
+        perform(Task(job, store.address, "l1"), RecordedNotes(), train_and_score)
     tracking = open_tracking(tracking_uri("", store), "small")
     assert sync(tracking, store, plan.trials, lambda _: {}) == 4
     port = free_port()

@@ -10,7 +10,7 @@ from fssplat.tracking.views import (
     search_view,
     table_view,
 )
-from tests.launching.jobs import trial
+from tests.fakes.trials import trial
 
 
 def test_folds_and_seeds_share_a_row_and_nothing_else_does() -> None:

@@ -23,7 +23,14 @@ from fssplat.worker.claimed_job import (
     perform,
     settings_of,
 )
-from tests.launching.jobs import Notes, job, learn, patient, score, trial, various
+from tests.fakes.engines import (
+    RecordedNotes,
+    fail_by_seed,
+    run_until_stopped,
+    train_and_score,
+    write_scores,
+)
+from tests.fakes.trials import job, trial
 
 
 @pytest.fixture
@@ -36,8 +43,8 @@ def task(store: Store, *trials: object, launch: str = "l1") -> Task:
 
 
 def test_every_trial_of_a_job_is_finished_and_told(store: Store) -> None:
-    notes, one = Notes(), task(store, trial(shot=1), trial(shot=5))
-    assert perform(one, notes, learn).state == "finished"
+    notes, one = RecordedNotes(), task(store, trial(shot=1), trial(shot=5))
+    assert perform(one, notes, train_and_score).state == "finished"
     states = store.states(one.job.trial_ids)
     assert [status.state for status in states.values()] == ["finished", "finished"]
     assert [type(note) for note in notes if not isinstance(note, JobProgress)] == [
@@ -51,31 +58,31 @@ def test_every_trial_of_a_job_is_finished_and_told(store: Store) -> None:
 
 def test_a_finished_job_is_not_run_again(store: Store) -> None:
     one = task(store)
-    perform(one, Notes(), score_only)
-    outcome = perform(one, Notes(), never_called)
+    perform(one, RecordedNotes(), score_only)
+    outcome = perform(one, RecordedNotes(), never_called)
     assert (outcome.state, outcome.reason) == ("finished", "another launch finished it")
 
 
 def test_only_the_trials_without_a_result_are_scored(store: Store) -> None:
     both = task(store, trial(shot=1), trial(shot=5))
-    perform(task(store, trial(shot=1)), Notes(), score_only)
+    perform(task(store, trial(shot=1)), RecordedNotes(), score_only)
     seen: list[int] = []
 
     def look(one, *rest):  # type: ignore[no-untyped-def]
         seen.extend(t.shot for t in one.trials)
-        score(one, rest[1], rest[2])
+        write_scores(one, rest[1], rest[2])
 
-    assert perform(both, Notes(), look).state == "finished"
+    assert perform(both, RecordedNotes(), look).state == "finished"
     assert seen == [5]
 
 
 def test_scoring_weights_that_were_there_leaves_the_record_of_their_training(store: Store) -> None:
     first = task(store, trial(shot=1))
-    perform(first, Notes(), learn)
+    perform(first, RecordedNotes(), train_and_score)
     record = store.job_records()[first.job.key]
     more = task(store, trial(shot=5))
     assert more.job.key == first.job.key
-    assert perform(more, Notes(), score_only).state == "finished"
+    assert perform(more, RecordedNotes(), score_only).state == "finished"
     assert store.job_records() == {first.job.key: record}
 
 
@@ -98,8 +105,8 @@ def test_a_job_without_a_gpu_of_its_own_keeps_off_those_it_sees(
 def test_a_job_that_cannot_finish_says_why(
     store: Store, seed: int, state: str, reason: str
 ) -> None:
-    notes, one = Notes(), task(store, trial(seed))
-    outcome = perform(one, notes, various)
+    notes, one = RecordedNotes(), task(store, trial(seed))
+    outcome = perform(one, notes, fail_by_seed)
     status = store.states(one.job.trial_ids)[one.job.trial_ids[0]]
     assert (outcome.state, status.state) == (state, state)
     assert status.reason == outcome.reason == reason
@@ -114,33 +121,33 @@ def test_a_skipped_trial_is_told_with_its_reason_and_left_alone_later(store: Sto
         emit(TrialSkipped(one.trial_ids[0], "no class has 6 images"))
 
     one = task(store)
-    assert perform(one, Notes(), skip).state == "finished"
+    assert perform(one, RecordedNotes(), skip).state == "finished"
     status = store.states(one.job.trial_ids)[one.job.trial_ids[0]]
     assert (status.state, status.reason) == ("skipped", "no class has 6 images")
-    assert perform(one, Notes(), never_called).state == "finished"
+    assert perform(one, RecordedNotes(), never_called).state == "finished"
 
 
 def test_a_stopped_job_is_pending_and_says_how_far_it_came(store: Store) -> None:
-    class StopsLater(Notes):
+    class StopsLater(RecordedNotes):
         def tell(self, notes):  # type: ignore[no-untyped-def]
             super().tell(notes)
             return len(self) > 1 or not notes
 
     one = task(store)
-    outcome = perform(one, StopsLater(), patient)
+    outcome = perform(one, StopsLater(), run_until_stopped)
     assert outcome.state == "interrupted"
     status = store.states(one.job.trial_ids)[one.job.trial_ids[0]]
     assert (status.state, status.reason) == ("pending", "stopped at step 3")
 
 
 def test_a_launch_that_is_stopping_starts_nothing(store: Store) -> None:
-    assert perform(task(store), Notes(stopping=True), never_called).state == "interrupted"
+    assert perform(task(store), RecordedNotes(stopping=True), never_called).state == "interrupted"
 
 
 def test_a_job_that_another_launch_holds_is_left_to_it(store: Store) -> None:
     one = task(store)
     with store.claim_job(one.job.key, "other") or pytest.fail("not claimed"):
-        outcome = perform(one, Notes(), never_called)
+        outcome = perform(one, RecordedNotes(), never_called)
     assert (outcome.state, outcome.reason) == ("busy", "another launch runs it")
 
 
@@ -150,9 +157,9 @@ def test_what_another_try_may_cure_is_raised_for_it(store: Store) -> None:
 
     one = task(store)
     with pytest.raises(ConnectionResetError):
-        perform(one, Notes(), torn)
+        perform(one, RecordedNotes(), torn)
     assert not store.job_held(one.job.key)
-    assert perform(one, Notes(), score_only).state == "finished"
+    assert perform(one, RecordedNotes(), score_only).state == "finished"
 
 
 def test_a_full_disk_is_not_tried_again() -> None:
@@ -194,7 +201,7 @@ def resident() -> int:
 
 
 def score_only(one, data, folder, emit, stop, settings):  # type: ignore[no-untyped-def]
-    score(one, folder, emit)
+    write_scores(one, folder, emit)
 
 
 def never_called(*_):  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
-"""Jobs on a disk that fills up: python -m tests.launching.small_disk FOLDER, a small tmpfs.
+"""Run jobs on a full disk: python -m tests.fakes.processes.full_disk FOLDER, a small tmpfs.
 
-Prints, for each number of free kilobytes, how the job ended without room and with room again.
+Prints, for each number of free kilobytes, how the job ended without space and with space again.
 """
 
 import json
@@ -14,24 +14,25 @@ from safetensors.torch import load_file
 
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Task, perform
-from tests.launching.jobs import Notes, job, tiny, trial
+from tests.fakes.engines import RecordedNotes, train_small_network
+from tests.fakes.trials import job, trial
 
 FREE_KB = (0, 4, 8, 16, 32, 48, 64, 96, 128)
 
 
 def main(folder: Path) -> None:
     whole = Task(job(trial(steps=12)), str(folder / "whole"), "l1")
-    assert perform(whole, Notes(), tiny).state == "finished"
+    assert perform(whole, RecordedNotes(), train_small_network).state == "finished"
     expected = load_file(next((folder / "whole").glob("jobs/*/weights.safetensors")))
     for free in FREE_KB:
         store = Store.open(str(folder / "store"))
         task = replace(whole, store=store.address)
         _fill(folder / "filler", leave=free * 1024)
-        notes = Notes()
-        short = perform(task, notes, tiny)
+        notes = RecordedNotes()
+        short = perform(task, notes, train_small_network)
         state = store.states(task.job.trial_ids)[task.job.trial_ids[0]].state
         (folder / "filler").unlink()
-        again = perform(task, Notes(), tiny)
+        again = perform(task, RecordedNotes(), train_small_network)
         weights = load_file(next((folder / "store").glob("jobs/*/weights.safetensors")))
         line = {
             "free": free,
@@ -46,7 +47,7 @@ def main(folder: Path) -> None:
 
 
 def _fill(path: Path, leave: int) -> None:
-    """Take all room but `leave` bytes, rounded to what the disk counts in."""
+    """Fill the disk but for `leave` bytes, rounded to the disk's block size."""
     room = os.statvfs(path.parent)
     size = room.f_bavail * room.f_frsize - leave
     with path.open("wb") as stream:

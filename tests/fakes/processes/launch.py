@@ -1,6 +1,6 @@
-"""A launch in a process of its own: python -m tests.launching.drive WORK X.yaml [key=value ...]
+"""Run a launch: python -m tests.fakes.processes.launch ENGINE X.yaml [key=value ...]
 
-WORK names what stands in for the engine, a function of tests/launching/jobs.py.
+ENGINE names a function of tests/fakes/engines.py that replaces the engine.
 """
 
 import sys
@@ -11,14 +11,14 @@ from rich.console import Console
 from fssplat.common.errors import InputError
 from fssplat.launching import launch as launching
 from fssplat.launching.launch import Request, launch
-from tests.launching import jobs
+from tests.fakes import engines
 
 
-def main(work: str, path: str, *changes: str) -> int:
-    if work != "careful":  # the others need no pictures, so there are none to check
+def main(engine: str, path: str, *changes: str) -> int:
+    if engine != "run_engine_slowly":  # the others read no images, so there are none to check
         launching.check_data = lambda plan: None
     try:
-        return launch(Request(Path(path), changes), Console(width=200), getattr(jobs, work))
+        return launch(Request(Path(path), changes), Console(width=200), getattr(engines, engine))
     except InputError as error:
         print(f"fssplat: {error}", file=sys.stderr)
         return 2
