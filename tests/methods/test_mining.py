@@ -17,7 +17,6 @@ from fssplat.experiment.grid import expand
 from fssplat.experiment.schema import BackboneSpec, ExperimentSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
 from fssplat.methods.layers.image_folder import ImageFolder
-from fssplat.methods.layers.kmeans import kmeans, nearest_centre
 from fssplat.methods.layers.matching import grid_mask
 from fssplat.methods.layers.photometric import distort, draw_distortion
 from fssplat.methods.layers.prototypes import mean_under_mask
@@ -27,7 +26,9 @@ from fssplat.methods.layers.pseudo_labels import (
     PseudoMasks,
     Regions,
     evenly,
+    kmeans,
     nearest,
+    nearest_centre,
     pseudo_masks,
     regions,
     representatives,

@@ -1,6 +1,7 @@
 """Which parts of an image look like an object? MiningFSS's pseudo masks, and the regions they cut.
 
-Source   Yang et al., ICCV 2021, section 3.3.1; "Eq. 2" below is equation 2 there.
+Source   Yang et al., ICCV 2021, section 3.3.1; "Eq. 2" below is equation 2 there. K-means:
+         Lloyd, IEEE Trans. Inf. Theory 1982; its starts: Arthur and Vassilvitskii, SODA 2007.
 Shapes   I images, R regions, c channels, h x w feature cells of an image (its own), H x W pixels,
          K clusters. Labels: 0 background, 1..K a cluster.
 """
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.methods.base import BaseImages, Images
-from fssplat.methods.layers.kmeans import kmeans
 from fssplat.methods.layers.photometric import normalised
 from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
 
 Features = Callable[[Tensor], Tensor]  # uint8 [3, H, W] -> [c, h, w]
+ITERATIONS = 300  # at most, of K-means; its assignments settle long before
 
 
 class Pool:
@@ -78,6 +79,44 @@ def representatives(
     none = torch.zeros_like(centres[0])
     background = torch.stack(backgrounds).mean(dim=0) if backgrounds else none
     return torch.cat([background.unsqueeze(0), centres])
+
+
+def kmeans(points: Tensor, k: int, seed: int = 0) -> Tensor:
+    """K-means with seeded k-means++ starts: n points [n, c] -> k centres [k, c].
+
+    The same points give the same centres on every machine. Some centres are equal if there are
+    fewer than `k` distinct points. A centre that loses all its points does not move.
+    """
+    assert len(points), "no point to group"
+    centres = spread_out(points, k, torch.Generator().manual_seed(seed))
+    assigned: Tensor | None = None
+    for _ in range(ITERATIONS):
+        owners = nearest_centre(points, centres)
+        if assigned is not None and torch.equal(owners, assigned):
+            break
+        assigned = owners
+        sums = torch.zeros_like(centres).index_add_(0, owners, points)
+        counts = torch.bincount(owners, minlength=k).unsqueeze(1)
+        centres = torch.where(counts > 0, sums / counts.clamp(min=1), centres)
+    return centres
+
+
+def nearest_centre(points: Tensor, centres: Tensor) -> Tensor:
+    """[n, c], [k, c] -> number of the nearest centre [n], the first of equals."""
+    return torch.cdist(points, centres).argmin(dim=1)
+
+
+def spread_out(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
+    """k-means++: each next start is a point drawn by its squared distance to those chosen."""
+    chosen = [int(torch.randint(len(points), (), generator=draw))]
+    distance = torch.cdist(points, points[chosen]).square().squeeze(1).double().cpu()
+    while len(chosen) < k:
+        total = distance.cumsum(dim=0)
+        at = torch.rand((), generator=draw, dtype=torch.float64) * total[-1]
+        chosen.append(min(int(torch.searchsorted(total, at, right=True)), len(points) - 1))
+        new = torch.cdist(points, points[chosen[-1:]]).square().squeeze(1).double().cpu()
+        distance = torch.minimum(distance, new)
+    return points[chosen].clone()
 
 
 # ------------------------------------------------------------------ masks
