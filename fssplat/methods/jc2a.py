@@ -127,15 +127,13 @@ class JC2A(FewShotSegmenter):
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
         """Prototypes of the base classes, Eqs. 11 and 12."""
         if self.objects is not None:
-            self.objects.prepare(self.backbone, self._middle, source, artefacts)
+            self.objects.prepare(self.backbone, source, artefacts)
 
     # -------------------------------------------------------------- the network
 
-    def _middle(self, images: Tensor) -> Tensor:
-        return middle_features(self.backbone(images))
-
     def encode(self, images: Tensor) -> Encoded:
-        return {"middle": self._middle(images)}
+        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; everything else is computed from it."""
+        return {"middle": middle_features(self.backbone(images))}
 
     def encode_query(self, encoded: Encoded) -> Encoded:
         """`feature` [i, c, h, w], and `objects` [i, h, w] where the class-agnostic map is on."""

@@ -128,12 +128,9 @@ class MMNet(FewShotSegmenter):
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
         """Base prototypes of the class-agnostic map, where it is on."""
         if self.objects is not None:
-            self.objects.prepare(self.backbone, self._middle, source, artefacts)
+            self.objects.prepare(self.backbone, source, artefacts)
 
     # -------------------------------------------------------------- the network
-
-    def _middle(self, images: Tensor) -> Tensor:
-        return middle_features(self.backbone(images, upto=3))
 
     def encode(self, images: Tensor) -> Encoded:
         """What each memory reads as `raw0`, `raw1`; `high` of stage 4; `middle` for ckmm."""

@@ -100,16 +100,13 @@ class PFENet(FewShotSegmenter):
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
         """Base prototypes of the class-agnostic map, where it is on."""
         if self.objects is not None:
-            self.objects.prepare(self.backbone, self._middle, source, artefacts)
-
-    def _middle(self, images: Tensor) -> Tensor:
-        return middle_features(self.backbone(images, upto=3))
+            self.objects.prepare(self.backbone, source, artefacts)
 
     # -------------------------------------------------------------- the network
 
     def encode(self, images: Tensor) -> Encoded:
         """`middle` [i, c3 + c2, h, w]; all else comes from it."""
-        return {"middle": self._middle(images)}
+        return {"middle": middle_features(self.backbone(images, upto=3))}
 
     def encode_query(self, encoded: Encoded) -> Encoded:
         """`query` [i, d, h, w], `high` [i, c4, h, w] of stage 4, `objects` [i, h, w]."""

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, einsum, nn
 
+from fssplat.backbones import Backbone
 from fssplat.methods.base import Artefacts, BaseImages
-from fssplat.methods.layers.matching import grid_mask, scaled
+from fssplat.methods.layers.matching import grid_mask, middle_features, scaled
 
 
 class ObjectMap(nn.Module):
@@ -34,15 +35,12 @@ class ObjectMap(nn.Module):
         found = einsum("c,ichw->ihw", self.prototype, features)
         return scaled(found.flatten(1)).reshape(found.shape)
 
-    def prepare(
-        self,
-        backbone: nn.Module,
-        features: Callable[[Tensor], Tensor],
-        source: BaseImages,
-        artefacts: Artefacts,
-    ) -> None:
-        """Take FP_base from the cache, or compute it with `features(images)` -> [i, c, h, w]."""
+    def prepare(self, backbone: Backbone, source: BaseImages, artefacts: Artefacts) -> None:
+        """Read FP_base from the cache, or compute it from the backbone's stages 3 and 2."""
         device = self.prototype.device
+
+        def features(images: Tensor) -> Tensor:
+            return middle_features(backbone(images, upto=3))
 
         def compute() -> dict[str, Tensor]:
             training = backbone.training

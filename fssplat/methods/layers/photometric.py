@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fssplat.data.transforms import DEVIATION, MEAN
+
 KERNEL = 13  # pixels; SimCLR takes a tenth of the side, but weights past 3 sigma = 6 vanish
 
 
@@ -55,10 +57,6 @@ def distort(image: Tensor, by: Distortion) -> Tensor:
     if by.blur is not None:
         image = images.gaussian_blur(image, [KERNEL, KERNEL], [by.blur, by.blur])
     return image
-
-
-MEAN = (0.485, 0.456, 0.406)
-DEVIATION = (0.229, 0.224, 0.225)
 
 
 def normalised(image: Tensor) -> Tensor:
