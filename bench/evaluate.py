@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.episodes.manifest import manifest
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import normalise
@@ -147,7 +147,7 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        build("coco-20i", given.source, Path(folder) / "coco-20i", skip_bad=True)
+        build("coco-20i", given.source, Path(folder) / "coco-20i", BuildSettings(skip_bad=True))
         dataset = Dataset.open(Path(folder) / "coco-20i")
         for name in given.method:
             for shot in given.shot:

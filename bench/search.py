@@ -27,7 +27,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 from rich.console import Console
 
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
 from fssplat.engine.settings import Diverged
 from fssplat.launching.cluster import cluster
@@ -184,7 +184,7 @@ def place(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "synthetic"
         options = SourceOptions(train_images=160, val_images=160, workers=1)
-        build("synthetic", Path(scratch) / "raw", data, options=options, workers=1)
+        build("synthetic", Path(scratch) / "raw", data, BuildSettings(options=options, workers=1))
         yield data, Path(scratch)
 
 

@@ -45,22 +45,15 @@ def build(
 
     fssplat data build pascal-5i --source VOCdevkit-and-SBD --out data/pascal-5i
     """
+    from fssplat.data.build.convert import BuildSettings
     from fssplat.data.build.convert import build as build_dataset
     from fssplat.data.sources.record import SourceOptions
 
     count = workers or _cores()
     options = SourceOptions(lists, year, seed, train_images, val_images, count)
+    settings = BuildSettings(options, count, skip_bad, overwrite)
     with _progress(f"building {name}") as advance:
-        report = build_dataset(
-            name,
-            source,
-            out,
-            options=options,
-            workers=count,
-            skip_bad=skip_bad,
-            overwrite=overwrite,
-            on_progress=advance,
-        )
+        report = build_dataset(name, source, out, settings, advance)
     _print_report(report)
 
 

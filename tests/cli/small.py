@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
 
 EXPERIMENT = """
@@ -22,7 +22,8 @@ evaluation: {{panels: 3}}
 
 
 def data_set(folder: Path) -> Path:
-    build("synthetic", out=folder, options=SourceOptions(train_images=24, val_images=40), workers=1)
+    options = SourceOptions(train_images=24, val_images=40)
+    build("synthetic", out=folder, settings=BuildSettings(options))
     return folder
 
 

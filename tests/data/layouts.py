@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import Label
 
@@ -118,7 +118,7 @@ def fss_layout(folder: Path, classes: Mapping[str, Sequence[str]], images: int =
 def tiny_voc(folder: Path, **options: Any) -> Dataset:
     """The layout of `voc_layout`, built."""
     source = voc_layout(folder / "official")
-    build("pascal-5i", source, folder / "built", **options)
+    build("pascal-5i", source, folder / "built", BuildSettings(**options))
     return Dataset.open(folder / "built")
 
 

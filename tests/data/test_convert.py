@@ -16,8 +16,8 @@ from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.data import shards
-from fssplat.data.build import convert
-from fssplat.data.build.convert import build
+from fssplat.data.build import build_folder, shard_plan, write_shards
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
 from fssplat.data.shards import Sample, write_shard
 from fssplat.data.sources import record
@@ -39,15 +39,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_shards_built_twice_are_identical_to_the_byte(source: Path, tmp_path: Path) -> None:
-    build("pascal-5i", source, tmp_path / "one", shard_samples=2)
-    build("pascal-5i", source, tmp_path / "two", shard_samples=2)
+    build("pascal-5i", source, tmp_path / "one", BuildSettings(shard_samples=2))
+    build("pascal-5i", source, tmp_path / "two", BuildSettings(shard_samples=2))
     assert len(contents(tmp_path / "one")) == 7  # 3 + 2 shards, index, dataset.json
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_shards_do_not_depend_on_the_number_of_workers(source: Path, tmp_path: Path) -> None:
-    build("pascal-5i", source, tmp_path / "one", shard_samples=2)
-    build("pascal-5i", source, tmp_path / "two", shard_samples=2, workers=2)
+    build("pascal-5i", source, tmp_path / "one", BuildSettings(shard_samples=2))
+    build("pascal-5i", source, tmp_path / "two", BuildSettings(shard_samples=2, workers=2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -69,7 +69,7 @@ def test_shards_open_with_plain_webdataset(source: Path, tmp_path: Path) -> None
 def test_a_shard_holds_one_split_and_no_more_images_than_asked(
     source: Path, tmp_path: Path
 ) -> None:
-    info = build("pascal-5i", source, tmp_path / "built", shard_samples=4).info
+    info = build("pascal-5i", source, tmp_path / "built", BuildSettings(shard_samples=4)).info
     assert [(shard.file, shard.samples) for shard in info.shards] == [
         ("train-000000.tar", 4),
         ("train-000001.tar", 2),
@@ -80,7 +80,7 @@ def test_a_shard_holds_one_split_and_no_more_images_than_asked(
 def test_a_shard_holds_no_more_bytes_than_allowed(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convert, "SHARD_BYTES", 80_000)  # two images and what is set aside
+    monkeypatch.setattr(shard_plan, "SHARD_BYTES", 80_000)  # two images and what is set aside
     info = build("pascal-5i", source, tmp_path / "built").info
     assert [shard.samples for shard in info.shards] == [2, 2, 2, 2, 1]
     assert all(shard.bytes <= 80_000 for shard in info.shards)
@@ -118,23 +118,26 @@ def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
 def test_an_interrupted_build_keeps_its_finished_shards(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build("pascal-5i", source, tmp_path / "whole", shard_samples=2)
-    convert_shard = convert.convert_shard
+    build("pascal-5i", source, tmp_path / "whole", BuildSettings(shard_samples=2))
+    convert_shard = write_shards.convert_shard
 
-    def interrupted(job: convert.ShardJob) -> convert.ShardResult:
-        if job.file == "train-000002.tar":
+    def interrupted(shard: shard_plan.PlannedShard) -> write_shards.ShardResult:
+        if shard.file == "train-000002.tar":
             raise KeyboardInterrupt
-        return convert_shard(job)
+        return convert_shard(shard)
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "convert_shard", interrupted)
+        patch.setattr(write_shards, "convert_shard", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build("pascal-5i", source, tmp_path / "cut", shard_samples=2)
+            build("pascal-5i", source, tmp_path / "cut", BuildSettings(shard_samples=2))
     with pytest.raises(InputError, match=r"dataset\.json is missing"):
         Dataset.open(tmp_path / "cut")
     other = tmp_path / "cut" / "VOCtrainval_11-May-2012.tar"  # downloads may lie in the same folder
     other.write_bytes(b"an archive")
-    assert build("pascal-5i", source, tmp_path / "cut", shard_samples=2).shards_kept == 2
+    assert (
+        build("pascal-5i", source, tmp_path / "cut", BuildSettings(shard_samples=2)).shards_kept
+        == 2
+    )
     assert other.read_bytes() == b"an archive"
     other.unlink()
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
@@ -147,9 +150,9 @@ def test_a_finished_shard_is_made_again_when_its_source_changed(
     whole = broken.read_bytes()
     broken.write_bytes(whole[:200])
     with pytest.raises(InputError, match="cannot be used"):
-        build("pascal-5i", source, tmp_path / "built", shard_samples=2)
+        build("pascal-5i", source, tmp_path / "built", BuildSettings(shard_samples=2))
     broken.write_bytes(whole)
-    report = build("pascal-5i", source, tmp_path / "built", shard_samples=2)
+    report = build("pascal-5i", source, tmp_path / "built", BuildSettings(shard_samples=2))
     assert report.shards_kept == 4  # all but the one with t4
     assert report.info.counts == {"train": 6, "val": 3}
 
@@ -172,7 +175,7 @@ def test_a_finished_data_set_stays_where_its_source_has_other_dates(
     source: Path, tmp_path: Path
 ) -> None:
     truncate_jpeg(source / "VOC2012")
-    first = build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    first = build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     written = (tmp_path / "built/train-000000.tar").stat().st_mtime_ns
     touch_all(source)
     read: list[tuple[int, int]] = []
@@ -182,7 +185,7 @@ def test_a_finished_data_set_stays_where_its_source_has_other_dates(
             "pascal-5i",
             source,
             tmp_path / "built",
-            skip_bad=True,
+            BuildSettings(skip_bad=True),
             on_progress=lambda done, total: read.append((done, total)),
         )
         assert (again.info, again.bad) == (first.info, first.bad)
@@ -197,7 +200,7 @@ def test_a_source_with_other_content_is_another_data_set(
     voc = source / "VOC2012"
     whole = (voc / "JPEGImages/t1.jpg").read_bytes()
     truncate_jpeg(voc)
-    build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     if change == "image":  # as long as before
         content = (voc / "JPEGImages/t3.jpg").read_bytes()
         (voc / "JPEGImages/t3.jpg").write_bytes(content[:-3] + b"\x00" + content[-2:])
@@ -209,17 +212,17 @@ def test_a_source_with_other_content_is_another_data_set(
     else:
         (voc / "JPEGImages/t1.jpg").write_bytes(whole)
     with pytest.raises(InputError, match="from other files"):
-        build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+        build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
 
 
 def test_a_data_set_from_other_files_is_replaced_only_on_request(
     source: Path, tmp_path: Path
 ) -> None:
-    build("pascal-5i", source, tmp_path / "built", shard_samples=2)
+    build("pascal-5i", source, tmp_path / "built", BuildSettings(shard_samples=2))
     other = voc_layout(tmp_path / "other", train=2, val=1)
     with pytest.raises(InputError, match=r"from other files.*--overwrite"):
         build("pascal-5i", other, tmp_path / "built")
-    build("pascal-5i", other, tmp_path / "built", overwrite=True)
+    build("pascal-5i", other, tmp_path / "built", BuildSettings(overwrite=True))
     assert Dataset.open(tmp_path / "built").info.counts == {"train": 3, "val": 1}
     assert len(list((tmp_path / "built").glob("*.tar"))) == 2  # none of the old ones
 
@@ -230,8 +233,8 @@ def test_tars_of_somebody_else_are_left_alone(source: Path, tmp_path: Path) -> N
     others = [out / "imagenet-train-000147.tar", out / "train-000007.tar", out / "2024-000001.tar"]
     for path in others:
         path.write_bytes(b"the only copy")
-    build("pascal-5i", source, out, shard_samples=2)
-    build("pascal-5i", source, out, shard_samples=4, overwrite=True)
+    build("pascal-5i", source, out, BuildSettings(shard_samples=2))
+    build("pascal-5i", source, out, BuildSettings(shard_samples=4, overwrite=True))
     assert [path.read_bytes() for path in others] == [b"the only copy"] * 3
     assert not (out / "train-000002.tar").exists()  # of the first build, which has more shards
 
@@ -256,19 +259,19 @@ def test_shards_stay_ours_after_a_kill_or_without_a_readable_dataset_json(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "write_whole", killed)
+        patch.setattr(write_shards, "write_whole", killed)
         with pytest.raises(KeyboardInterrupt):
             build("pascal-5i", source, out)
     assert (out / "train-000000.tar").is_file()
     build("pascal-5i", source, out)
     (out / "dataset.json").write_text("{")
-    build("pascal-5i", source, out, overwrite=True)
+    build("pascal-5i", source, out, BuildSettings(overwrite=True))
     assert len(Dataset.open(out)) == 9
 
 
 def test_two_builds_of_one_folder_do_not_meet(source: Path, tmp_path: Path) -> None:
     with (
-        convert._building(tmp_path / "built"),
+        build_folder.only_build_in(tmp_path / "built"),
         pytest.raises(InputError, match="another build is running there"),
     ):
         build("pascal-5i", source, tmp_path / "built")
@@ -379,7 +382,7 @@ def test_images_that_cannot_be_used_are_listed_and_left_out_on_request(
 ) -> None:
     truncate_jpeg(source / "VOC2012")
     Image.fromarray(square(99)).save(source / "VOC2012/SegmentationClass/v0.png")
-    report = build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    report = build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     assert [item.key for item in report.bad] == ["t1", "v0"]
     listed = json.loads((tmp_path / "built/report.json").read_text())
     assert [item["key"] for item in listed["bad"]] == ["t1", "v0"]
@@ -387,7 +390,7 @@ def test_images_that_cannot_be_used_are_listed_and_left_out_on_request(
     dataset = Dataset.open(tmp_path / "built")
     assert dataset.keys == ["t0", "t2", "t3", "t4", "x0", "v1", "v2"]
     assert dataset.jpeg(1) == jpeg(2)
-    again = build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+    again = build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     assert again.bad == report.bad  # told again, not only the first time
 
 
@@ -395,7 +398,7 @@ def test_every_bad_image_is_listed_before_the_build_ends(source: Path, tmp_path:
     for name in ("t0", "t3", "v1", "v2"):
         (source / f"VOC2012/JPEGImages/{name}.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"4 of 9 images cannot be used: .*; and 1 more\."):
-        build("pascal-5i", source, tmp_path / "built", shard_samples=2)
+        build("pascal-5i", source, tmp_path / "built", BuildSettings(shard_samples=2))
     listed = json.loads((tmp_path / "built/report.json").read_text())
     assert [item["key"] for item in listed["bad"]] == ["t0", "t3", "v1", "v2"]
 
@@ -403,7 +406,9 @@ def test_every_bad_image_is_listed_before_the_build_ends(source: Path, tmp_path:
 def test_a_shard_without_a_usable_image_is_left_out(source: Path, tmp_path: Path) -> None:
     for name in ("t0", "t1"):
         (source / f"VOC2012/JPEGImages/{name}.jpg").write_bytes(b"no picture")
-    info = build("pascal-5i", source, tmp_path / "built", shard_samples=2, skip_bad=True).info
+    info = build(
+        "pascal-5i", source, tmp_path / "built", BuildSettings(shard_samples=2, skip_bad=True)
+    ).info
     assert [shard.file for shard in info.shards] == [
         "train-000001.tar",
         "train-000002.tar",
@@ -417,10 +422,10 @@ def test_a_shard_without_a_usable_image_is_left_out(source: Path, tmp_path: Path
 def test_a_source_without_a_usable_image_is_no_data_set(source: Path, tmp_path: Path) -> None:
     for path in source.rglob("*.jpg"):
         path.write_bytes(b"no picture")
-    message = r"pascal-5i: none of 9 images can be used; .*report\.json says why"
+    message = r"pascal-5i: none of 9 images can be used; .*report\.json lists the reasons"
     for _ in range(2):
         with pytest.raises(InputError, match=message):
-            build("pascal-5i", source, tmp_path / "built", skip_bad=True)
+            build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     assert len(json.loads((tmp_path / "built/report.json").read_text())["bad"]) == 9
     assert not (tmp_path / "built/dataset.json").exists()
 
@@ -453,7 +458,7 @@ def test_a_disk_that_fills_up_during_the_build_ends_it_cleanly(
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from fssplat.data.build.convert import build\n"
+        "from fssplat.data.build.convert import BuildSettings, build\n"
         "from fssplat.common.errors import InputError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))\n"
         "try:\n"
@@ -490,7 +495,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(InputError, match="disk is full"):
-        convert.write_whole(tmp_path / "dataset.json", b"{}")
+        build_folder.write_whole(tmp_path / "dataset.json", b"{}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -498,12 +503,14 @@ def test_a_worker_that_dies_ends_the_build_with_advice(tmp_path: Path) -> None:
     image = tmp_path / "image.jpg"
     image.write_bytes(jpeg(0))
     deadly = record.Record("a", "train", image, DeadlyLabel(image), "test")
-    jobs = [
-        convert.ShardJob(tmp_path, f"train-00000{number}.tar", (deadly,), 20, False, False, "")
+    plan = [
+        shard_plan.PlannedShard(
+            tmp_path, f"train-00000{number}.tar", (deadly,), 20, False, False, ""
+        )
         for number in range(2)
     ]
     with pytest.raises(InputError, match="a worker of the build died"):
-        list(convert._run(jobs, workers=2))
+        list(write_shards.run_parallel(plan, workers=2))
     assert not list(tmp_path.glob("*.tar"))
 
 

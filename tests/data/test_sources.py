@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fssplat.common.errors import InputError
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.folds import classes_of_split
 from fssplat.data.labels import class_pixels
 from fssplat.data.sources import coco, default_source, fss1000, read_source, voc
@@ -404,7 +404,7 @@ def test_fss_classes_keep_their_split_where_all_their_images_are_bad(tmp_path: P
     assert fss1000.read(folder, PLAIN).class_counts == {"train": 2, "val": 1, "test": 1}
     for image in (folder / "bus").glob("*.jpg"):
         image.write_bytes(b"no picture")
-    info = build("fss-1000", folder, tmp_path / "built", skip_bad=True).info
+    info = build("fss-1000", folder, tmp_path / "built", BuildSettings(skip_bad=True)).info
     assert classes_of_split(info, "test") == (4,)  # dog
 
 

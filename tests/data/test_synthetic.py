@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fssplat.common.errors import InputError
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import class_pixels
 from fssplat.data.sources import synthetic
@@ -71,7 +71,7 @@ def test_every_texture_has_both_tones(name: str) -> None:
 
 
 def test_labels_survive_the_voc_layout_and_the_shards(tmp_path: Path) -> None:
-    build("synthetic", out=tmp_path / "built", options=SMALL)
+    build("synthetic", out=tmp_path / "built", settings=BuildSettings(options=SMALL))
     dataset = Dataset.open(tmp_path / "built")
     assert dataset.info.counts == {"train": 8, "val": 4}
     assert dataset.info.classes == synthetic.CLASSES
@@ -101,21 +101,25 @@ def test_pictures_are_drawn_once_and_again_for_another_seed(tmp_path: Path) -> N
 
 
 def test_a_refused_build_leaves_the_pictures_of_the_data_set_alone(tmp_path: Path) -> None:
-    first = build("synthetic", out=tmp_path, options=SMALL)
+    first = build("synthetic", out=tmp_path, settings=BuildSettings(options=SMALL))
     picture = tmp_path / "source/JPEGImages/train_000000.jpg"
     old = picture.read_bytes()
     for other in ({"seed": 1}, {"train_images": 9}):
         options = SourceOptions(**{"train_images": 8, "val_images": 4, **other})
         with pytest.raises(InputError, match="from other files or options"):
-            build("synthetic", out=tmp_path, options=options)
+            build("synthetic", out=tmp_path, settings=BuildSettings(options=options))
     assert picture.read_bytes() == old
-    assert build("synthetic", out=tmp_path, options=SMALL).info == first.info
+    assert (
+        build("synthetic", out=tmp_path, settings=BuildSettings(options=SMALL)).info == first.info
+    )
 
 
 def test_a_finished_set_needs_its_pictures_no_more(tmp_path: Path) -> None:
-    first = build("synthetic", out=tmp_path, options=SMALL)
+    first = build("synthetic", out=tmp_path, settings=BuildSettings(options=SMALL))
     shutil.rmtree(tmp_path / "source")
-    assert build("synthetic", out=tmp_path, options=SMALL).info == first.info
+    assert (
+        build("synthetic", out=tmp_path, settings=BuildSettings(options=SMALL)).info == first.info
+    )
     assert not (tmp_path / "source").exists()
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
 from fssplat.experiment.grid import Job, expand, jobs
 from fssplat.experiment.schema import ExperimentSpec, validate
@@ -14,7 +14,7 @@ SIZE = 65
 
 def data_set(folder: Path) -> Path:
     options = SourceOptions(train_images=40, val_images=60, workers=1)
-    build("synthetic", folder.parent / "raw", folder, options=options, workers=1)
+    build("synthetic", folder.parent / "raw", folder, BuildSettings(options=options, workers=1))
     return folder
 
 

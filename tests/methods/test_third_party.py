@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fssplat.common.errors import InputError
-from fssplat.data.build.convert import build
+from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
 from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, build_method, method_named, methods_named
@@ -53,7 +53,7 @@ def test_a_name_that_is_no_method_says_why(name: str, says: str) -> None:
 
 def test_the_example_is_launched_and_scored(tmp_path: Path) -> None:
     options = SourceOptions(train_images=24, val_images=40)
-    build("synthetic", out=tmp_path / "synthetic", options=options)
+    build("synthetic", out=tmp_path / "synthetic", settings=BuildSettings(options=options))
     settings = [
         f"store={tmp_path}/store", "tracking=none", f"datasets.synthetic.root={tmp_path}/synthetic",
         "training.steps=2", "training.size=65", "training.batch=2", "evaluation.panels=0",

@@ -333,16 +333,16 @@ def relabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, P
     from PIL import Image
 
     from fssplat.data import index
-    from fssplat.data.build import convert
-    from fssplat.data.build.convert import build
+    from fssplat.data.build import index_and_report
+    from fssplat.data.build.convert import BuildSettings, build
     from fssplat.data.index import Dataset
     from fssplat.data.sources.record import SourceOptions
 
-    for module in (convert, index):
+    for module in (index_and_report, index):
         monkeypatch.setattr(module, "fingerprint_of", lambda *_: "0" * 16)
     options = SourceOptions(train_images=40, val_images=60, workers=1)
     raw, before, after = tmp_path / "raw", tmp_path / "before", tmp_path / "after"
-    build("synthetic", raw, before, options=options, workers=1)
+    build("synthetic", raw, before, BuildSettings(options=options, workers=1))
     novel = novel_classes(Dataset.open(str(before)).info, 0, PROTOCOLS["fssplat"])
     for path in sorted((raw / "SegmentationClass").glob("*.png")):
         picture = Image.open(path)
@@ -352,7 +352,7 @@ def relabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, P
         changed = Image.fromarray(other[label], mode="P")
         changed.putpalette(picture.getpalette() or [])
         changed.save(path)
-    build("synthetic", raw, after, options=options, workers=1)
+    build("synthetic", raw, after, BuildSettings(options=options, workers=1))
     return before, after
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fssplat.common.errors import InputError
-from fssplat.data.build.convert import checksum
+from fssplat.data.build.samples import checksum
 from fssplat.data.index import Dataset, rebuild
 from fssplat.data.labels import (
     IGNORE,

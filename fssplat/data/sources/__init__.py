@@ -32,9 +32,9 @@ def default_source(name: str, out: Path | None = None) -> Path:
     return Path(os.environ.get("FSSPLAT_DATA", "data")) / "raw" / short
 
 
-def foretold(name: str, options: SourceOptions) -> tuple[str, dict[str, int]] | None:
+def expected_synthetic(name: str, options: SourceOptions) -> tuple[str, dict[str, int]] | None:
     """dataset.json's `source` and `counts` where the options alone decide every picture."""
-    return synthetic.foretold(options) if name == "synthetic" else None
+    return synthetic.expected(options) if name == "synthetic" else None
 
 
 def read_source(name: str, folder: Path, options: SourceOptions) -> Source:

@@ -80,11 +80,11 @@ def read(folder: Path, options: SourceOptions) -> Source:
         for split in ("train", "val")
         for name in voc_list(folder, split)
     ]
-    source, _ = foretold(options)
+    source, _ = expected(options)
     return Source("synthetic", CLASSES, tuple(records), source, "")
 
 
-def foretold(options: SourceOptions) -> tuple[str, dict[str, int]]:
+def expected(options: SourceOptions) -> tuple[str, dict[str, int]]:
     """What the set is called, and its images per split, before anything is drawn."""
     recipe = _recipe(options)
     counts = {
