@@ -148,6 +148,11 @@ class MethodSpec(Spec):
     def label(self) -> str:
         return f"{self.name}:{self.variant}" if self.variant else self.name
 
+    @property
+    def sgd_momentum(self) -> float:
+        """Momentum of SGD; 0 for a method without an `sgd` term, since its paper uses Adam."""
+        return self.momentum.get("sgd", 0.0)
+
 
 class MethodEntry(Spec):
     """A method as an experiment file names it: `pfenet`, or a mapping that changes switches."""

@@ -81,6 +81,4 @@ def build_method(spec: MethodSpec, backbone: BackboneSpec) -> FewShotSegmenter:
     method = method_named(spec.name)
     options = validate(method.Options, spec.options, f"{spec.name}.options")
     layout = method.backbone_layout(backbone.name, options)
-    network = method(build_backbone(backbone, layout), options)
-    network.momentum.update(spec.momentum)
-    return network
+    return method(build_backbone(backbone, layout), options)

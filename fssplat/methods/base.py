@@ -90,7 +90,6 @@ class FewShotSegmenter(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.options = options
-        self.momentum = dict(self.MOMENTUM)  # build_method puts the trial's own terms here
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
@@ -186,8 +185,11 @@ class FewShotSegmenter(nn.Module):
         resumed or only scored.
         """
 
-    def after_step(self, step: int, steps: int) -> None:
-        """Once after every optimiser step: moving averages live here. Default: nothing."""
+    def after_step(self, step: int, steps: int, momentum: Mapping[str, float]) -> None:
+        """Update moving averages after optimiser step `step` (from 1) of `steps`. Default: nothing.
+
+        `momentum` has the trial's value of every term in MOMENTUM.
+        """
 
     def take_scoring_options(self, options: Mapping[str, Any]) -> None:
         """Read SCORING_OPTIONS as this trial has them; the weights serve several trials."""

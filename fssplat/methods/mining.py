@@ -228,16 +228,16 @@ class MiningFSS(FewShotSegmenter):
         return segmentation_loss(decoder(self.backbone(images).stages[-1]), labels)
 
     @torch.no_grad()
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int, momentum: Mapping[str, float]) -> None:
         """Eq. 6 with the mean of the step's prototypes, and the average of the weights."""
         if self.options.background:
             current = self.background_sum / self.background_count.clamp(min=1)
-            m = self.momentum["background"] if step > 1 else 0.0
+            m = momentum["background"] if step > 1 else 0.0
             self.background.mul_(m).add_(current, alpha=1 - m)
         self.background_sum.zero_()
         self.background_count.zero_()
         if self.average is not None:
-            decay = min(self.momentum["ema"], 1 - 1 / (step + 1))
+            decay = min(momentum["ema"], 1 - 1 / (step + 1))
             pairs = zip(self.average.parameters(), self.backbone.parameters(), strict=True)
             for kept, new in pairs:
                 kept.lerp_(new, 1 - decay)

@@ -1,6 +1,6 @@
 """A real method and backbone, small enough for tests of the engine: milliseconds a step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ class Tiny(FewShotSegmenter):
         loss = F.cross_entropy(logits, target, ignore_index=IGNORE)
         return {"segmentation": loss, "half": loss.square()}
 
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, step: int, steps: int, momentum: Mapping[str, float]) -> None:
         self.average.mul_(0.9).add_(0.1 * self.head[0].weight.detach().mean())
 
 

@@ -150,7 +150,7 @@ def test_four_episodes_are_learnt_by_heart(name: str) -> None:
         weighted = [built.LOSS_WEIGHTS[key] * value for key, value in losses.items()]
         torch.stack(weighted).sum().backward()
         optimiser.step()
-        built.after_step(step + 1, steps)
+        built.after_step(step + 1, steps, built.MOMENTUM)
         if step % 10 == 9:
             built.eval()
             best = max(best, mean_iou(segmented(built, batch).argmax(dim=1), batch.target))
@@ -269,7 +269,7 @@ def test_saved_weights_give_the_same_logits(name: str) -> None:
     with torch.no_grad():
         for parameter in built.parameters():  # as if trained, moving averages of weights too
             parameter += 0.02 * torch.randn_like(parameter)
-    built.after_step(1, 1)  # averages of weights follow
+    built.after_step(1, 1, built.MOMENTUM)  # averages of weights follow
     batch = episodes(b=1, side=SIDE)
     before = segmented(fresh, batch)
     fresh.load_state_dict(built.state_dict())

@@ -306,7 +306,6 @@ def test_foreground_is_rectified_at_inference_only_and_with_the_present_weights(
 
 def test_the_global_background_is_a_moving_average_of_every_step() -> None:
     built = prepared()
-    built.momentum["background"] = 0.75
     wanted = None
     built.train()
     for step in range(1, 4):
@@ -319,7 +318,7 @@ def test_the_global_background_is_a_moving_average_of_every_step() -> None:
             ):
                 maps = built.encode(image[None])["features"][0]
                 seen.append(mean_under_mask(maps, mask == 0))
-        built.after_step(step, 3)
+        built.after_step(step, 3, {**built.MOMENTUM, "background": 0.75})
         current = torch.stack(seen).mean(dim=0)
         wanted = current if wanted is None else 0.75 * wanted + 0.25 * current
         torch.testing.assert_close(built.background, wanted)
@@ -373,7 +372,7 @@ def steps(built: MiningFSS, first: int, last: int, micro: int = 2) -> None:
         with torch.no_grad():
             for parameter in built.learnable().values():
                 parameter -= 0.01 * parameter.grad  # type: ignore[operator]
-        built.after_step(step, last)
+        built.after_step(step, last, built.MOMENTUM)
 
 
 def test_a_resumed_training_ends_with_the_same_bits() -> None:
@@ -423,14 +422,13 @@ def test_evaluation_uses_the_average_of_the_weights() -> None:
 
 def test_the_average_grows_from_one_half_to_its_decay() -> None:
     built = prepared()
-    built.momentum["ema"] = 0.7
     assert built.average is not None
     wanted = next(built.backbone.parameters()).detach().clone()
     for step, decay in ((1, 1 / 2), (2, 2 / 3), (3, 0.7), (4, 0.7)):
         with torch.no_grad():
             for parameter in built.backbone.parameters():
                 parameter += step
-        built.after_step(step, 4)
+        built.after_step(step, 4, {**built.MOMENTUM, "ema": 0.7})
         wanted = decay * wanted + (1 - decay) * next(built.backbone.parameters()).detach()
         torch.testing.assert_close(next(built.average.parameters()), wanted)
 

@@ -113,7 +113,7 @@ class Training:
         self.log = LossLog(folder)
         self.saved = (0, time.monotonic())  # step and time of the last checkpoint
         if steps:
-            momentum = trial.method.momentum.get("sgd", 0.0)
+            momentum = trial.method.sgd_momentum
             self.optimizer = schedule.build_optimizer(self.parameters, self.training, momentum)
 
     # -------------------------------------------------------------- from start to end
@@ -227,7 +227,7 @@ class Training:
         schedule.set_learning_rate(self.optimizer, self._rate(self.step))
         self.optimizer.step()
         self.step += 1
-        self.network.after_step(self.step, self.header.steps)
+        self.network.after_step(self.step, self.header.steps, self.trial.method.momentum)
         self.unread.append(losses)
 
     def _backward(self, batch: EpisodeBatch) -> Tensor:
