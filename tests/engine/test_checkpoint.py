@@ -17,7 +17,7 @@ from fssplat.common.errors import InputError
 from fssplat.engine import checkpoint
 from fssplat.engine import device as determinism
 from fssplat.engine.checkpoint import Header
-from tests.engine.tiny import tiny_network
+from tests.fakes.prototype_method import prototype_network
 
 CPU = torch.device("cpu")
 HEADER = Header("job", "tiny", "small", 3, 10, {"a": [1, 2]})
@@ -124,26 +124,26 @@ def test_anothers_checkpoint_is_refused(what: str) -> None:
 
 
 def test_a_frozen_backbone_is_left_out() -> None:
-    names = checkpoint.weights(tiny_network())
+    names = checkpoint.weights(prototype_network())
     assert "average" in names
     assert "head.1.running_mean" in names
     assert not any(name.startswith("backbone.") for name in names)
 
 
 def test_drifting_batchnorm_buffers_are_kept_without_the_frozen_weights() -> None:
-    names = checkpoint.weights(tiny_network(batch_statistics=True))
+    names = checkpoint.weights(prototype_network(batch_statistics=True))
     assert "backbone.stages.0.1.running_mean" in names
     assert "backbone.stages.0.0.weight" not in names
 
 
 def test_a_trained_backbone_is_kept_whole() -> None:
-    names = checkpoint.weights(tiny_network(frozen=False))
+    names = checkpoint.weights(prototype_network(frozen=False))
     assert "backbone.stages.0.0.weight" in names
     assert "backbone.stages.0.1.running_var" in names
 
 
 def test_weights_of_another_shape_are_refused() -> None:
-    network = tiny_network()
+    network = prototype_network()
     given = {f"weights/{name}": value for name, value in checkpoint.weights(network).items()}
     given["weights/head.0.weight"] = torch.zeros(1)
     with pytest.raises(InputError, match=r"here: .*head\.0\.weight"):
@@ -151,7 +151,7 @@ def test_weights_of_another_shape_are_refused() -> None:
 
 
 def test_the_optimisers_slots_survive() -> None:
-    network = tiny_network()
+    network = prototype_network()
     names = list(network.learnable())
     adam = torch.optim.Adam(network.learnable().values())
     for parameter in network.learnable().values():

@@ -24,22 +24,22 @@ from fssplat.engine.settings import Interrupted
 from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import EvaluationSpec
 from fssplat.methods.base import Encoded
-from tests.engine.tiny import SIZE, Tiny, tiny_network, tiny_trial
-from tests.engine.tiny_data import TinyDataset, tiny_episodes
+from tests.fakes.memory_dataset import MemoryDataset, memory_episodes
+from tests.fakes.prototype_method import SIZE, PrototypeMethod, prototype_network, prototype_trial
 
 CPU = torch.device("cpu")
-DATA = TinyDataset()
+DATA = MemoryDataset()
 COST = {"episodes_per_s", "encoded_images", "peak_memory_bytes"}
 
 
-class Apart(Tiny):
+class Apart(PrototypeMethod):
     """Segments shot by shot and votes, as HSNet does."""
 
     SHOT_FUSION = "vote"
 
 
 def trial_of(shot: int = 1, way: int = 1, evaluation: Any = None, **protocol: Any) -> Trial:
-    trial = tiny_trial()
+    trial = prototype_trial()
     rules = trial.protocol.model_copy(update={"score": ("original", 32), **protocol})
     spec = EvaluationSpec(**(evaluation or {}))
     changes = {"shot": shot, "way": way, "protocol": rules, "evaluation": spec}
@@ -50,13 +50,13 @@ def run(
     folder: Path,
     trial: Trial,
     count: int = 20,
-    method: type[Tiny] = Tiny,
+    method: type[PrototypeMethod] = PrototypeMethod,
     seeds: int = 2,
     **more: Any,
-) -> tuple[Metrics, Tiny]:
-    network = tiny_network()
+) -> tuple[Metrics, PrototypeMethod]:
+    network = prototype_network()
     network.__class__ = method
-    episodes = tiny_episodes(DATA, count * seeds, trial.way, trial.shot)
+    episodes = memory_episodes(DATA, count * seeds, trial.way, trial.shot)
     manifests = {
         seed: SimpleNamespace(episodes=tuple(episodes[seed::seeds]), dropped=("h",), notes=())
         for seed in range(seeds)
@@ -70,10 +70,10 @@ def numbers(metrics: Metrics) -> Metrics:
     return {name: value for name, value in metrics.items() if name not in COST}
 
 
-@pytest.mark.parametrize("method", [Tiny, Apart])
+@pytest.mark.parametrize("method", [PrototypeMethod, Apart])
 @pytest.mark.parametrize(("shot", "way"), [(1, 1), (3, 1), (2, 3)])
 def test_the_cache_changes_no_number(
-    tmp_path: Path, method: type[Tiny], shot: int, way: int
+    tmp_path: Path, method: type[PrototypeMethod], shot: int, way: int
 ) -> None:
     tables = []
     for number, spec in enumerate(({}, {"cache_gb": 0.0}, {"cache_gb": 1e-4, "workers": 2})):
@@ -85,8 +85,10 @@ def test_the_cache_changes_no_number(
         assert table.equals(tables[0][1])
 
 
-@pytest.mark.parametrize("method", [Tiny, Apart])
-def test_the_batch_changes_numbers_by_rounding_alone(tmp_path: Path, method: type[Tiny]) -> None:
+@pytest.mark.parametrize("method", [PrototypeMethod, Apart])
+def test_the_batch_changes_numbers_by_rounding_alone(
+    tmp_path: Path, method: type[PrototypeMethod]
+) -> None:
     one, _ = run(tmp_path, trial_of(3, evaluation={"batch": 1}), count=8, method=method)
     many, _ = run(tmp_path, trial_of(3), count=8, method=method)
     assert one["miou"] == pytest.approx(many["miou"], abs=1e-3)
@@ -94,7 +96,7 @@ def test_the_batch_changes_numbers_by_rounding_alone(tmp_path: Path, method: typ
 
 def test_every_distinct_image_is_encoded_once(tmp_path: Path) -> None:
     metrics, network = run(tmp_path, trial_of(shot=5))
-    episodes = tiny_episodes(DATA, 40, 1, 5)
+    episodes = memory_episodes(DATA, 40, 1, 5)
     distinct = {row for e in episodes for row in (e.query, *e.supports)}
     assert metrics["encoded_images"] == len(distinct)
     assert network.backbone.images_seen == len(distinct)
@@ -106,14 +108,14 @@ def test_without_a_cache_every_use_is_encoded(tmp_path: Path) -> None:
     assert network.backbone.images_seen == 6 * 16
 
 
-@pytest.mark.parametrize("method", [Tiny, Apart])
+@pytest.mark.parametrize("method", [PrototypeMethod, Apart])
 @pytest.mark.parametrize("mode", ["pad", "squash"])
-def test_counts_equal_a_plain_loop_over_episodes(method: type[Tiny], mode: Any) -> None:
+def test_counts_equal_a_plain_loop_over_episodes(method: type[PrototypeMethod], mode: Any) -> None:
     """Encode everything anew, one episode at a time, in manifest order."""
-    network = tiny_network().eval()
+    network = prototype_network().eval()
     network.__class__ = method
     inputs = Inputs(cast(Dataset, DATA), mode, SIZE)
-    tasks = [Task(0, i, e) for i, e in enumerate(tiny_episodes(DATA, 12, shot=3))]
+    tasks = [Task(0, i, e) for i, e in enumerate(memory_episodes(DATA, 12, shot=3))]
     scorer = Scorer(network, inputs, Rules(3, ("original",), True), EvaluationSpec(), CPU)
     found = {scored.task: scored.counts["original"] for scored in scorer.score(tasks)}
     for task in tasks:
@@ -121,7 +123,9 @@ def test_counts_equal_a_plain_loop_over_episodes(method: type[Tiny], mode: Any) 
         assert (found[task][:2] - expected).abs().max() <= 2  # pixels on the very edge
 
 
-def plain(network: Tiny, inputs: Inputs, episode: Episode, method: type[Tiny]) -> Tensor:
+def plain(
+    network: PrototypeMethod, inputs: Inputs, episode: Episode, method: type[PrototypeMethod]
+) -> Tensor:
     from fssplat.data.transforms import normalise
 
     def image(row: int) -> Tensor:
@@ -235,7 +239,7 @@ def test_original_square_enlarges_the_padded_square_first() -> None:
     assert torch.equal(scored, whole[..., :height, :width])
 
 
-class Greedy(Tiny):
+class Greedy(PrototypeMethod):
     """Cannot segment more than two episodes at once."""
 
     def segment(
@@ -259,9 +263,9 @@ def test_supports_of_many_sizes_are_an_input_error_where_maps_do_not_stack() -> 
 
 
 def test_original_size_input_scores_like_any_other(tmp_path: Path) -> None:
-    same = TinyDataset(sides=(48, 49))
-    network = tiny_network()
-    episodes = tuple(tiny_episodes(same, 10))
+    same = MemoryDataset(sides=(48, 49))
+    network = prototype_network()
+    episodes = tuple(memory_episodes(same, 10))
     manifests = {0: SimpleNamespace(episodes=episodes, dropped=(), notes=())}
     trial = trial_of(input="original", score=("original",))
     metrics = evaluate(network, trial, cast(Dataset, same), manifests, tmp_path, device=CPU)  # type: ignore[arg-type]

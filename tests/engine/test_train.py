@@ -19,8 +19,13 @@ from fssplat.engine import checkpoint
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.training.loop import sizes_of_parts, train
-from tests.engine.killed import SETTINGS
-from tests.engine.tiny import Tiny, TinyData, tiny_network, tiny_trial
+from tests.fakes.processes.training import SETTINGS
+from tests.fakes.prototype_method import (
+    PrototypeMethod,
+    SquaresData,
+    prototype_network,
+    prototype_trial,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +35,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nothing interrupted."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
-    train(tiny_network(), tiny_trial(), TinyData(), folder, settings=SETTINGS)
+    train(prototype_network(), prototype_trial(), SquaresData(), folder, settings=SETTINGS)
     return folder
 
 
@@ -64,7 +69,7 @@ def test_a_killed_training_ends_with_the_same_bits(
     whole: Path, tmp_path: Path, after: int, saved: int, seed: int
 ) -> None:
     """Killed once losses up to step `after` were read; nothing saved comes from the seed."""
-    command = [sys.executable, "-m", "tests.engine.killed", str(tmp_path), "0.02"]
+    command = [sys.executable, "-m", "tests.fakes.processes.training", str(tmp_path), "0.02"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -74,7 +79,14 @@ def test_a_killed_training_ends_with_the_same_bits(
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "weights.safetensors").exists()
     events: list[Event] = []
-    train(tiny_network(seed), tiny_trial(), TinyData(), tmp_path, events.append, settings=SETTINGS)
+    train(
+        prototype_network(seed),
+        prototype_trial(),
+        SquaresData(),
+        tmp_path,
+        events.append,
+        settings=SETTINGS,
+    )
     assert isinstance(events[0], TrainingStarted)
     assert events[0].first_step == saved
     assert_same_training(whole, tmp_path)
@@ -84,10 +96,10 @@ def test_a_stop_leaves_a_checkpoint_and_the_rest_follows(whole: Path, tmp_path: 
     for limit in (3, 5, 9):
         with pytest.raises(Interrupted, match=f"step {limit}"):
             train(
-                tiny_network(), tiny_trial(), TinyData(), tmp_path,
+                prototype_network(), prototype_trial(), SquaresData(), tmp_path,
                 stop=after_calls(limit - last_step(tmp_path)), settings=SETTINGS,
             )  # fmt: skip
-    train(tiny_network(), tiny_trial(), TinyData(), tmp_path, settings=SETTINGS)
+    train(prototype_network(), prototype_trial(), SquaresData(), tmp_path, settings=SETTINGS)
     assert_same_training(whole, tmp_path)
 
 
@@ -104,26 +116,26 @@ def last_step(folder: Path) -> int:
 def test_a_damaged_newest_checkpoint_costs_steps_but_no_bits(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(
-            tiny_network(), tiny_trial(), TinyData(), tmp_path,
+            prototype_network(), prototype_trial(), SquaresData(), tmp_path,
             stop=after_calls(10), settings=SETTINGS,
         )  # fmt: skip
     newest = max((tmp_path / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:-100])
-    train(tiny_network(), tiny_trial(), TinyData(), tmp_path, settings=SETTINGS)
+    train(prototype_network(), prototype_trial(), SquaresData(), tmp_path, settings=SETTINGS)
     assert_same_training(whole, tmp_path)
 
 
 def test_how_often_losses_are_read_and_saved_changes_nothing(whole: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, fetch_steps=1, checkpoint_steps=100, checkpoint_seconds=0.0)
-    train(tiny_network(), tiny_trial(), TinyData(), tmp_path, settings=settings)
+    train(prototype_network(), prototype_trial(), SquaresData(), tmp_path, settings=settings)
     assert_same_training(whole, tmp_path)
 
 
 def test_a_finished_training_is_only_read_back(whole: Path) -> None:
     before = (whole / "weights.safetensors").stat().st_mtime_ns
     events: list[Event] = []
-    network = tiny_network(seed=3)
-    train(network, tiny_trial(), TinyData(), whole, events.append, settings=SETTINGS)
+    network = prototype_network(seed=3)
+    train(network, prototype_trial(), SquaresData(), whole, events.append, settings=SETTINGS)
     assert [type(event) for event in events] == [TrainingDone]
     assert torch.equal(network.head[0].weight, final(whole)["head.0.weight"])
     assert not network.training
@@ -131,13 +143,13 @@ def test_a_finished_training_is_only_read_back(whole: Path) -> None:
 
 
 def test_the_weights_of_another_method_are_refused(whole: Path) -> None:
-    trial = tiny_trial()
+    trial = prototype_trial()
     other = trial.model_copy(update={"method": trial.method.model_copy(update={"name": "other"})})
     with pytest.raises(InputError, match="checkpoint of method tiny, needed is other"):
-        train(tiny_network(), other, TinyData(), whole, settings=SETTINGS)
+        train(prototype_network(), other, SquaresData(), whole, settings=SETTINGS)
 
 
-class Greedy(Tiny):
+class Greedy(PrototypeMethod):
     """Runs out of memory above one episode, after it has drawn and changed its buffers."""
 
     def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
@@ -148,27 +160,27 @@ class Greedy(Tiny):
 
 
 def test_lack_of_memory_halves_the_micro_batch_and_repeats_the_step(tmp_path: Path) -> None:
-    trials = [tiny_trial(steps=3), tiny_trial(steps=3, micro_batch=1)]
-    for name, trial, method in zip("ab", trials, (Greedy, Tiny), strict=True):
-        network = tiny_network()
+    trials = [prototype_trial(steps=3), prototype_trial(steps=3, micro_batch=1)]
+    for name, trial, method in zip("ab", trials, (Greedy, PrototypeMethod), strict=True):
+        network = prototype_network()
         network.__class__ = method
-        train(network, trial, TinyData(), tmp_path / name, settings=SETTINGS)
+        train(network, trial, SquaresData(), tmp_path / name, settings=SETTINGS)
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
 
-class Huge(Tiny):
+class Huge(PrototypeMethod):
     def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
         raise torch.OutOfMemoryError("injected")
 
 
 def test_one_episode_that_does_not_fit_is_an_input_error(tmp_path: Path) -> None:
-    network = tiny_network()
+    network = prototype_network()
     network.__class__ = Huge
     with pytest.raises(InputError, match="one training episode of 32 pixels does not fit"):
-        train(network, tiny_trial(), TinyData(), tmp_path, settings=SETTINGS)
+        train(network, prototype_trial(), SquaresData(), tmp_path, settings=SETTINGS)
 
 
-class Steady(Tiny):
+class Steady(PrototypeMethod):
     """Without dropout and with fixed statistics: those of a micro-batch are another thing."""
 
     def train(self, mode: bool = True) -> "Steady":
@@ -182,16 +194,16 @@ class Steady(Tiny):
 def test_micro_batches_add_up_to_the_batchs_gradient(tmp_path: Path) -> None:
     found = []
     for micro in (None, 3, 2):
-        network = tiny_network()
+        network = prototype_network()
         network.__class__ = Steady
-        trial = tiny_trial(steps=1, micro_batch=micro)
-        train(network, trial, TinyData(), tmp_path / str(micro), settings=SETTINGS)
+        trial = prototype_trial(steps=1, micro_batch=micro)
+        train(network, trial, SquaresData(), tmp_path / str(micro), settings=SETTINGS)
         found.append(final(tmp_path / str(micro))["head.0.weight"])
     assert torch.allclose(found[0], found[1], atol=1e-5)
     assert torch.allclose(found[0], found[2], atol=1e-5)
 
 
-class Unstable(Tiny):
+class Unstable(PrototypeMethod):
     def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
         losses = super().training_losses(batch)
         bad = self.average * 0 + (float("nan") if self.steps_seen == 5 else 0.0)
@@ -202,11 +214,11 @@ class Unstable(Tiny):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(tmp_path: Path) -> None:
-    network = tiny_network()
+    network = prototype_network()
     network.__class__ = Unstable
     events: list[Event] = []
     with pytest.raises(Diverged, match="diverged at step 6: segmentation nan"):
-        train(network, tiny_trial(), TinyData(), tmp_path, events.append, settings=SETTINGS)
+        train(network, prototype_trial(), SquaresData(), tmp_path, events.append, settings=SETTINGS)
     assert json.loads((tmp_path / "diverged.json").read_text())["step"] == 6
     assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2, 3, 4, 5]
     found = checkpoint.load_latest(tmp_path / "checkpoints")
@@ -224,27 +236,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(tmp_path: Path) -
     ],
 )
 def test_every_recipe_resumes_exactly(tmp_path: Path, training: dict[str, object]) -> None:
-    trial = tiny_trial(steps=6, **training)
-    train(tiny_network(), trial, TinyData(), tmp_path / "a", settings=SETTINGS)
+    trial = prototype_trial(steps=6, **training)
+    train(prototype_network(), trial, SquaresData(), tmp_path / "a", settings=SETTINGS)
     with pytest.raises(Interrupted):
         train(
-            tiny_network(), trial, TinyData(), tmp_path / "b",
+            prototype_network(), trial, SquaresData(), tmp_path / "b",
             stop=after_calls(3), settings=SETTINGS,
         )  # fmt: skip
-    train(tiny_network(4), trial, TinyData(), tmp_path / "b", settings=SETTINGS)
+    train(prototype_network(4), trial, SquaresData(), tmp_path / "b", settings=SETTINGS)
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
 
 def test_a_trained_or_drifting_backbone_resumes_exactly(tmp_path: Path) -> None:
     for name, layout in (("drift", {"batch_statistics": True}), ("train", {"frozen": False})):
         a, b = tmp_path / name / "a", tmp_path / name / "b"
-        train(tiny_network(**layout), tiny_trial(), TinyData(), a, settings=SETTINGS)
+        train(prototype_network(**layout), prototype_trial(), SquaresData(), a, settings=SETTINGS)
         with pytest.raises(Interrupted):
             train(
-                tiny_network(**layout), tiny_trial(), TinyData(), b,
+                prototype_network(**layout), prototype_trial(), SquaresData(), b,
                 stop=after_calls(6), settings=SETTINGS,
             )  # fmt: skip
-        train(tiny_network(**layout), tiny_trial(), TinyData(), b, settings=SETTINGS)
+        train(prototype_network(**layout), prototype_trial(), SquaresData(), b, settings=SETTINGS)
         assert_same_training(a, b)
         assert any(key.startswith("backbone.") for key in final(a))
 
@@ -255,7 +267,7 @@ class Peaks:
     def due(self, step: int, steps: int) -> bool:
         return step % 2 == 0
 
-    def score(self, network: Tiny) -> float:
+    def score(self, network: PrototypeMethod) -> float:
         torch.rand(5)
         assert not network.training
         self.calls = getattr(self, "calls", 0) + 1
@@ -264,13 +276,18 @@ class Peaks:
 
 def test_the_best_weights_are_kept_and_looking_changes_nothing(whole: Path, tmp_path: Path) -> None:
     header = train(
-        tiny_network(), tiny_trial(), TinyData(), tmp_path, settings=SETTINGS, selection=Peaks()
+        prototype_network(),
+        prototype_trial(),
+        SquaresData(),
+        tmp_path,
+        settings=SETTINGS,
+        selection=Peaks(),
     )
     assert header.state["best"] == {"step": 4, "score": 0.9}
     short = tmp_path / "short"
     with pytest.raises(Interrupted):
         train(
-            tiny_network(), tiny_trial(), TinyData(), short,
+            prototype_network(), prototype_trial(), SquaresData(), short,
             stop=after_calls(4), settings=SETTINGS,
         )  # fmt: skip
     at_four = checkpoint.load_latest(short / "checkpoints")
@@ -280,9 +297,11 @@ def test_the_best_weights_are_kept_and_looking_changes_nothing(whole: Path, tmp_
 
 
 def test_nothing_is_trained_in_no_steps(tmp_path: Path) -> None:
-    network = tiny_network()
+    network = prototype_network()
     before = network.head[0].weight.detach().clone()
-    header = train(network, tiny_trial(steps=0), TinyData(), tmp_path, settings=RunSettings())
+    header = train(
+        network, prototype_trial(steps=0), SquaresData(), tmp_path, settings=RunSettings()
+    )
     assert torch.equal(network.head[0].weight, before)
     assert header.steps == 0
 

@@ -68,10 +68,10 @@ def train_small_network(
 ) -> None:
     """Train a small network with real checkpoints in milliseconds, then write scores."""
     from fssplat.engine.training.loop import train
-    from tests.engine.tiny import TinyData, tiny_network, tiny_trial
+    from tests.fakes.prototype_method import SquaresData, prototype_network, prototype_trial
 
     often = replace(settings, checkpoint_steps=4, fetch_steps=3)
-    train(tiny_network(), tiny_trial(), TinyData(), folder, emit, stop, often, one.key)
+    train(prototype_network(), prototype_trial(), SquaresData(), folder, emit, stop, often, one.key)
     write_scores(one, folder, emit)
 
 

@@ -13,7 +13,7 @@ from fssplat.experiment.schema import DATASETS, BackboneSpec, MethodSpec, Traini
 from fssplat.methods import METHODS, FewShotSegmenter, build_method
 from fssplat.methods.base import grouped
 from fssplat.methods.layers.fusion import fuse_shots
-from tests.methods.tiny import Images, Memory, episodes
+from tests.fakes.method_inputs import BaseImages, MemoryArtefacts, random_episodes
 
 ALL = sorted(METHODS)
 SIDE = 65
@@ -31,7 +31,7 @@ def network(name: str, backbone: str = SMALL, seed: int = 0, **options: Any) -> 
     switches = {**METHODS[name].options_for("synthetic"), **options}
     spec = MethodSpec(name=name, options=switches)
     built = build_method(spec, BackboneSpec(name=backbone, weights="random"))
-    built.prepare(Images(SIDE), Memory())
+    built.prepare(BaseImages(SIDE), MemoryArtefacts())
     return built.eval()
 
 
@@ -68,7 +68,7 @@ def test_losses_and_gradients_are_finite_for_every_learnable_parameter(
     name: str, backbone: str
 ) -> None:
     built = network(name, backbone).train()
-    loss = total(built, episodes(b=2, side=SIDE))
+    loss = total(built, random_episodes(b=2, side=SIDE))
     assert bool(built.learnable()) == METHODS[name].TRAINED
     if not METHODS[name].TRAINED:
         return
@@ -82,7 +82,7 @@ def test_losses_and_gradients_are_finite_for_every_learnable_parameter(
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_batch_without_any_object_trains_without_a_nan(name: str, value: int) -> None:
     built = network(name).train()
-    batch = episodes(b=2, side=SIDE, values=(value,))
+    batch = random_episodes(b=2, side=SIDE, values=(value,))
     loss = total(built, batch)
     if METHODS[name].TRAINED:
         loss.backward()
@@ -101,7 +101,7 @@ def test_one_seed_gives_one_set_of_weights(name: str) -> None:
 def test_losses_hold_in_bfloat16(name: str) -> None:
     built = network(name).train()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = total(built, episodes(b=2, side=SIDE))
+        loss = total(built, random_episodes(b=2, side=SIDE))
     if METHODS[name].TRAINED:
         loss.backward()
     for key, parameter in built.learnable().items():
@@ -139,7 +139,7 @@ def test_four_episodes_are_learnt_by_heart(name: str) -> None:
     torch.manual_seed(0)
     spec = MethodSpec(name=name, options=dict(METHODS[name].options_for("synthetic")))
     built = build_method(spec, BackboneSpec(name=SMALL))
-    built.prepare(Images(SIDE), Memory())
+    built.prepare(BaseImages(SIDE), MemoryArtefacts())
     batch = shown(seed=0)
     optimiser = torch.optim.Adam(list(built.learnable().values()), lr=1e-3)
     best, steps = 0.0, 300
@@ -174,7 +174,7 @@ def mean_iou(prediction: Tensor, target: Tensor) -> float:
 def test_any_backbone_gives_logits_of_the_query_size(name: str, backbone: str) -> None:
     built = network(name, backbone)
     for shots in (1, 5):
-        batch = episodes(b=1, k=shots, side=SIDE)
+        batch = random_episodes(b=1, k=shots, side=SIDE)
         logits = segmented(built, batch)
         assert logits.shape == (1, 2, SIDE, SIDE)
         assert logits.isfinite().all()
@@ -198,7 +198,7 @@ def test_queries_need_not_be_square_nor_as_large_as_supports(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("value", [0, 255])
 def test_a_support_without_an_object_gives_finite_logits(name: str, value: int) -> None:
-    batch = episodes(b=1, k=1, side=SIDE, values=(value,))
+    batch = random_episodes(b=1, k=1, side=SIDE, values=(value,))
     assert segmented(network(name), batch).isfinite().all()
 
 
@@ -206,7 +206,7 @@ def test_a_support_without_an_object_gives_finite_logits(name: str, value: int) 
 def test_images_encoded_one_by_one_give_the_same_logits(name: str) -> None:
     built = network(name)
     shots = 2 if built.SHOT_FUSION == "network" else 1
-    batch = episodes(b=2, k=shots, side=SIDE)
+    batch = random_episodes(b=2, k=shots, side=SIDE)
     with torch.no_grad():
         whole = built(batch.query, batch.supports, batch.masks)
         cache = [built.encode(image.unsqueeze(0)) for image in batch.query]
@@ -227,7 +227,7 @@ def test_images_encoded_one_by_one_give_the_same_logits(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_two_episodes_at_once_are_two_episodes(name: str) -> None:
     built = network(name)
-    batch = episodes(b=2, k=1, side=SIDE)
+    batch = random_episodes(b=2, k=1, side=SIDE)
     both = segmented(built, batch)
     alone = torch.cat([segmented(built, half) for half in batch.split(1)])
     assert close(both, alone)
@@ -235,7 +235,7 @@ def test_two_episodes_at_once_are_two_episodes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_several_classes_are_segmented_or_refused_as_the_method_says(name: str) -> None:
-    built, batch = network(name), episodes(n=2, side=SIDE)
+    built, batch = network(name), random_episodes(n=2, side=SIDE)
     if built.ways_of(built.options) is None:
         assert segmented(built, batch).shape == (2, 3, SIDE, SIDE)
     else:
@@ -246,7 +246,7 @@ def test_several_classes_are_segmented_or_refused_as_the_method_says(name: str) 
 @pytest.mark.parametrize("name", ALL)
 def test_the_order_of_shots_does_not_matter(name: str) -> None:
     built = network(name)
-    batch = episodes(b=1, k=5, side=SIDE)
+    batch = random_episodes(b=1, k=5, side=SIDE)
     turned = EpisodeBatch(
         batch.query, batch.target, batch.supports.flip(2), batch.masks.flip(2), batch.classes
     )
@@ -256,7 +256,7 @@ def test_the_order_of_shots_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_the_support_mask_changes_the_prediction(name: str) -> None:
     built = network(name)
-    batch = episodes(b=1, side=SIDE, values=(0, 1))
+    batch = random_episodes(b=1, side=SIDE, values=(0, 1))
     inverse = EpisodeBatch(
         batch.query, batch.target, batch.supports, 1 - batch.masks, batch.classes
     )
@@ -270,7 +270,7 @@ def test_saved_weights_give_the_same_logits(name: str) -> None:
         for parameter in built.parameters():  # as if trained, moving averages of weights too
             parameter += 0.02 * torch.randn_like(parameter)
     built.after_step(1, 1, built.MOMENTUM)  # averages of weights follow
-    batch = episodes(b=1, side=SIDE)
+    batch = random_episodes(b=1, side=SIDE)
     before = segmented(fresh, batch)
     fresh.load_state_dict(built.state_dict())
     fresh.train()
@@ -283,7 +283,7 @@ def test_saved_weights_give_the_same_logits(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_bfloat16_logits_are_near_those_of_float32(name: str) -> None:
     built = network(name)
-    batch = episodes(b=1, side=SIDE)
+    batch = random_episodes(b=1, side=SIDE)
     exact = segmented(built, batch)
     with torch.autocast("cpu", torch.bfloat16):
         rough = segmented(built, batch).float()

@@ -11,7 +11,7 @@ from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import build_method
 from fssplat.methods.hmfs import HMFS, hybrid
 from fssplat.methods.hsnet import EPS, LEVELS, HSNet
-from tests.methods.tiny import episodes
+from tests.fakes.method_inputs import random_episodes
 
 SIDE = 129  # the smallest odd side whose deepest level keeps a few cells
 
@@ -25,7 +25,7 @@ def network(name: str = "hmfs", **options: Any) -> HSNet:
 
 
 def support(values: tuple[int, ...] = (0, 1, 255)) -> tuple[Tensor, Tensor]:
-    batch = episodes(b=1, side=SIDE, values=values)
+    batch = random_episodes(b=1, side=SIDE, values=values)
     return batch.supports.flatten(0, 2), batch.masks.flatten(0, 2)
 
 
@@ -100,7 +100,7 @@ def test_an_object_that_fills_the_image_needs_no_replacement() -> None:
 @pytest.mark.parametrize("value", [0, 255], ids=["empty", "all-ignored"])
 def test_losses_and_gradients_stay_finite_without_an_object(masking: str, value: int) -> None:
     built = network(masking=masking).train()
-    losses = built.training_losses(episodes(b=1, side=SIDE, values=(value,)))
+    losses = built.training_losses(random_episodes(b=1, side=SIDE, values=(value,)))
     losses["segmentation"].backward()
     for name, parameter in built.learnable().items():
         assert parameter.grad is not None, name

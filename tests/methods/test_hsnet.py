@@ -19,7 +19,7 @@ from fssplat.methods.layers.hypercorrelation import (
     resized_4d,
 )
 from fssplat.methods.layers.matching import grid_mask
-from tests.methods.tiny import episodes
+from tests.fakes.method_inputs import random_episodes
 
 
 def network(backbone: str = "efficientnet_lite0") -> HSNet:
@@ -32,7 +32,7 @@ def network(backbone: str = "efficientnet_lite0") -> HSNet:
 
 def test_masked_features_are_normalised_after_masking() -> None:
     built = network()
-    batch = episodes(b=2, side=65)
+    batch = random_episodes(b=2, side=65)
     with torch.no_grad():
         encoded = built.encode(batch.query)
         found = built.encode_support(encoded, batch.query, batch.target)
@@ -123,7 +123,7 @@ def test_support_grids_of_unequal_size_are_brought_together() -> None:
 
 def test_a_support_without_an_object_correlates_with_nothing() -> None:
     built = network()
-    batch = episodes(b=1, side=65, values=(0, 255))
+    batch = random_episodes(b=1, side=65, values=(0, 255))
     with torch.no_grad():
         query, supports = built.encode_episodes(batch.query, batch.supports, batch.masks)
     for level in (4, 3, 2):
@@ -131,14 +131,14 @@ def test_a_support_without_an_object_correlates_with_nothing() -> None:
 
 
 def test_several_shots_at_once_are_refused() -> None:
-    batch = episodes(b=1, k=2, side=65)
+    batch = random_episodes(b=1, k=2, side=65)
     with pytest.raises(InputError, match="fused by vote"):
         network()(batch.query, batch.supports, batch.masks)
 
 
 def test_an_ignored_pixel_counts_as_background_in_the_loss() -> None:
     built = network()
-    batch = episodes(b=1, side=65)
+    batch = random_episodes(b=1, side=65)
     background = batch.target.masked_fill(batch.target == 255, 0)
     with torch.no_grad():
         query, supports = built.encode_episodes(batch.query, batch.supports, batch.masks)

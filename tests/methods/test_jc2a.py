@@ -18,7 +18,13 @@ from fssplat.methods.jc2a import (
     picked,
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap, class_prototypes
-from tests.methods.tiny import Images, Memory, TinyBackbone, check_finite, episodes
+from tests.fakes.method_inputs import (
+    BaseImages,
+    FourStageBackbone,
+    MemoryArtefacts,
+    check_finite,
+    random_episodes,
+)
 
 SMALL = {"bins": (6, 4), "top": (3, 2), "block_sides": (2, 3)}
 
@@ -26,8 +32,8 @@ SMALL = {"bins": (6, 4), "top": (3, 2), "block_sides": (2, 3)}
 def network(**switches: object) -> JC2A:
     torch.manual_seed(0)
     options = JC2A.Options(**{**SMALL, **switches})
-    built = JC2A(TinyBackbone(JC2A.backbone_layout("tiny", options)), options)
-    built.prepare(Images(), Memory())
+    built = JC2A(FourStageBackbone(JC2A.backbone_layout("tiny", options)), options)
+    built.prepare(BaseImages(), MemoryArtefacts())
     return built
 
 
@@ -169,7 +175,7 @@ def test_the_picked_blocks_keep_their_order() -> None:
 
 
 def test_base_prototypes_are_the_mean_over_objects_of_the_mean_under_each_mask() -> None:
-    source = Images()
+    source = BaseImages()
 
     def features(images: Tensor) -> Tensor:
         return F.avg_pool2d(images, 8, ceil_mode=True)  # [i, 3, 6, 6]
@@ -203,14 +209,16 @@ def test_the_object_map_is_the_mean_product_with_every_prototype_between_0_and_1
 
 
 def test_prototypes_are_computed_once_for_each_data_and_backbone() -> None:
-    kept, source = Memory(), Images()
+    kept, source = MemoryArtefacts(), BaseImages()
     torch.manual_seed(0)
     options = JC2A.Options(**SMALL)
-    first = JC2A(TinyBackbone(JC2A.backbone_layout("", options)), options)
+    first = JC2A(FourStageBackbone(JC2A.backbone_layout("", options)), options)
     first.prepare(source, kept)
     first.prepare(source, kept)
     assert len(kept.kept) == 1
-    second = JC2A(TinyBackbone(JC2A.backbone_layout("", options)), options)  # other random weights
+    second = JC2A(
+        FourStageBackbone(JC2A.backbone_layout("", options)), options
+    )  # other random weights
     second.prepare(source, kept)
     assert len(kept.kept) == 2
 
@@ -218,8 +226,8 @@ def test_prototypes_are_computed_once_for_each_data_and_backbone() -> None:
 def test_without_prototypes_every_logit_is_nan_rather_than_wrong() -> None:
     options = JC2A.Options(**SMALL)
     torch.manual_seed(0)
-    built = JC2A(TinyBackbone(JC2A.backbone_layout("", options)), options).eval()
-    batch = episodes()
+    built = JC2A(FourStageBackbone(JC2A.backbone_layout("", options)), options).eval()
+    batch = random_episodes()
     assert built(batch.query, batch.supports, batch.masks).isnan().any()
 
 
@@ -231,7 +239,7 @@ def test_without_prototypes_every_logit_is_nan_rather_than_wrong() -> None:
 def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], k: int
 ) -> None:
-    check_finite(network(), episodes(k=k, values=values))
+    check_finite(network(), random_episodes(k=k, values=values))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +262,7 @@ def test_losses_and_gradients_are_finite_whatever_the_masks(
 )
 def test_every_row_of_tables_3_to_6_trains(switches: dict[str, object]) -> None:
     built = network(**switches)
-    batch = episodes()
+    batch = random_episodes()
     losses = built.training_losses(batch)
     sum(losses.values()).backward()  # type: ignore[union-attr]
     for name, parameter in built.learnable().items():
@@ -264,7 +272,7 @@ def test_every_row_of_tables_3_to_6_trains(switches: dict[str, object]) -> None:
 
 def test_five_shots_are_the_mean_of_the_five_predicted_masks() -> None:
     built = network().eval()
-    batch = episodes(k=5, values=(0, 1))
+    batch = random_episodes(k=5, values=(0, 1))
     together = built(batch.query, batch.supports, batch.masks).softmax(dim=1)
     apart = [
         built(batch.query, batch.supports[:, :, [k]], batch.masks[:, :, [k]]).softmax(dim=1)
@@ -274,7 +282,7 @@ def test_five_shots_are_the_mean_of_the_five_predicted_masks() -> None:
 
 
 def test_two_classes_at_once_are_refused() -> None:
-    batch = episodes(n=2)
+    batch = random_episodes(n=2)
     with pytest.raises(InputError, match="one class per episode, not 2"):
         network()(batch.query, batch.supports, batch.masks)
 
@@ -296,7 +304,7 @@ PRINTED = {  # millions of parameters
 }
 
 
-class Wide(TinyBackbone):
+class Wide(FourStageBackbone):
     """The channels of ResNet-50, none of its weights."""
 
     channels = (256, 512, 1024, 2048)

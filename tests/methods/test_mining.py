@@ -34,18 +34,23 @@ from fssplat.methods.layers.pseudo_labels import (
     representatives,
 )
 from fssplat.methods.mining import MiningFSS
-from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
+from tests.fakes.method_inputs import (
+    BaseImages,
+    FourStageBackbone,
+    MemoryArtefacts,
+    random_episodes,
+)
 
 
 def network(seed: int = 0, **options: Any) -> MiningFSS:
     torch.manual_seed(seed)
     chosen = MiningFSS.Options(pseudo_per_pair=2, **options)
-    return MiningFSS(TinyBackbone(MiningFSS.backbone_layout("tiny", chosen)), chosen)
+    return MiningFSS(FourStageBackbone(MiningFSS.backbone_layout("tiny", chosen)), chosen)
 
 
-def prepared(artefacts: Memory | None = None, **options: Any) -> MiningFSS:
+def prepared(artefacts: MemoryArtefacts | None = None, **options: Any) -> MiningFSS:
     built = network(**options)
-    built.prepare(Images(), artefacts or Memory())
+    built.prepare(BaseImages(), artefacts or MemoryArtefacts())
     return built
 
 
@@ -80,7 +85,7 @@ def test_kmeans_gives_the_same_centres_twice_and_stands_fewer_points_than_centre
 
 
 def test_representatives_are_the_mean_background_and_the_centres_of_all_objects() -> None:
-    source = Images()
+    source = BaseImages()
     objects, backgrounds = [], []
     for index in range(len(source)):
         large = F.interpolate(
@@ -131,21 +136,21 @@ def test_pseudo_masks_keep_each_image_at_its_own_size() -> None:
 def test_a_pool_joins_sources_and_picks_evenly() -> None:
     assert evenly(10, 4) == [0, 2, 5, 7]
     assert evenly(3, None) == evenly(3, 9) == [0, 1, 2]
-    pool = Pool([Images(), Images()], 2)
+    pool = Pool([BaseImages(), BaseImages()], 2)
     assert len(pool) == 4
-    assert torch.equal(pool.image(1), Images().image(2))
-    assert pool.key != Pool([Images(), Images()], 3).key
+    assert torch.equal(pool.image(1), BaseImages().image(2))
+    assert pool.key != Pool([BaseImages(), BaseImages()], 3).key
 
 
 def test_pseudo_masks_are_computed_once_for_equal_backbones() -> None:
-    artefacts = Memory()
+    artefacts = MemoryArtefacts()
     prepared(artefacts)
     prepared(artefacts)
     assert len(artefacts.kept) == 1
     prepared(artefacts, clusters=3)
     prepared(artefacts, unlabelled=("train", "remain"))
     assert len(artefacts.kept) == 3
-    network(mine=False, foreground=False).prepare(Images(), artefacts)
+    network(mine=False, foreground=False).prepare(BaseImages(), artefacts)
     assert len(artefacts.kept) == 3
 
 
@@ -163,7 +168,7 @@ def test_a_draw_depends_on_its_number_alone() -> None:
         assert torch.equal(alone.label, sample.label)
         assert alone.distortion == sample.distortion
     other = network(seed=1)
-    other.prepare(Images(), Memory())
+    other.prepare(BaseImages(), MemoryArtefacts())
     assert other.batches is not None
     assert not all(
         torch.equal(a.image, b.image)
@@ -172,7 +177,7 @@ def test_a_draw_depends_on_its_number_alone() -> None:
 
 
 def test_a_small_image_is_padded_with_ignored_pixels_and_keeps_its_labels_in_place() -> None:
-    source = Images()
+    source = BaseImages()
     grids = torch.arange(36).reshape(6, 6).to(torch.uint8)
     masks = PseudoMasks(grids.flatten().repeat(4), torch.full((4, 2), 6))
     sample = PseudoBatches(source, masks, 0).sample(0, 50)
@@ -208,7 +213,7 @@ def test_an_image_folder_takes_a_few_images_of_each_class(tmp_path: Path) -> Non
 def test_imagenet_as_a_source_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FSSPLAT_IMAGENET", raising=False)
     with pytest.raises(InputError, match="FSSPLAT_IMAGENET"):
-        network(unlabelled=("train", "imagenet")).prepare(Images(), Memory())
+        network(unlabelled=("train", "imagenet")).prepare(BaseImages(), MemoryArtefacts())
 
 
 # ------------------------------------------------------------------ rectification
@@ -251,7 +256,7 @@ def test_a_prototype_moves_towards_its_regions_as_in_equations_8_and_9(n: int) -
 
 
 def test_regions_are_the_mean_features_under_the_pseudo_labels_of_each_image() -> None:
-    source = Images()
+    source = BaseImages()
     masks = PseudoMasks(**pseudo_masks(cell_means, source, torch.randn(4, 3)))
     found = Regions(**regions(cell_means, source, masks))
     at = row = 0
@@ -274,14 +279,14 @@ def test_regions_are_the_mean_features_under_the_pseudo_labels_of_each_image() -
 
 def test_an_image_set_without_objects_rectifies_nothing() -> None:
     nothing = PseudoMasks(torch.zeros(4 * 36, dtype=torch.uint8), torch.full((4, 2), 6))
-    found = Regions(**regions(cell_means, Images(), nothing))
+    found = Regions(**regions(cell_means, BaseImages(), nothing))
     prototype = torch.rand(2, 3)
     assert torch.equal(found.rectified(prototype, torch.rand(2, 3), 4, 0.2), prototype)
 
 
 def test_foreground_is_rectified_at_inference_only_and_with_the_present_weights() -> None:
     built = prepared()
-    batch = episodes(k=2)
+    batch = random_episodes(k=2)
     images, masks = batch.supports.flatten(0, 2), batch.masks.flatten(0, 2)
     built.train()
     plain = built.encode_support(built.encode(images), images, masks)["foreground"]
@@ -309,7 +314,7 @@ def test_the_global_background_is_a_moving_average_of_every_step() -> None:
     wanted = None
     built.train()
     for step in range(1, 4):
-        batch = episodes(b=4, seed=step)
+        batch = random_episodes(b=4, seed=step)
         seen = []
         for part in batch.split(2):
             built.training_losses(part)
@@ -366,7 +371,7 @@ def steps(built: MiningFSS, first: int, last: int, micro: int = 2) -> None:
     built.train()
     for step in range(first, last + 1):
         built.zero_grad()
-        for part in episodes(seed=step).split(micro):
+        for part in random_episodes(seed=step).split(micro):
             losses = built.training_losses(part)
             sum(losses.values(), torch.tensor(0.0)).backward()
         with torch.no_grad():
@@ -380,7 +385,7 @@ def test_a_resumed_training_ends_with_the_same_bits() -> None:
     steps(whole, 1, 4)
     steps(part, 1, 2)
     resumed = network()
-    resumed.prepare(Images(), Memory())  # before the weights are read back
+    resumed.prepare(BaseImages(), MemoryArtefacts())  # before the weights are read back
     resumed.load_state_dict(part.state_dict())
     steps(resumed, 3, 4)
     for name, value in whole.state_dict().items():
@@ -404,7 +409,7 @@ def test_a_step_in_smaller_parts_sees_the_same_pseudo_labelled_images() -> None:
         assert built.decoder is not None
         built.decoder.register_forward_hook(recorder(found))
         built.train()
-        for part in episodes(b=4).split(micro):
+        for part in random_episodes(b=4).split(micro):
             built.training_losses(part)
     torch.testing.assert_close(torch.cat(seen[1]), torch.cat(seen[2]))
 
@@ -439,7 +444,7 @@ def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], shots: int
 ) -> None:
     built = prepared().train()
-    losses = built.training_losses(episodes(k=shots, values=values))
+    losses = built.training_losses(random_episodes(k=shots, values=values))
     assert set(losses) == set(MiningFSS.LOSS_WEIGHTS)
     sum(losses.values(), torch.tensor(0.0)).backward()
     for name, parameter in built.learnable().items():
@@ -449,20 +454,20 @@ def test_losses_and_gradients_are_finite_whatever_the_masks(
 
 def test_an_empty_support_scores_exactly_zero() -> None:
     built = prepared().eval()
-    batch = episodes(values=(0,))
+    batch = random_episodes(values=(0,))
     assert not built(batch.query, batch.supports, batch.masks)[:, 1].any()
 
 
 def test_query_and_supports_may_differ_in_size() -> None:
     built = prepared().eval()
-    batch = episodes(k=2)
+    batch = random_episodes(k=2)
     logits = built(torch.randn(2, 3, 30, 52), batch.supports, batch.masks)
     assert logits.shape == (2, 2, 30, 52)
 
 
 def test_training_without_pseudo_masks_is_our_mistake() -> None:
     with pytest.raises(AssertionError, match="prepare"):
-        network().train().training_losses(episodes())
+        network().train().training_losses(random_episodes())
 
 
 def test_random_counters_stay_on_the_cpu_and_survive_a_copy() -> None:
@@ -505,7 +510,7 @@ def test_coco_gets_more_clusters_unless_the_file_names_them() -> None:
 
 
 def test_an_episode_batch_of_one_trains() -> None:
-    batch = episodes(b=1)
+    batch = random_episodes(b=1)
     assert isinstance(batch, EpisodeBatch)
     losses = prepared().train().training_losses(batch)
     assert all(torch.isfinite(loss) for loss in losses.values())

@@ -8,16 +8,21 @@ from torch import Tensor
 
 from fssplat.common.errors import InputError
 from fssplat.methods.layers.matching import best_match, masked_mean
-from fssplat.methods.mmnet import Memory, MMNet, globally, propagated, weighted
-from tests.methods import tiny
-from tests.methods.tiny import Images, TinyBackbone, check_finite, episodes
+from fssplat.methods.mmnet import MMNet, globally, propagated, weighted
+from tests.fakes.method_inputs import (
+    BaseImages,
+    FourStageBackbone,
+    MemoryArtefacts,
+    check_finite,
+    random_episodes,
+)
 
 
 def network(**switches: object) -> MMNet:
     torch.manual_seed(0)
     options = MMNet.Options(**{"bins": (6, 4), "embeddings": 5, **switches})
-    built = MMNet(TinyBackbone(MMNet.backbone_layout("tiny", options)), options)
-    built.prepare(Images(), tiny.Memory())
+    built = MMNet(FourStageBackbone(MMNet.backbone_layout("tiny", options)), options)
+    built.prepare(BaseImages(), MemoryArtefacts())
     return built
 
 
@@ -78,7 +83,7 @@ def test_global_propagation_multiplies_by_the_mean_activation_of_the_object() ->
 
 
 def test_a_memory_answers_with_the_sigmoid_of_each_product() -> None:
-    memory = Memory(7, 4)
+    memory = MemoryArtefacts(7, 4)
     features = torch.randn(1, 256, 2, 2)
     found = memory.activations(features)
     expected = 1 / (1 + math.exp(-float((features[0, :, 1, 0] @ memory.embeddings[3]).detach())))
@@ -87,7 +92,7 @@ def test_a_memory_answers_with_the_sigmoid_of_each_product() -> None:
 
 def test_the_reconstruction_loss_is_the_cross_entropy_of_the_diagonal() -> None:
     torch.manual_seed(4)
-    memory = Memory(7, 4)
+    memory = MemoryArtefacts(7, 4)
     features = torch.randn(2, 256, 2, 3) * 0.1
     losses = []
     for image in range(2):
@@ -128,7 +133,7 @@ def test_the_mean_under_an_empty_mask_is_zero() -> None:
 def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], k: int
 ) -> None:
-    check_finite(network(), episodes(k=k, values=values))
+    check_finite(network(), random_episodes(k=k, values=values))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +158,7 @@ def test_losses_and_gradients_are_finite_whatever_the_masks(
 @pytest.mark.parametrize("k", [1, 5])
 def test_every_row_of_tables_3_to_7_trains(switches: dict[str, object], k: int) -> None:
     built = network(**switches)
-    batch = episodes(k=k)
+    batch = random_episodes(k=k)
     losses = built.training_losses(batch)
     assert ("reconstruction" in losses) == (
         built.options.nodes == "memory" and built.options.reconstruct != "none"
@@ -174,7 +179,7 @@ def test_two_memories_are_learned_where_levels_are_kept_apart() -> None:
 
 def test_an_empty_support_weighs_less_than_the_others_where_quality_is_measured() -> None:
     built = network().eval()
-    batch = episodes(k=5, values=(0, 1))
+    batch = random_episodes(k=5, values=(0, 1))
     empty = batch.masks.clone()
     empty[:, :, 1:] = 0  # an empty mask has quality 0, far below the one that is left
     few = built(batch.query, batch.supports, empty)
@@ -184,7 +189,7 @@ def test_an_empty_support_weighs_less_than_the_others_where_quality_is_measured(
 
 def test_the_order_of_supports_does_not_matter() -> None:
     built = network().eval()
-    batch = episodes(k=5)
+    batch = random_episodes(k=5)
     swapped = torch.tensor([3, 0, 4, 1, 2])
     one = built(batch.query, batch.supports, batch.masks)
     other = built(batch.query, batch.supports[:, :, swapped], batch.masks[:, :, swapped])
@@ -192,7 +197,7 @@ def test_the_order_of_supports_does_not_matter() -> None:
 
 
 def test_two_classes_at_once_are_refused() -> None:
-    batch = episodes(n=2)
+    batch = random_episodes(n=2)
     with pytest.raises(InputError, match="one class per episode, not 2"):
         network()(batch.query, batch.supports, batch.masks)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fssplat.methods import METHODS
 from fssplat.methods.layers.fusion import fuse_shots
-from tests.methods.parity import LOSSES, Case, case_names
+from tests.fakes.public_cases import LOSSES, Case, case_names
 
 FAST = (
     "hmfs_resnet50_1shot",

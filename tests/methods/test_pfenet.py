@@ -21,13 +21,18 @@ from fssplat.methods.layers.matching import (
 from fssplat.methods.layers.multiscale import level_sizes
 from fssplat.methods.pfenet import RATIOS, PFENet
 from fssplat.methods.prior import Prior
-from tests.methods.tiny import Images, Memory, TinyBackbone, episodes
+from tests.fakes.method_inputs import (
+    BaseImages,
+    FourStageBackbone,
+    MemoryArtefacts,
+    random_episodes,
+)
 
 
 def network(**switches: object) -> PFENet:
     torch.manual_seed(0)
     options = PFENet.Options(**{"bins": (6, 4), **switches})
-    return PFENet(TinyBackbone(PFENet.backbone_layout("tiny", options)), options).eval()
+    return PFENet(FourStageBackbone(PFENet.backbone_layout("tiny", options)), options).eval()
 
 
 def slow_prior(query: Tensor, support: Tensor) -> Tensor:
@@ -103,7 +108,7 @@ def test_stage_3_comes_before_stage_2() -> None:
 def test_without_the_prior_stage_4_is_neither_built_nor_run() -> None:
     built = network(prior=False)
     assert len(built.backbone.channels) == 3
-    batch = episodes(b=1)
+    batch = random_episodes(b=1)
     assert "high" not in built.encode_query(built.encode(batch.query))
     assert built(batch.query, batch.supports, batch.masks).shape == (1, 2, 41, 41)
 
@@ -111,8 +116,8 @@ def test_without_the_prior_stage_4_is_neither_built_nor_run() -> None:
 def test_the_class_agnostic_map_is_one_more_channel() -> None:
     built, plain = network(ckmm=True), network()
     assert built.decoder.merge[0][0].in_channels == plain.decoder.merge[0][0].in_channels + 1
-    built.prepare(Images(), Memory())
-    batch = episodes(b=1)
+    built.prepare(BaseImages(), MemoryArtefacts())
+    batch = random_episodes(b=1)
     assert built(batch.query, batch.supports, batch.masks).isfinite().all()
 
 
@@ -124,7 +129,7 @@ def test_batch_statistics_drift_in_training_and_rest_in_evaluation() -> None:
 
 
 def test_several_ways_are_refused() -> None:
-    batch = episodes(b=1, n=2)
+    batch = random_episodes(b=1, n=2)
     with pytest.raises(InputError, match="one class per episode"):
         network()(batch.query, batch.supports, batch.masks)
 
@@ -139,7 +144,7 @@ def test_the_bare_prior_cuts_at_its_threshold() -> None:
     query = {"high": torch.randn(1, 4, 5, 5).abs()}
     supports = {"high": torch.randn(1, 1, 1, 4, 5, 5).abs()}
     options = Prior.Options(threshold=0.4)
-    built = Prior(TinyBackbone(Prior.backbone_layout("tiny", options)), options)
+    built = Prior(FourStageBackbone(Prior.backbone_layout("tiny", options)), options)
     masks = torch.ones(1, 1, 1, 5, 5, dtype=torch.long)
     chosen = built.segment(query, supports, masks, (5, 5)).argmax(dim=1)
     prior = best_match(query["high"], supports["high"][:, 0, 0])
@@ -157,7 +162,7 @@ def test_base_prototypes_neither_use_nor_move_batch_statistics() -> None:
         backbone = build_backbone(BackboneSpec(name="resnet50", weights="random"), layout)
         built = PFENet(backbone, options)
         before = {name: value.clone() for name, value in backbone.state_dict().items()}
-        built.train().prepare(Images(), Memory())
+        built.train().prepare(BaseImages(), MemoryArtefacts())
         assert all(
             torch.equal(value, before[name]) for name, value in backbone.state_dict().items()
         )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fssplat.common.errors import InputError
 from fssplat.methods.layers.multiscale import level_sizes
 from fssplat.methods.sdaanet import Guide, SDAANet, distillation
-from tests.methods.tiny import TinyBackbone, check_finite, episodes
+from tests.fakes.method_inputs import FourStageBackbone, check_finite, random_episodes
 
 PUBLIC = SDAANet.PRESETS["public-code"]["options"]
 
@@ -18,7 +18,7 @@ PUBLIC = SDAANet.PRESETS["public-code"]["options"]
 def network(**switches: object) -> SDAANet:
     torch.manual_seed(0)
     options = SDAANet.Options(**{"bins": (6, 4), **switches})
-    return SDAANet(TinyBackbone(SDAANet.backbone_layout("tiny", options)), options)
+    return SDAANet(FourStageBackbone(SDAANet.backbone_layout("tiny", options)), options)
 
 
 # ------------------------------------------------------------------ distillation
@@ -139,7 +139,7 @@ def test_the_query_is_scaled_once_in_the_paper_and_repeatedly_in_the_code(k: int
 
 def test_the_scaled_prototype_is_the_mean_of_the_scaled_feature() -> None:
     built = network().eval()
-    batch = episodes(values=(0, 1))
+    batch = random_episodes(values=(0, 1))
     _, supports = built.encode_episodes(batch.query, batch.supports, batch.masks)
     guide = built._guide(supports, batch.masks)
     feature = supports["feature"][:, 0, 0]
@@ -160,7 +160,7 @@ def test_the_scaled_prototype_is_the_mean_of_the_scaled_feature() -> None:
 def test_losses_and_gradients_are_finite_whatever_the_masks(
     values: tuple[int, ...], k: int
 ) -> None:
-    check_finite(network(), episodes(k=k, values=values))
+    check_finite(network(), random_episodes(k=k, values=values))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_losses_and_gradients_are_finite_whatever_the_masks(
 )
 def test_every_row_of_tables_4_and_6_trains(switches: dict[str, object], terms: set[str]) -> None:
     built = network(**switches)
-    batch = episodes(k=2)
+    batch = random_episodes(k=2)
     losses = built.training_losses(batch)
     assert set(losses) == terms
     sum(losses.values()).backward()  # type: ignore[union-attr]
@@ -187,7 +187,7 @@ def test_every_row_of_tables_4_and_6_trains(switches: dict[str, object], terms: 
 
 
 def test_several_scales_add_their_softmax() -> None:
-    batch = episodes()
+    batch = random_episodes()
     single, several = network().eval(), network(scales=(20, 30)).eval()
     query, supports = single.encode_episodes(batch.query, batch.supports, batch.masks)
     native, _ = single._decode(query, supports, single._guide(supports, batch.masks))
@@ -202,7 +202,7 @@ def test_several_scales_add_their_softmax() -> None:
 def test_scales_that_agree_on_zero_probability_stay_finite(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    built, batch = network(scales=(20, 30)).eval(), episodes()
+    built, batch = network(scales=(20, 30)).eval(), random_episodes()
     decode = built._decode
     monkeypatch.setattr(built, "_decode", lambda *given: (decode(*given)[0] * 1e6, []))
     assert torch.isfinite(built(batch.query, batch.supports, batch.masks)).all()
@@ -210,7 +210,7 @@ def test_scales_that_agree_on_zero_probability_stay_finite(
 
 def test_five_ways_have_five_outputs_and_a_background_of_zero() -> None:
     built = network(ways=5)
-    batch = episodes(n=5)
+    batch = random_episodes(n=5)
     assert built.decoder.head[-1].out_channels == 5
     losses = built.training_losses(batch)
     sum(losses.values()).backward()  # type: ignore[union-attr]
@@ -221,14 +221,14 @@ def test_five_ways_have_five_outputs_and_a_background_of_zero() -> None:
 
 
 def test_ways_that_the_network_was_not_built_for_are_refused() -> None:
-    batch = episodes(n=2)
+    batch = random_episodes(n=2)
     with pytest.raises(InputError, match=r"built for 1 classes .* got 2. Set the method's option"):
         network()(batch.query, batch.supports, batch.masks)
 
 
 def test_a_single_episode_cannot_train() -> None:
     with pytest.raises(InputError, match=r"Set training.batch and training.micro_batch to 2"):
-        network().training_losses(episodes(b=1))
+        network().training_losses(random_episodes(b=1))
 
 
 def test_a_bin_of_at_most_one_is_a_share_of_the_grid() -> None:
@@ -238,7 +238,7 @@ def test_a_bin_of_at_most_one_is_a_share_of_the_grid() -> None:
 # ------------------------------------------------------------------ sizes
 
 
-class Wide(TinyBackbone):
+class Wide(FourStageBackbone):
     """The channels of ResNet-50, none of its weights."""
 
     channels = (256, 512, 1024, 2048)

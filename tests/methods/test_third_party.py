@@ -14,7 +14,7 @@ from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
 from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, build_method, method_named, methods_named
-from tests.methods.tiny import episodes
+from tests.fakes.method_inputs import random_episodes
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NAME = "nearest_support:NearestSupport"
@@ -27,7 +27,7 @@ def test_a_class_elsewhere_is_a_method_by_its_module_and_name(
     assert set(methods_named(["panet", NAME])) == {*METHODS, NAME}
     spec, backbone = MethodSpec(name=NAME), BackboneSpec(name="efficientnet_lite0")
     network = build_method(spec, backbone.model_copy(update={"weights": "random"}))
-    batch = episodes(b=2, k=2, side=65)
+    batch = random_episodes(b=2, k=2, side=65)
     losses = network.training_losses(batch)
     losses["segmentation"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.learnable().values())

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from fssplat.search import output
 from fssplat.search.driver import Prepared
 from fssplat.search.study import open_study
-from tests.postgres import server
+from tests.fakes.postgres import postgres_server
 from tests.search.small import driver, prepared_of, search_file
 
 WAIT_S = 280
@@ -22,7 +22,7 @@ WAIT_S = 280
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    with server() as url:
+    with postgres_server() as url:
         yield url
 
 

@@ -373,7 +373,7 @@ def test_sixteen_writers_lose_nothing_on_one_sqlite_file(tmp_path: Path) -> None
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracking = open_tracking(uri, "many")
     runs = [tracking.begin(trial(seed), f"t{seed}", {}) for seed in range(16)]
-    command = [sys.executable, "-m", "tests.tracking.writers", uri]
+    command = [sys.executable, "-m", "tests.fakes.processes.write_curves", uri]
     writers = [
         subprocess.Popen([*command, run_id], stderr=subprocess.PIPE, text=True) for run_id in runs
     ]

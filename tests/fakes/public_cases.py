@@ -1,6 +1,6 @@
 """The parity cases: networks of the public implementations, rebuilt under our names.
 
-Weights and episodes come from `recipe.py` beside the cases; nothing of it is copied here.
+Weights and episodes come from `recipe.py` beside the cases, which is not copied here.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ LOSSES = {
     "kd": "distillation",
     "support": "support",
 }
-# Probed modules of the public code -> ours; what they give is compared call by call.
+# Probed modules of the public code -> ours; their outputs are compared call by call.
 MODULES = {
     "down_query": "reduce_query",
     "down_supp": "reduce_support",
@@ -46,7 +46,7 @@ MODULES = {
 
 
 def case_names(*kinds: str) -> list[str]:
-    """Cases of these kinds whose method is registered; none where the shared folder is missing."""
+    """Cases of these kinds whose method is registered; none if the shared folder is missing."""
     names = []
     for path in sorted(CASES.glob("*.json")) if CASES.is_dir() else []:
         record = json.loads(path.read_text())

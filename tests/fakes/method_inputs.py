@@ -1,4 +1,4 @@
-"""A backbone of four small convolutions and random episodes, for tests of what comes after it."""
+"""A backbone of four small convolutions, random episodes and base images, for tests of methods."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from fssplat.data.batch import EpisodeBatch
 from fssplat.methods.base import FewShotSegmenter
 
 
-class TinyBackbone(Backbone):
+class FourStageBackbone(Backbone):
     """Stages of 6, 8, 10 and 12 channels at strides 4, 8, 8, 8."""
 
     channels = (6, 8, 10, 12)
@@ -39,7 +39,7 @@ class TinyBackbone(Backbone):
         return self.convs[index - 1](x).relu()
 
 
-def episodes(
+def random_episodes(
     b: int = 2,
     n: int = 1,
     k: int = 1,
@@ -47,7 +47,7 @@ def episodes(
     seed: int = 0,
     values: tuple[int, ...] = (0, 1, 255),
 ) -> EpisodeBatch:
-    """Random images; a block of each support's mask has each of `values`."""
+    """Random images; each mask consists of 4 x 4 blocks with a random one of `values`."""
     draw = torch.Generator().manual_seed(seed)
     masks = torch.zeros(b, n, k, side, side, dtype=torch.long)
     chosen = torch.tensor(values)
@@ -65,7 +65,7 @@ def episodes(
 
 
 def check_finite(built: FewShotSegmenter, batch: EpisodeBatch) -> None:
-    """Every loss that the method names, and the gradient of everything it learns."""
+    """Assert that every named loss and the gradient of every learnable parameter are finite."""
     losses = built.training_losses(batch)
     assert set(losses) == set(built.LOSS_WEIGHTS)
     torch.stack(list(losses.values())).sum().backward()
@@ -75,8 +75,8 @@ def check_finite(built: FewShotSegmenter, batch: EpisodeBatch) -> None:
         assert parameter.grad.isfinite().all(), name
 
 
-class Images:
-    """Base images for `prepare`: a stand-in for the engine's stream."""
+class BaseImages:
+    """Four base images for `prepare`, in place of the engine's stream."""
 
     key = "tiny"
     classes = (3, 7, 9)
@@ -87,7 +87,7 @@ class Images:
         self.labels = torch.zeros(4, side, side, dtype=torch.long)
         self.labels[0, :20], self.labels[1, :, 10:] = 3, 7
         self.labels[2, 5:15, 5:15], self.labels[2, 30:] = 3, 7
-        self.labels[3] = 255  # class 9 is nowhere
+        self.labels[3] = 255  # no image shows class 9
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,12 +102,12 @@ class Images:
         yield self.images[:3], self.labels[:3]
         yield self.images[3:], self.labels[3:]
 
-    def remaining(self) -> "Images":
+    def remaining(self) -> "BaseImages":
         return self
 
 
-class Memory:
-    """Artefacts kept in a dict; counts what was computed."""
+class MemoryArtefacts:
+    """Artefacts in a dict; each is computed once."""
 
     def __init__(self) -> None:
         self.kept: dict[str, dict[str, Tensor]] = {}

@@ -1,4 +1,4 @@
-"""A real method and backbone, small enough for tests of the engine: milliseconds a step."""
+"""A small method, backbone and training data for tests of the engine: milliseconds per step."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resiz
 SIZE = 32
 
 
-class TinyBackbone(Backbone):
+class TwoStageBackbone(Backbone):
     """Two strided convolutions with BatchNorm."""
 
     channels = (8, 16)
@@ -51,7 +51,7 @@ class TinyBackbone(Backbone):
         return Features(tuple(outputs))
 
 
-class Tiny(FewShotSegmenter):
+class PrototypeMethod(FewShotSegmenter):
     """Cosine with the mean foreground and background feature, after a learnable layer."""
 
     LOSS_WEIGHTS = {"segmentation": 1.0, "half": 0.5}
@@ -95,15 +95,15 @@ class Tiny(FewShotSegmenter):
         self.average.mul_(0.9).add_(0.1 * self.head[0].weight.detach().mean())
 
 
-def tiny_network(seed: int = 0, **layout: Any) -> Tiny:
-    """The backbone is always the same; the seed draws the head."""
+def prototype_network(seed: int = 0, **layout: Any) -> PrototypeMethod:
+    """The backbone's weights are always the same; `seed` sets those of the head."""
     torch.manual_seed(0)
-    backbone = TinyBackbone(BackboneLayout(stages=2, **layout))
+    backbone = TwoStageBackbone(BackboneLayout(stages=2, **layout))
     torch.manual_seed(seed)
-    return Tiny(backbone)
+    return PrototypeMethod(backbone)
 
 
-def tiny_batch(number: int, batch: int = 4, shot: int = 1, size: int = SIZE) -> EpisodeBatch:
+def squares_batch(number: int, batch: int = 4, shot: int = 1, size: int = SIZE) -> EpisodeBatch:
     """Episodes of bright squares on noise, a pure function of the number."""
     draw = torch.Generator().manual_seed(number)
     images = torch.randn(batch, 1 + shot, 3, size, size, generator=draw)
@@ -123,8 +123,8 @@ def tiny_batch(number: int, batch: int = 4, shot: int = 1, size: int = SIZE) -> 
     )
 
 
-class TinyData:
-    """Training data of `tiny_batch`es; starting the stream draws, as a loader's workers may."""
+class SquaresData:
+    """Batches from `squares_batch`; starting the stream draws random numbers, as a loader may."""
 
     def steps(self, trial: Trial) -> int:
         assert trial.training.steps is not None
@@ -135,18 +135,20 @@ class TinyData:
     ) -> Iterator[EpisodeBatch]:
         torch.rand(3)
         for step in range(first_step, steps):
-            yield tiny_batch(step, trial.training.batch)
+            yield squares_batch(step, trial.training.batch)
 
 
-def tiny_trial(**training: Any) -> Trial:
-    """A trial of the tiny method; the keywords are settings of its training."""
+def prototype_trial(**training: Any) -> Trial:
+    """A trial of the small method; the keywords are settings of its training."""
     chosen = {"steps": 14, "batch": 4, "size": SIZE, "lr": 0.1, "schedule": "poly", **training}
     return Trial(
         dataset=DatasetSpec(name="synthetic"),
         train_on=DatasetSpec(name="synthetic"),
         fold=0,
         shot=1,
-        method=MethodSpec(name="tiny", loss_weights=dict(Tiny.LOSS_WEIGHTS), momentum={"sgd": 0.9}),
+        method=MethodSpec(
+            name="tiny", loss_weights=dict(PrototypeMethod.LOSS_WEIGHTS), momentum={"sgd": 0.9}
+        ),
         backbone=BackboneSpec(name="small", weights="random"),
         training=TrainingSpec(**chosen),
         protocol=PROTOCOLS["fssplat"],

@@ -1,4 +1,4 @@
-"""A real Postgres on loopback, from the system's own binaries, for as long as a test needs it."""
+"""A real Postgres server on loopback, from the system's binaries, that ends with the test."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ START_S = 120.0
 
 
 def binaries() -> Path | None:
-    """The folder of the newest server's programs; None where none is installed."""
+    """The folder of the newest server's programs; None if none is installed."""
     versions = sorted(Path(PLACES).glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     if versions:
         return versions[-1].parent
@@ -29,8 +29,8 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """The address of an empty database `test`; skips with a message where there is no Postgres."""
+def postgres_server() -> Iterator[str]:
+    """The address of an empty database `test`; skips the test if Postgres is not installed."""
     programs = binaries()
     if programs is None:
         pytest.skip("Postgres is not installed (apt-get install postgresql)")
@@ -57,7 +57,7 @@ def server() -> Iterator[str]:
             **as_user,
         )
         try:
-            yield _opened(port, process)
+            yield _create_database(port, process)
         finally:
             process.terminate()
             try:
@@ -69,8 +69,8 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _opened(port: int, process: "subprocess.Popen[bytes]") -> str:
-    """Wait until it answers, make the database."""
+def _create_database(port: int, process: "subprocess.Popen[bytes]") -> str:
+    """Wait until the server answers, create the database and return its address."""
     import psycopg2
 
     end = time.monotonic() + START_S
@@ -98,7 +98,7 @@ def free_port() -> int:
 
 
 def _unprivileged() -> dict[str, Any]:
-    """What makes a child run as another user, where this one is root."""
+    """Options of Popen that run the child as another user if this process is root's."""
     if os.getuid() != 0:
         return {}
     known = {entry.pw_name: entry for entry in pwd.getpwall()}

@@ -9,8 +9,8 @@ from fssplat.data.batch import IGNORE
 from fssplat.data.episodes.training import Episode
 
 
-class TinyDataset:
-    """Images in memory behind the data set's interface: squares of 8 classes, two an image."""
+class MemoryDataset:
+    """Images in memory behind the data set's interface: squares of 8 classes, two per image."""
 
     def __init__(self, images: int = 24, sides: tuple[int, int] = (40, 72)) -> None:
         draw = np.random.default_rng(3)
@@ -66,7 +66,9 @@ class TinyDataset:
         return np.array([r for r in rows if self.splits[r] == split], dtype=np.int64)
 
 
-def tiny_episodes(dataset: TinyDataset, count: int, way: int = 1, shot: int = 1) -> list[Episode]:
+def memory_episodes(
+    dataset: MemoryDataset, count: int, way: int = 1, shot: int = 1
+) -> list[Episode]:
     """Episodes over classes 1 to 4, all rows, drawn by a fixed seed."""
     draw = np.random.default_rng(0)
     episodes = []

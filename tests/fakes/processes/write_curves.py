@@ -1,4 +1,4 @@
-"""One of many processes that write to one database: python -m tests.tracking.writers URI RUN N."""
+"""Write a loss curve to one MLflow run: python -m tests.fakes.processes.write_curves URI RUN."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A training in its own process, to be killed: python -m tests.engine.killed FOLDER DELAY."""
+"""A slow training to be killed: python -m tests.fakes.processes.training FOLDER DELAY_S."""
 
 import sys
 import time
@@ -9,20 +9,20 @@ import torch
 from fssplat.engine.events import Event, StepDone
 from fssplat.engine.settings import RunSettings
 from fssplat.engine.training.loop import train
-from tests.engine.tiny import TinyData, tiny_network, tiny_trial
+from tests.fakes.prototype_method import SquaresData, prototype_network, prototype_trial
 
 SETTINGS = RunSettings(device=torch.device("cpu"), checkpoint_steps=4, fetch_steps=3)
 
 
-def main(folder: Path, delay: float) -> None:
+def main(folder: Path, delay_s: float) -> None:
     torch.set_num_threads(1)
 
     def slow(event: Event) -> None:
         if isinstance(event, StepDone):
             print(event.step, flush=True)
-            time.sleep(delay)
+            time.sleep(delay_s)
 
-    train(tiny_network(), tiny_trial(), TinyData(), folder, slow, settings=SETTINGS)
+    train(prototype_network(), prototype_trial(), SquaresData(), folder, slow, settings=SETTINGS)
 
 
 if __name__ == "__main__":
