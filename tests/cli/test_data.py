@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import data
-from tests.data.layouts import voc_layout
+from tests.fakes.official_layouts import voc_layout
 
 RUN = CliRunner()
 

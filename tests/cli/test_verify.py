@@ -12,7 +12,7 @@ from fssplat.launching.launch import plan_from
 from fssplat.launching.verify import RowRequest, differs
 from fssplat.report import published
 from tests.cli.small import fssplat, said
-from tests.data.layouts import voc_layout
+from tests.fakes.official_layouts import voc_layout
 
 BASE = """
 datasets: {{pascal-5i: {{name: pascal-5i, root: {data}}}}}

@@ -6,8 +6,7 @@ import pytest
 
 from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
-
-from .scenes import scene_voc
+from tests.fakes.official_layouts import built_voc_of_pairs
 
 
 @pytest.fixture(scope="session")
@@ -33,4 +32,4 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """
     folder = tmp_path_factory.mktemp("scenes")
     plan = [(i % 20 + 1, (i + 5) % 20 + 1) for i in range(40)]
-    return scene_voc(folder, {"train": plan, "val": plan})
+    return built_voc_of_pairs(folder, {"train": plan, "val": plan})

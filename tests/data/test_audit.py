@@ -13,8 +13,7 @@ from fssplat.data.labels import Label
 from fssplat.data.loader import TrainingBatches
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import AugmentSpec, TrainingSpec
-
-from .scenes import rules, scene_voc
+from tests.fakes.official_layouts import built_voc_of_pairs, small_area_protocol
 
 TRAINING = TrainingSpec(
     steps=20, batch=4, size=24, augment=AugmentSpec(rotate=10, flip=True, keep_object=0.85)
@@ -28,7 +27,7 @@ def batches_of(data: Dataset, protocol: Protocol, fold: int = 0) -> TrainingBatc
 @pytest.mark.parametrize("fold", [0, 1, 2, 3])
 @pytest.mark.parametrize("novel", ["background", "ignore"])
 def test_the_training_stream_is_clean(scenes: Dataset, fold: int, novel: str) -> None:
-    found = audit(batches_of(scenes, rules(novel=novel), fold), 10)
+    found = audit(batches_of(scenes, small_area_protocol(novel=novel), fold), 10)
     found.require_clean()
     assert found.episodes == 40
     assert len(found.images) == 40  # an epoch queries all of them
@@ -39,13 +38,15 @@ def test_the_training_stream_is_clean(scenes: Dataset, fold: int, novel: str) ->
 
 
 def test_images_with_novel_classes_are_absent_where_excluded(scenes: Dataset) -> None:
-    found = audit(batches_of(scenes, rules(novel="exclude-image")), 5)
+    found = audit(batches_of(scenes, small_area_protocol(novel="exclude-image")), 5)
     found.require_clean()
     assert not found.with_novel
 
 
 def test_real_data_is_clean(voc: Dataset, coco: Dataset) -> None:
-    protocol = rules(min_area=2048, min_area_query=2048, short_classes="drop", novel="ignore")
+    protocol = small_area_protocol(
+        min_area=2048, min_area_query=2048, short_classes="drop", novel="ignore"
+    )
     for data in (voc, coco):
         found = audit(batches_of(data, protocol, 1), 2)
         found.require_clean()
@@ -62,14 +63,14 @@ class Leaky(TrainingBatches):
 
 
 def test_a_novel_label_that_gets_through_is_found(scenes: Dataset) -> None:
-    found = audit(Leaky(scenes, 0, rules(), TRAINING), 5)
+    found = audit(Leaky(scenes, 0, small_area_protocol(), TRAINING), 5)
     with pytest.raises(InputError, match="novel pixels are not all background"):
         found.require_clean()
     assert any("are not of that class" in text for text in found.violations)
 
 
 def test_an_episode_about_a_novel_class_is_found(scenes: Dataset) -> None:
-    batches = batches_of(scenes, rules())
+    batches = batches_of(scenes, small_area_protocol())
     one = int(scenes.rows_of(1, "train")[0])
     two = int(scenes.rows_of(1, "train")[1])
 
@@ -84,7 +85,7 @@ def test_an_episode_about_a_novel_class_is_found(scenes: Dataset) -> None:
 
 
 def test_a_training_image_that_also_tests_is_found(scenes: Dataset) -> None:
-    batches = batches_of(scenes, rules())
+    batches = batches_of(scenes, small_area_protocol())
     row = int(scenes.rows_of(1, "val")[0])  # tests class 1 of fold 0, shows 6 as well
     train = int(scenes.rows_of(6, "train")[0])
     assert scenes.area(row, 6)
@@ -107,7 +108,7 @@ def test_the_command_prints_what_it_saw(scenes: Dataset) -> None:
 
 
 def test_the_command_imports_lists_and_says_what_they_are(tmp_path: Path) -> None:
-    data = scene_voc(tmp_path / "voc", {"train": [(6, 7)], "val": [(1, 2)]})
+    data = built_voc_of_pairs(tmp_path / "voc", {"train": [(6, 7)], "val": [(1, 2)]})
     (tmp_path / "pfenet/pascal").mkdir(parents=True)
     (tmp_path / "pfenet/pascal/val.txt").write_text("JPEGImages/x.jpg x.png\n")
     result = CliRunner().invoke(app, ["import-lists", data.root, "--source", str(tmp_path)])

@@ -21,7 +21,14 @@ from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
 from fssplat.data.shards import Sample, write_shard
 from fssplat.data.sources import record
-from tests.data.layouts import DeadlyLabel, coco_layout, jpeg, save_mat, square, voc_layout
+from tests.fakes.official_layouts import (
+    KillingLabel,
+    coco_layout,
+    noise_jpeg,
+    save_sbd_label,
+    square_label,
+    voc_layout,
+)
 
 
 @pytest.fixture
@@ -205,7 +212,7 @@ def test_a_source_with_other_content_is_another_data_set(
         content = (voc / "JPEGImages/t3.jpg").read_bytes()
         (voc / "JPEGImages/t3.jpg").write_bytes(content[:-3] + b"\x00" + content[-2:])
     elif change == "label":
-        save_mat(source / "SBD/dataset/cls/x0.mat", square(8, side=4))
+        save_sbd_label(source / "SBD/dataset/cls/x0.mat", square_label(8, side=4))
     elif change == "split":
         for split, names in (("train", "t0\nt1\nt2\nt3\n"), ("val", "v0\nv1\nv2\nt4\n")):
             (voc / f"ImageSets/Segmentation/{split}.txt").write_text(names)
@@ -332,11 +339,11 @@ def replace_by_png(voc: Path) -> None:
 
 
 def enlarge_label(voc: Path) -> None:
-    Image.fromarray(square(2, size=(24, 33))).save(voc / "SegmentationClass/t1.png")
+    Image.fromarray(square_label(2, size=(24, 33))).save(voc / "SegmentationClass/t1.png")
 
 
 def label_outside(voc: Path) -> None:
-    Image.fromarray(square(21)).save(voc / "SegmentationClass/t1.png")
+    Image.fromarray(square_label(21)).save(voc / "SegmentationClass/t1.png")
 
 
 def colour_label(voc: Path) -> None:
@@ -381,7 +388,7 @@ def test_images_that_cannot_be_used_are_listed_and_left_out_on_request(
     source: Path, tmp_path: Path
 ) -> None:
     truncate_jpeg(source / "VOC2012")
-    Image.fromarray(square(99)).save(source / "VOC2012/SegmentationClass/v0.png")
+    Image.fromarray(square_label(99)).save(source / "VOC2012/SegmentationClass/v0.png")
     report = build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     assert [item.key for item in report.bad] == ["t1", "v0"]
     listed = json.loads((tmp_path / "built/report.json").read_text())
@@ -389,7 +396,7 @@ def test_images_that_cannot_be_used_are_listed_and_left_out_on_request(
     assert listed["images"] == 9
     dataset = Dataset.open(tmp_path / "built")
     assert dataset.keys == ["t0", "t2", "t3", "t4", "x0", "v1", "v2"]
-    assert dataset.jpeg(1) == jpeg(2)
+    assert dataset.jpeg(1) == noise_jpeg(2)
     again = build("pascal-5i", source, tmp_path / "built", BuildSettings(skip_bad=True))
     assert again.bad == report.bad  # told again, not only the first time
 
@@ -416,7 +423,7 @@ def test_a_shard_without_a_usable_image_is_left_out(source: Path, tmp_path: Path
         "val-000001.tar",
     ]
     dataset = Dataset.open(tmp_path / "built")
-    assert dataset.jpeg(dataset.row_of("t2")) == jpeg(2)
+    assert dataset.jpeg(dataset.row_of("t2")) == noise_jpeg(2)
 
 
 def test_a_source_without_a_usable_image_is_no_data_set(source: Path, tmp_path: Path) -> None:
@@ -501,8 +508,8 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(
 
 def test_a_worker_that_dies_ends_the_build_with_advice(tmp_path: Path) -> None:
     image = tmp_path / "image.jpg"
-    image.write_bytes(jpeg(0))
-    deadly = record.Record("a", "train", image, DeadlyLabel(image), "test")
+    image.write_bytes(noise_jpeg(0))
+    deadly = record.Record("a", "train", image, KillingLabel(image), "test")
     plan = [
         shard_plan.PlannedShard(
             tmp_path, f"train-00000{number}.tar", (deadly,), 20, False, False, ""

@@ -17,21 +17,21 @@ from fssplat.common.errors import InputError
 from fssplat.data import cache
 from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
-from tests.data.layouts import (
+from tests.fakes.official_layouts import (
     SIZE,
+    built_voc,
     fss_layout,
-    jpeg,
-    picture,
-    save_pair,
-    square,
-    tiny_voc,
+    noise_image,
+    noise_jpeg,
+    save_voc_pair,
+    square_label,
     voc_layout,
 )
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return tiny_voc(tmp_path_factory.mktemp("tiny"))
+    return built_voc(tmp_path_factory.mktemp("tiny"))
 
 
 def test_rows_are_sorted_by_split_then_key(tiny: Dataset) -> None:
@@ -61,7 +61,7 @@ def test_rows_of_keeps_to_the_split_and_the_least_area(tiny: Dataset) -> None:
 
 def test_a_mask_is_one_zero_or_ignored(tiny: Dataset) -> None:
     row = tiny.row_of("t2")
-    expected = square(3)
+    expected = square_label(3)
     expected[expected == 3] = 1
     assert (tiny.mask(row, 3) == expected).all()
     assert set(np.unique(tiny.mask(row, 4))) == {0, 255}
@@ -70,7 +70,7 @@ def test_a_mask_is_one_zero_or_ignored(tiny: Dataset) -> None:
 
 def test_a_member_is_the_original_file(tiny: Dataset) -> None:
     row = tiny.row_of("t4")
-    assert tiny.jpeg(row) == jpeg(4)
+    assert tiny.jpeg(row) == noise_jpeg(4)
     assert tuple(tiny.sizes[row]) == SIZE
     assert tiny.details(row)["origin"] == "voc"
     assert tiny.details(row)["pixels"] == {"5": 64}
@@ -79,11 +79,11 @@ def test_a_member_is_the_original_file(tiny: Dataset) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_an_image_is_rgb_whatever_the_jpeg_is(tmp_path: Path, mode: str) -> None:
     source = voc_layout(tmp_path / "official")
-    (source / "VOC2012/JPEGImages/t0.jpg").write_bytes(jpeg(0, mode=mode))
+    (source / "VOC2012/JPEGImages/t0.jpg").write_bytes(noise_jpeg(0, mode=mode))
     build("pascal-5i", source, tmp_path / "built")
     image = Dataset.open(tmp_path / "built").image(0)
     assert image.shape == (*SIZE, 3)
-    grey = picture(0).mean(axis=2)
+    grey = noise_image(0).mean(axis=2)
     assert abs(image.mean() - grey.mean()) < 8  # CMYK is not read as its negative
     if mode == "L":
         assert (image[..., 0] == image[..., 1]).all()
@@ -96,7 +96,7 @@ def test_an_image_is_not_turned_by_its_exif_block(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a viewer would turn it by 90 degrees; its label was drawn unturned
     path = source / "VOC2012/JPEGImages/t0.jpg"
-    Image.fromarray(picture(0)).save(path, exif=exif)
+    Image.fromarray(noise_image(0)).save(path, exif=exif)
     build("pascal-5i", source, tmp_path / "built")
     assert Dataset.open(tmp_path / "built").image(0).shape == (*SIZE, 3)
 
@@ -128,10 +128,10 @@ def test_a_pickled_data_set_reads_the_same(tiny: Dataset) -> None:
 
 
 def test_the_fingerprint_follows_the_content(tmp_path: Path, tiny: Dataset) -> None:
-    same = tiny_voc(tmp_path / "same")
+    same = built_voc(tmp_path / "same")
     assert same.info.fingerprint == tiny.info.fingerprint
     source = voc_layout(tmp_path / "official")
-    save_pair(source / "VOC2012", "t0", 0, square(1, side=9))
+    save_voc_pair(source / "VOC2012", "t0", 0, square_label(1, side=9))
     build("pascal-5i", source, tmp_path / "built")
     assert Dataset.open(tmp_path / "built").info.fingerprint != tiny.info.fingerprint
 

@@ -13,16 +13,14 @@ from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.index import Dataset
 from fssplat.data.public_lists import import_lists, key_of, plain_pickle, public_list
 from fssplat.experiment.protocols import PROTOCOLS, resolve_protocol
-
-from .layouts import fss_layout
-from .scenes import scene_voc
+from tests.fakes.official_layouts import built_voc_of_pairs, fss_layout
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Dataset:
     """Training images t000 to t003 of classes 6 and 7, two of class 1; four test images of 1."""
     train = [(6, 7), (6, 7), (7, 6), (6, 1), (1, 0)]
-    return scene_voc(tmp_path / "voc", {"train": train, "val": [(1, 2)] * 4})
+    return built_voc_of_pairs(tmp_path / "voc", {"train": train, "val": [(1, 2)] * 4})
 
 
 def hsnet_pascal(folder: Path, train: dict[int, str], val: dict[int, str]) -> Path:

@@ -21,8 +21,7 @@ from fssplat.experiment.schema import (
     MethodSpec,
     TrainingSpec,
 )
-
-from .scenes import rules, scene_voc
+from tests.fakes.official_layouts import built_voc_of_pairs, small_area_protocol
 
 CHANGES = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)
 
@@ -55,7 +54,7 @@ def same(one: EpisodeBatch, two: EpisodeBatch) -> bool:
 
 
 def test_any_number_of_workers_gives_the_same_batches(scenes: Dataset) -> None:
-    cell = trial(scenes, rules(), training())
+    cell = trial(scenes, small_area_protocol(), training())
     alone = list(training_loader(scenes, cell, 0, 7))
     assert len(alone) == 7
     for workers in (1, 2):
@@ -65,7 +64,7 @@ def test_any_number_of_workers_gives_the_same_batches(scenes: Dataset) -> None:
 
 def test_a_stream_goes_on_from_any_step(scenes: Dataset) -> None:
     """Step 14 of 3 episodes each lies in the second epoch of 40."""
-    cell = trial(scenes, rules(), training())
+    cell = trial(scenes, small_area_protocol(), training())
     whole = list(training_loader(scenes, cell, 0, 16))
     for first in (5, 14):
         rest = list(training_loader(scenes, cell, first, 16, workers=first % 2))
@@ -75,7 +74,7 @@ def test_a_stream_goes_on_from_any_step(scenes: Dataset) -> None:
 def test_loading_leaves_the_global_random_state_alone(scenes: Dataset) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    list(training_loader(scenes, trial(scenes, rules(), training()), 0, 2, 1))
+    list(training_loader(scenes, trial(scenes, small_area_protocol(), training()), 0, 2, 1))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
 
@@ -86,21 +85,21 @@ def test_an_error_in_a_worker_reaches_the_caller_in_one_line(
 ) -> None:
     copy = Dataset.open(shutil.copytree(scenes.root, tmp_path / "copy"))
     (tmp_path / "copy/train-000000.tar").unlink()
-    batches = training_loader(copy, trial(copy, rules(), training()), 0, 2, workers)
+    batches = training_loader(copy, trial(copy, small_area_protocol(), training()), 0, 2, workers)
     with pytest.raises(InputError, match=r"^\S*train-000000\.tar: this shard went .*built anew\.$"):
         next(batches)
 
 
 def test_seeds_change_both_episodes_and_pixels(scenes: Dataset) -> None:
-    first = TrainingBatches(scenes, 0, rules(), training(seed=0))[0]
-    again = TrainingBatches(scenes, 0, rules(), training(seed=0))[0]
-    other = TrainingBatches(scenes, 0, rules(), training(seed=1))[0]
+    first = TrainingBatches(scenes, 0, small_area_protocol(), training(seed=0))[0]
+    again = TrainingBatches(scenes, 0, small_area_protocol(), training(seed=0))[0]
+    other = TrainingBatches(scenes, 0, small_area_protocol(), training(seed=1))[0]
     assert same(first, again)
     assert not torch.equal(first.query, other.query)
 
 
 def test_a_batch_travels_as_bytes_and_arrives_as_floats(scenes: Dataset) -> None:
-    sent = TrainingBatches(scenes, 0, rules(), training(shot=2), way=2)[0]
+    sent = TrainingBatches(scenes, 0, small_area_protocol(), training(shot=2), way=2)[0]
     assert sent.query.dtype == sent.masks.dtype == torch.uint8
     got = sent.to("cpu")
     assert got.query.shape == (3, 3, 24, 24)
@@ -120,7 +119,7 @@ def still(**values: object) -> TrainingSpec:
 
 
 def test_masks_and_targets_are_the_stored_labels(scenes: Dataset) -> None:
-    batches = TrainingBatches(scenes, 0, rules(), still(shot=2), way=2)
+    batches = TrainingBatches(scenes, 0, small_area_protocol(), still(shot=2), way=2)
     for step in range(4):
         batch = batches[step]
         for place in range(3):
@@ -143,8 +142,8 @@ def test_masks_and_targets_are_the_stored_labels(scenes: Dataset) -> None:
 @pytest.mark.parametrize(("novel", "value"), [("background", 0), ("ignore", 255)])
 def test_novel_pixels_are_background_or_ignored(tmp_path: Path, novel: str, value: int) -> None:
     """Every image shows bus (base) on the left and aeroplane (novel) on the right."""
-    data = scene_voc(tmp_path, {"train": [(6, 1)] * 3, "val": [(1, 0)] * 3})
-    protocol = rules(novel=novel, short_classes="drop")
+    data = built_voc_of_pairs(tmp_path, {"train": [(6, 1)] * 3, "val": [(1, 0)] * 3})
+    protocol = small_area_protocol(novel=novel, short_classes="drop")
     batch = TrainingBatches(data, 0, protocol, still())[0]
     hidden = data.label(0) == 1  # the same place in every image
     for labels in (batch.target, batch.masks[:, 0, 0]):
@@ -153,7 +152,7 @@ def test_novel_pixels_are_background_or_ignored(tmp_path: Path, novel: str, valu
 
 
 def test_a_trial_is_trained_on_the_data_set_that_it_names(scenes: Dataset) -> None:
-    cell = trial(scenes, rules(), training())
+    cell = trial(scenes, small_area_protocol(), training())
     batches = training_batches(scenes, cell)
     assert same(batches[2], next(training_loader(scenes, cell, 2, 3)))
     elsewhere = cell.model_copy(update={"train_on": DatasetSpec(name="synthetic")})
@@ -162,7 +161,7 @@ def test_a_trial_is_trained_on_the_data_set_that_it_names(scenes: Dataset) -> No
 
 
 def test_real_images_of_any_shape_become_batches(voc: Dataset) -> None:
-    protocol = rules(min_area=2048, min_area_query=2048, short_classes="drop")
+    protocol = small_area_protocol(min_area=2048, min_area_query=2048, short_classes="drop")
     batches = TrainingBatches(voc, 0, protocol, training(size=321, batch=4))
     for step in range(3):
         batch = batches[step].to("cpu")

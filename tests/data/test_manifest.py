@@ -16,9 +16,7 @@ from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.index import Dataset
 from fssplat.data.public_lists import import_lists
 from fssplat.experiment.protocols import resolve_protocol
-
-from .layouts import fss_layout
-from .scenes import rules, scene_voc
+from tests.fakes.official_layouts import built_voc_of_pairs, fss_layout, small_area_protocol
 
 # ---------------------------------------------------------------- HSNet's own episodes
 
@@ -58,7 +56,9 @@ def test_hsnets_thousand_test_episodes_are_drawn_exactly(
 
 
 def test_the_hsnet_protocol_walks_its_list_and_wraps_around(tmp_path: Path) -> None:
-    data = scene_voc(tmp_path / "voc", {"train": [(6, 7)], "val": [(1, 2), (2, 1), (1, 2), (2, 0)]})
+    data = built_voc_of_pairs(
+        tmp_path / "voc", {"train": [(6, 7)], "val": [(1, 2), (2, 1), (1, 2), (2, 0)]}
+    )
     for part in ("trn", "val"):
         (tmp_path / "pascal" / part).mkdir(parents=True)
         for fold in range(4):
@@ -98,21 +98,21 @@ def test_the_public_draws_take_supports_that_are_too_small_for_queries(
 
 
 def test_a_manifest_depends_on_its_arguments_alone(scenes: Dataset) -> None:
-    one = manifest(scenes, 0, 1, rules(episodes=50), 0)
-    assert one == manifest(Dataset.open(scenes.root), 0, 1, rules(episodes=50), 0)
-    assert one.digest == manifest(scenes, 0, 1, rules(episodes=50), 0).digest
+    one = manifest(scenes, 0, 1, small_area_protocol(episodes=50), 0)
+    assert one == manifest(Dataset.open(scenes.root), 0, 1, small_area_protocol(episodes=50), 0)
+    assert one.digest == manifest(scenes, 0, 1, small_area_protocol(episodes=50), 0).digest
     changed = [
-        manifest(scenes, 0, 1, rules(episodes=50), 1),
-        manifest(scenes, 1, 1, rules(episodes=50), 0),
-        manifest(scenes, 0, 2, rules(episodes=50), 0),
-        manifest(scenes, 0, 1, rules(episodes=50, draw="class-first"), 0),
+        manifest(scenes, 0, 1, small_area_protocol(episodes=50), 1),
+        manifest(scenes, 1, 1, small_area_protocol(episodes=50), 0),
+        manifest(scenes, 0, 2, small_area_protocol(episodes=50), 0),
+        manifest(scenes, 0, 1, small_area_protocol(episodes=50, draw="class-first"), 0),
     ]
     assert len({one.digest, *(other.digest for other in changed)}) == 5
-    assert manifest(scenes, 0, 1, rules(episodes=20), 0).episodes == one.episodes[:20]
+    assert manifest(scenes, 0, 1, small_area_protocol(episodes=20), 0).episodes == one.episodes[:20]
 
 
 def test_classes_are_drawn_evenly_by_default(scenes: Dataset) -> None:
-    found = manifest(scenes, 2, 1, rules(episodes=52), 0)
+    found = manifest(scenes, 2, 1, small_area_protocol(episodes=52), 0)
     counts = Counter(e.classes[0] for e in found.episodes)
     assert set(counts) == {11, 12, 13, 14, 15}
     assert sorted(counts.values()) == [10, 10, 10, 11, 11]
@@ -120,7 +120,7 @@ def test_classes_are_drawn_evenly_by_default(scenes: Dataset) -> None:
 
 @pytest.mark.parametrize("draw", ["even", "class-first", "image-first"])
 def test_test_episodes_show_novel_classes_in_test_images(scenes: Dataset, draw: str) -> None:
-    protocol = rules(episodes=100, draw=draw)
+    protocol = small_area_protocol(episodes=100, draw=draw)
     found = manifest(scenes, 1, 3, protocol, 0)
     assert len(found.episodes) == 100
     for episode in found.episodes:
@@ -133,7 +133,7 @@ def test_test_episodes_show_novel_classes_in_test_images(scenes: Dataset, draw: 
 
 def test_image_first_passes_over_every_listed_image(scenes: Dataset) -> None:
     """Fold 0: classes 1 to 5, alone in their images, each in 4 of the 40 test images."""
-    found = manifest(scenes, 0, 1, rules(episodes=40, draw="image-first"), 0)
+    found = manifest(scenes, 0, 1, small_area_protocol(episodes=40, draw="image-first"), 0)
     first, second = found.episodes[:20], found.episodes[20:]
     assert len({e.query for e in first}) == 20
     assert {e.query for e in first} == {e.query for e in second}
@@ -143,14 +143,14 @@ def test_image_first_passes_over_every_listed_image(scenes: Dataset) -> None:
 def test_the_selection_manifest_has_base_classes_outside_the_training_images(
     scenes: Dataset,
 ) -> None:
-    found = manifest(scenes, 0, 1, rules(episodes=60), 0, part="selection")
+    found = manifest(scenes, 0, 1, small_area_protocol(episodes=60), 0, part="selection")
     drawn = {e.classes[0] for e in found.episodes}
-    assert drawn == set(base_classes(scenes.info, 0, rules()))
+    assert drawn == set(base_classes(scenes.info, 0, small_area_protocol()))
     assert all(scenes.splits[e.query] == "val" for e in found.episodes)
 
 
 def test_several_ways_fill_a_test_episode(scenes: Dataset) -> None:
-    found = manifest(scenes, 0, 2, rules(episodes=30), 0, way=5)
+    found = manifest(scenes, 0, 2, small_area_protocol(episodes=30), 0, way=5)
     for episode in found.episodes:
         assert sorted(episode.classes) == [1, 2, 3, 4, 5]
         assert len(episode.supports) == 10
@@ -159,14 +159,16 @@ def test_several_ways_fill_a_test_episode(scenes: Dataset) -> None:
 
 def test_short_classes_are_an_error_or_named(tmp_path: Path) -> None:
     """Classes 1 and 2 have three test images, class 3 has one, 4 and 5 have none."""
-    data = scene_voc(tmp_path, {"train": [(6, 7)], "val": [(1, 2), (2, 1), (1, 2), (3, 0)]})
+    data = built_voc_of_pairs(
+        tmp_path, {"train": [(6, 7)], "val": [(1, 2), (2, 1), (1, 2), (3, 0)]}
+    )
     named = r"fewer in bird \(1\), boat \(0\), bottle \(0\)"
     with pytest.raises(InputError, match=f"shot=2 needs 3 images per class; {named}"):
-        manifest(data, 0, 2, rules(episodes=10), 0)
-    found = manifest(data, 0, 2, rules(episodes=10, short_classes="drop"), 0)
+        manifest(data, 0, 2, small_area_protocol(episodes=10), 0)
+    found = manifest(data, 0, 2, small_area_protocol(episodes=10, short_classes="drop"), 0)
     assert found.dropped == ("bird", "boat", "bottle")
     assert {e.classes[0] for e in found.episodes} == {1, 2}
-    empty = manifest(data, 0, 3, rules(episodes=10, short_classes="drop"), 0)
+    empty = manifest(data, 0, 3, small_area_protocol(episodes=10, short_classes="drop"), 0)
     assert empty.episodes == ()
     assert empty.skipped_reason == (
         "fold 0: 0 of 5 classes have images for 3-shot episodes, 1 needed"
@@ -221,7 +223,7 @@ def test_after_training_on_coco_pascal_tests_that_folds_classes(voc: Dataset) ->
 
 @pytest.fixture
 def kept(scenes: Dataset, tmp_path: Path) -> tuple[Manifest, Path]:
-    found = manifest(scenes, 0, 2, rules(episodes=20), 0, way=2)
+    found = manifest(scenes, 0, 2, small_area_protocol(episodes=20), 0, way=2)
     save(found, scenes, tmp_path / "manifest.parquet")
     return found, tmp_path / "manifest.parquet"
 
@@ -233,7 +235,7 @@ def test_a_manifest_survives_a_file(scenes: Dataset, kept: tuple[Manifest, Path]
 def test_a_manifest_of_another_data_set_is_refused(
     kept: tuple[Manifest, Path], tmp_path: Path
 ) -> None:
-    other = scene_voc(tmp_path / "other", {"train": [(6, 7)], "val": [(1, 2)]})
+    other = built_voc_of_pairs(tmp_path / "other", {"train": [(6, 7)], "val": [(1, 2)]})
     with pytest.raises(InputError, match="drawn from a data set with fingerprint"):
         load(kept[1], other)
 

@@ -14,7 +14,14 @@ from fssplat.data.folds import classes_of_split
 from fssplat.data.labels import class_pixels
 from fssplat.data.sources import coco, default_source, fss1000, read_source, voc
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions, safe_key
-from tests.data.layouts import SIZE, coco_layout, fss_layout, save_mat, square, voc_layout
+from tests.fakes.official_layouts import (
+    SIZE,
+    coco_layout,
+    fss_layout,
+    save_sbd_label,
+    square_label,
+    voc_layout,
+)
 
 PLAIN = SourceOptions()
 
@@ -120,15 +127,15 @@ def test_a_mat_file_cut_short_is_a_bad_sample(tmp_path: Path) -> None:
 def test_a_mat_label_that_bytes_cannot_hold_is_a_bad_sample(
     tmp_path: Path, values: np.ndarray
 ) -> None:
-    save_mat(tmp_path / "x.mat", values)
+    save_sbd_label(tmp_path / "x.mat", values)
     with pytest.raises(BadSampleError, match=r"x\.mat: the label (has values|is no plane)"):
         voc.MatLabel(tmp_path / "x.mat").read()
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float64])
 def test_a_mat_label_may_be_of_any_number_type(tmp_path: Path, kind: type) -> None:
-    save_mat(tmp_path / "x.mat", square(7).astype(kind))
-    assert (voc.MatLabel(tmp_path / "x.mat").read() == square(7)).all()
+    save_sbd_label(tmp_path / "x.mat", square_label(7).astype(kind))
+    assert (voc.MatLabel(tmp_path / "x.mat").read() == square_label(7)).all()
 
 
 def test_a_mat_file_of_matlab_7_3_is_a_bad_sample(tmp_path: Path) -> None:
@@ -221,7 +228,7 @@ def test_crowds_are_ignored_and_lie_below_every_object(tmp_path: Path) -> None:
 def test_compressed_rle_is_read(tmp_path: Path) -> None:
     from pycocotools import mask
 
-    inside = np.asfortranarray(square(1) == 1).astype(np.uint8)
+    inside = np.asfortranarray(square_label(1) == 1).astype(np.uint8)
     rle = mask.encode(np.asfortranarray(inside))
     folder = coco_layout(
         tmp_path,

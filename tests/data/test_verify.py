@@ -15,12 +15,12 @@ from fssplat.data.build.convert import build
 from fssplat.data.build.verify import verify
 from fssplat.data.index import Dataset, DatasetInfo, fingerprint_of
 from fssplat.data.summary import class_lines
-from tests.data.layouts import fss_layout, tiny_voc
+from tests.fakes.official_layouts import built_voc, fss_layout
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return tiny_voc(tmp_path_factory.mktemp("tiny"))
+    return built_voc(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_dataset_json_keeps_every_field(whole: Dataset) -> None:
 
 
 def test_info_counts_images_of_a_class_by_fold_and_split(tmp_path: Path) -> None:
-    lines = class_lines(tiny_voc(tmp_path))
+    lines = class_lines(built_voc(tmp_path))
     assert [line.class_id for line in lines] == list(range(1, 21))
     assert [line.fold for line in lines] == [str(fold) for fold in range(4) for _ in range(5)]
     assert lines[0].images == {"train": (1, 0), "val": (1, 0)}  # 64 pixels: none is large enough

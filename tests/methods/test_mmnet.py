@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fssplat.common.errors import InputError
 from fssplat.methods.layers.matching import best_match, masked_mean
-from fssplat.methods.mmnet import MMNet, globally, propagated, weighted
+from fssplat.methods.mmnet import Memory, MMNet, globally, propagated, weighted
 from tests.fakes.method_inputs import (
     BaseImages,
     FourStageBackbone,
@@ -83,7 +83,7 @@ def test_global_propagation_multiplies_by_the_mean_activation_of_the_object() ->
 
 
 def test_a_memory_answers_with_the_sigmoid_of_each_product() -> None:
-    memory = MemoryArtefacts(7, 4)
+    memory = Memory(7, 4)
     features = torch.randn(1, 256, 2, 2)
     found = memory.activations(features)
     expected = 1 / (1 + math.exp(-float((features[0, :, 1, 0] @ memory.embeddings[3]).detach())))
@@ -92,7 +92,7 @@ def test_a_memory_answers_with_the_sigmoid_of_each_product() -> None:
 
 def test_the_reconstruction_loss_is_the_cross_entropy_of_the_diagonal() -> None:
     torch.manual_seed(4)
-    memory = MemoryArtefacts(7, 4)
+    memory = Memory(7, 4)
     features = torch.randn(2, 256, 2, 3) * 0.1
     losses = []
     for image in range(2):

@@ -1,4 +1,4 @@
-"""Tiny data sets in the official layouts, small enough to check by hand."""
+"""Small data sets in the official layouts; a reader can check them by hand."""
 
 import io
 import json
@@ -15,23 +15,25 @@ from PIL import Image
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import Label
+from fssplat.experiment.protocols import Protocol, resolve_protocol
 
-SIZE = (24, 32)  # height, width of every picture here
+SIZE = (24, 32)  # height, width of every image here
+SIDE = 10  # of a square: 100 pixels
 
 
-def picture(number: int, size: tuple[int, int] = SIZE) -> npt.NDArray[np.uint8]:
+def noise_image(number: int, size: tuple[int, int] = SIZE) -> npt.NDArray[np.uint8]:
     """Noise that differs from number to number."""
     rng = np.random.default_rng(number)
     return rng.integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
-def jpeg(number: int, size: tuple[int, int] = SIZE, mode: str = "RGB") -> bytes:
+def noise_jpeg(number: int, size: tuple[int, int] = SIZE, mode: str = "RGB") -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture(number, size)).convert(mode).save(buffer, "JPEG")
+    Image.fromarray(noise_image(number, size)).convert(mode).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
-def square(class_id: int, side: int = 8, size: tuple[int, int] = SIZE) -> Label:
+def square_label(class_id: int, side: int = 8, size: tuple[int, int] = SIZE) -> Label:
     """A label with side x side pixels of the class, a row of 255 below it, background around."""
     label = np.zeros(size, dtype=np.uint8)
     label[:side, :side] = class_id
@@ -39,16 +41,16 @@ def square(class_id: int, side: int = 8, size: tuple[int, int] = SIZE) -> Label:
     return label
 
 
-def save_pair(voc: Path, name: str, number: int, label: Label) -> None:
+def save_voc_pair(voc: Path, name: str, number: int, label: Label) -> None:
     """An image and its palette label in a VOC2012 folder."""
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (voc / folder).mkdir(parents=True, exist_ok=True)
-    (voc / "JPEGImages" / f"{name}.jpg").write_bytes(jpeg(number))
+    (voc / "JPEGImages" / f"{name}.jpg").write_bytes(noise_jpeg(number))
     indexed = Image.fromarray(label).convert("P")
     indexed.save(voc / "SegmentationClass" / f"{name}.png")
 
 
-def save_mat(path: Path, label: Label) -> None:
+def save_sbd_label(path: Path, label: Label) -> None:
     """SBD's nesting: a struct GTcls with a field Segmentation."""
     from scipy.io import savemat
 
@@ -65,12 +67,12 @@ def voc_layout(folder: Path, train: int = 5, val: int = 3) -> Path:
     }
     for split, of_split in names.items():
         for number, name in enumerate(of_split):
-            save_pair(voc, name, number + 100 * (split == "val"), square(number % 20 + 1))
+            save_voc_pair(voc, name, number + 100 * (split == "val"), square_label(number % 20 + 1))
         (voc / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(of_split) + "\n")
     (sbd / "img").mkdir(parents=True)
     for number, name in enumerate(["x0", "v0", "t0"]):
-        (sbd / "img" / f"{name}.jpg").write_bytes(jpeg(200 + number))
-        save_mat(sbd / "cls" / f"{name}.mat", square(7, side=4))
+        (sbd / "img" / f"{name}.jpg").write_bytes(noise_jpeg(200 + number))
+        save_sbd_label(sbd / "cls" / f"{name}.mat", square_label(7, side=4))
     (sbd / "train.txt").write_text("x0\nt0\n")
     (sbd / "val.txt").write_text("v0\n")
     return folder
@@ -86,7 +88,7 @@ def coco_layout(
         prefix = f"COCO_{split}{year}_" if year == "2014" else ""
         name = f"{prefix}{number:012d}.jpg"
         (folder / f"{split}{year}").mkdir(exist_ok=True)
-        (folder / f"{split}{year}" / name).write_bytes(jpeg(number))
+        (folder / f"{split}{year}" / name).write_bytes(noise_jpeg(number))
         content = {
             "images": [{"id": number, "file_name": name, "height": SIZE[0], "width": SIZE[1]}],
             "annotations": [
@@ -108,22 +110,52 @@ def fss_layout(folder: Path, classes: Mapping[str, Sequence[str]], images: int =
         for name in names:
             (folder / name).mkdir(parents=True)
             for number in range(1, images + 1):
-                (folder / name / f"{number}.jpg").write_bytes(jpeg(number))
+                (folder / name / f"{number}.jpg").write_bytes(noise_jpeg(number))
                 mask = np.full((*SIZE, 3), 127, dtype=np.uint8)
                 mask[:6, :6] = 128
                 Image.fromarray(mask).save(folder / name / f"{number}.png")
     return folder
 
 
-def tiny_voc(folder: Path, **options: Any) -> Dataset:
-    """The layout of `voc_layout`, built."""
+def two_squares(left: int, right: int) -> Label:
+    """A label with a square of each class and a column of 255 beside the left one; 0: no square."""
+    label = np.zeros(SIZE, dtype=np.uint8)
+    label[2 : 2 + SIDE, 2 : 2 + SIDE] = left
+    label[2 : 2 + SIDE, 2 + SIDE] = 255
+    label[2 : 2 + SIDE, 20 : 20 + SIDE] = right
+    return label
+
+
+def built_voc_of_pairs(folder: Path, plan: Mapping[str, Sequence[tuple[int, int]]]) -> Dataset:
+    """A data set of images t000.., v000.. from split -> (left class, right class) of each image."""
+    voc, sbd = folder / "VOC2012", folder / "SBD" / "dataset"
+    for split, pairs in plan.items():
+        names = [f"{split[0]}{number:03d}" for number in range(len(pairs))]
+        for number, (name, pair) in enumerate(zip(names, pairs, strict=True)):
+            save_voc_pair(voc, name, number + 100 * (split == "val"), two_squares(*pair))
+        (voc / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
+    for part in ("img", "cls"):
+        (sbd / part).mkdir(parents=True)
+    for split in ("train", "val"):
+        (sbd / f"{split}.txt").write_text("")
+    build("pascal-5i", folder, folder / "built")
+    return Dataset.open(folder / "built")
+
+
+def small_area_protocol(name: str = "fssplat", **changes: Any) -> Protocol:
+    """A protocol whose area rule accepts the squares of 100 pixels."""
+    return resolve_protocol({"name": name, "min_area": 50, "min_area_query": 50, **changes})
+
+
+def built_voc(folder: Path, **options: Any) -> Dataset:
+    """The data set that is built from `voc_layout`."""
     source = voc_layout(folder / "official")
     build("pascal-5i", source, folder / "built", BuildSettings(**options))
     return Dataset.open(folder / "built")
 
 
 @dataclass(frozen=True)
-class DeadlyLabel:
+class KillingLabel:
     """Kills the process that reads it, as the kernel does when memory runs out."""
 
     path: Path
