@@ -17,34 +17,41 @@ class Protocol(Spec):
     """One way to train on base classes and score on novel ones."""
 
     not_hashed = frozenset({"name"})
-    name: str
+    name: str  # of the preset
     # What training sees; the public lists come from `fssplat data import-lists`
-    training_list: Literal["all", "pfenet", "hsnet"] = "all"
-    novel: Literal["background", "ignore", "exclude-image"] = "background"  # novel-class pixels
-    training_draw: Literal["image", "class-line", "class"] = "image"  # what is drawn first
+    training_list: Literal["all", "pfenet", "hsnet"] = "all"  # images that train
+    novel: Literal["background", "ignore", "exclude-image"] = "background"  # novel pixels
+    training_draw: Literal["image", "class-line", "class"] = "image"  # first draw of an episode
     min_area: NonNegativeInt = 2048  # pixels of the class at original size, for supports
     min_area_query: NonNegativeInt = 2048  # for queries; 0: any size once the image is listed
-    coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
+    coco_folds: Literal["interleaved", "contiguous"] = "interleaved"  # which classes are novel
     # What the network sees at test time
-    input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"
-    # Side in pixels, of all data sets or by name; None: the method's own
+    input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"  # geometry of test images
+    # side of test images in pixels, of all data sets or by name; None: the method's own
     size: dict[str, PositiveInt] | PositiveInt | None = None
     # Which episodes
+
+    # evaluation episodes per episode seed, of all data sets or by name
     episodes: dict[str, PositiveInt] | PositiveInt = {"coco-20i": 4000, "default": 1000}
+    # each one draws a list of episodes; their mean and spread are reported
     episode_seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2, 3, 4), min_length=1)
+    # how a query and its class are drawn; even: every class equally often
     draw: Literal["even", "walk-list", "class-first", "image-first", "all-queries"] = "even"
-    supports_repeat: bool = False
-    short_classes: Literal["error", "drop"] = "error"
+    supports_repeat: bool = False  # whether two supports may be one image
+    short_classes: Literal["error", "drop"] = "error"  # classes with too few images
     # How a prediction is scored
+
+    # sizes at which mIoU is computed; the first one is the mIoU of tables
     score: tuple[Literal["original", "original-square"] | PositiveInt, ...] = Field(
         ("original", 473), min_length=1
     )
-    absent_class: Literal["skip", "zero"] = "skip"  # a class without episodes in the mean
-    # Remove 255 from both sides; False: it is background
+    absent_class: Literal["skip", "zero"] = "skip"  # classes without episodes
+    # remove pixels of label 255 from the score; False: they are background
     ignore_border: dict[str, bool] | bool = True
-    five_shot: Literal["reuse", "apart", "method"] = "method"  # a K-shot model trained apart?
-    selection: Literal["last", "base-val", "novel-best"] = "last"
-    test_classes_in_pretraining: bool = True  # ImageNet holds them; recorded, changes nothing
+    # whether K shots reuse the 1-shot weights or are trained apart; method: as in its paper
+    five_shot: Literal["reuse", "apart", "method"] = "method"
+    selection: Literal["last", "base-val", "novel-best"] = "last"  # which checkpoint is scored
+    test_classes_in_pretraining: bool = True  # as in ImageNet; recorded, changes nothing
 
     @model_validator(mode="after")
     def _data_sets_exist(self) -> Self:

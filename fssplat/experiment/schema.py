@@ -75,15 +75,15 @@ class DatasetSpec(Spec):
     """A data set by name; where it lies does not change a number, its fingerprint does."""
 
     not_hashed = frozenset({"root"})
-    name: str
+    name: str  # the same as its key
     root: str = ""  # folder or s3:// address of shards and index; empty: $FSSPLAT_DATA/<name>
 
 
 class BackboneSpec(Spec):
-    """The feature extractor. `weights`: auto (its public ImageNet file), random, or a path."""
+    """The feature extractor."""
 
-    name: str
-    weights: str = "auto"
+    name: str  # the same as its key
+    weights: str = "auto"  # auto (its public ImageNet file), random, or a path
 
     @property
     def source(self) -> str:
@@ -115,17 +115,17 @@ class TrainingSpec(Spec):
     micro_batch: PositiveInt | None = None  # episodes per backward pass; None: the whole batch
     shot: PositiveInt = 1  # supports per training episode
     size: PositiveInt = 473  # side of the square input, pixels
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: PositiveFloat = 2.5e-3  # at the first step
-    weight_decay: NonNegativeFloat = 0.0
-    schedule: Literal["poly", "step", "constant"] = "constant"
+    optimizer: Literal["sgd", "adam"] = "sgd"  # `momentum.sgd` is the momentum of sgd
+    lr: PositiveFloat = 2.5e-3  # learning rate at the first step
+    weight_decay: NonNegativeFloat = 0.0  # factor of the L2 penalty
+    schedule: Literal["poly", "step", "constant"] = "constant"  # of the learning rate
     power: PositiveFloat = 0.9  # of the poly schedule
     milestones: tuple[Share, ...] = ()  # of the step schedule, as shares of the run
-    gamma: PositiveFloat = 0.1  # factor at each milestone
-    clip: PositiveFloat | None = None  # L2 norm of all gradients together
-    precision: Literal["fp32", "bf16"] = "fp32"
+    gamma: PositiveFloat = 0.1  # factor of the step schedule at each milestone
+    clip: PositiveFloat | None = None  # largest L2 norm of all gradients together
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
     augment: AugmentSpec = AugmentSpec()
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # training seed; set by the grid
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -157,13 +157,13 @@ class MethodSpec(Spec):
 class MethodEntry(Spec):
     """A method as an experiment file names it: `pfenet`, or a mapping that changes switches."""
 
-    name: str
-    variant: str = ""
+    name: str  # such as pfenet, or module:Class
+    variant: str = ""  # its name in tables; needed if two entries have the same method
     preset: str = ""  # a named set of switches of the method, such as public-code
-    options: dict[str, Any] = Field(default_factory=dict)
-    loss_weights: dict[str, float] = Field(default_factory=dict)
-    momentum: dict[str, float] = Field(default_factory=dict)
-    training: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)  # switches of the method
+    loss_weights: dict[str, float] = Field(default_factory=dict)  # factor of each loss, by name
+    momentum: dict[str, float] = Field(default_factory=dict)  # `sgd`, and moving averages by name
+    training: dict[str, Any] = Field(default_factory=dict)  # changes for this entry
 
     @model_validator(mode="before")
     @classmethod
@@ -174,29 +174,29 @@ class MethodEntry(Spec):
 class GridSpec(Spec):
     """The axes; every combination is a trial unless `exclude` names it."""
 
-    dataset: tuple[str, ...] = ()
-    fold: tuple[NonNegativeInt, ...] = (0,)
-    shot: tuple[PositiveInt, ...] = (1,)
-    way: tuple[PositiveInt, ...] = (1,)
-    method: tuple[MethodEntry, ...]
-    backbone: tuple[str, ...] = ("resnet50",)
-    seed: tuple[NonNegativeInt, ...] = (0,)
+    dataset: tuple[str, ...] = ()  # data sets to score on
+    fold: tuple[NonNegativeInt, ...] = (0,)  # which part of the classes is novel
+    shot: tuple[PositiveInt, ...] = (1,)  # support images per class of an episode
+    way: tuple[PositiveInt, ...] = (1,)  # classes per episode
+    method: tuple[MethodEntry, ...]  # names, or mappings that change switches
+    backbone: tuple[str, ...] = ("resnet50",)  # such as resnet101, vgg16, timm:<name>
+    seed: tuple[NonNegativeInt, ...] = (0,)  # training seeds
 
 
 class Override(Spec):
     """Settings for the cells that match `where`, e.g. one method on one data set."""
 
-    where: dict[str, Any]
-    training: dict[str, Any] = Field(default_factory=dict)
-    options: dict[str, Any] = Field(default_factory=dict)
+    where: dict[str, Any]  # axis -> value or list of values
+    training: dict[str, Any] = Field(default_factory=dict)  # changes for these cells
+    options: dict[str, Any] = Field(default_factory=dict)  # switches of the method, for them too
 
 
 class ResourceSpec(Spec):
     """What Ray reserves for one job; changes no number."""
 
-    cpu: PositiveFloat = 1.0
+    cpu: PositiveFloat = 1.0  # cores, and threads of PyTorch
     gpu: NonNegativeFloat | Literal["auto"] = "auto"  # 0, a share in (0, 1], an integer, or auto
-    max_concurrent: PositiveInt | None = None
+    max_concurrent: PositiveInt | None = None  # jobs at once; None: as many as fit
 
 
 class MlflowSpec(Spec):
@@ -209,17 +209,17 @@ class MlflowSpec(Spec):
 class ExperimentSpec(Spec):
     """One experiment file, after `extends`, the profile and `--set` are applied."""
 
-    name: str
-    claim: str = ""
+    name: str  # of the experiment, in tables and MLflow
+    claim: str = ""  # one sentence for readers
     dataset: str = ""  # shorthand for grid.dataset with one entry
     train_on: str = ""  # another data set to train on (domain shift); empty: the evaluated one
-    datasets: dict[str, DatasetSpec] = Field(default_factory=dict)  # where each one lies
+    datasets: dict[str, DatasetSpec] = Field(default_factory=dict)  # data sets that are elsewhere
     backbones: dict[str, BackboneSpec] = Field(default_factory=dict)  # weights other than auto
     protocol: dict[str, Any] | str = "fssplat"  # a preset's name, or {name: ..., changed axes}
     grid: GridSpec
-    exclude: tuple[dict[str, Any], ...] = ()
-    overrides: tuple[Override, ...] = ()
-    training: dict[str, Any] = Field(default_factory=dict)  # over every method's own recipe
+    exclude: tuple[dict[str, Any], ...] = ()  # cells to leave out: axis -> value or list
+    overrides: tuple[Override, ...] = ()  # changes for some cells, in this order
+    training: dict[str, Any] = Field(default_factory=dict)  # changes to the recipe of every method
     search: dict[str, Any] = Field(default_factory=dict)  # for `fssplat search` alone
     evaluation: "EvaluationSpec" = Field(default_factory=lambda: EvaluationSpec())
     resources: ResourceSpec = ResourceSpec()
@@ -248,10 +248,10 @@ class EvaluationSpec(Spec):
     """How an evaluation runs on this machine. Only precision can change a number."""
 
     not_hashed = frozenset({"batch", "cache_gb", "workers", "panels"})
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
     batch: PositiveInt = 8  # episodes segmented at once
-    cache_gb: NonNegativeFloat = 2.0  # encoded images kept, least recently used go first
-    workers: NonNegativeInt = 0  # processes that decode images
+    cache_gb: NonNegativeFloat = 2.0  # GiB for encoded images, on the device
+    workers: NonNegativeInt = 0  # threads that decode; in training, processes that load
     panels: NonNegativeInt = 3  # qualitative pictures kept per trial
 
 

@@ -34,9 +34,9 @@ class HMFS(HSNet):
     class Options(MethodOptions):
         """What stands in the support's features; Table 5 compares the three maskings."""
 
-        masking: Literal["im", "fm", "hm"] = "hm"
-        replaced: Literal["zero", "not-positive"] = "zero"  # which feature-masked activations
-        outside: Literal["black", "mean-colour"] = "black"  # of a masked image
+        masking: Literal["im", "fm", "hm"] = "hm"  # of the image, the features, or both
+        replaced: Literal["zero", "not-positive"] = "zero"  # activations that hm takes from im
+        outside: Literal["black", "mean-colour"] = "black"  # of the object in a masked image
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "public-code": {

@@ -61,7 +61,7 @@ class JC2A(FewShotSegmenter):
         p2p: bool = True  # point-to-point alignment, Eq. 3
         p2b: bool = True  # point-to-block alignment, Eq. 9
         ckmm: bool = True  # class-agnostic map, Eq. 13
-        attention: AttentionKind = "relu-linear"
+        attention: AttentionKind = "relu-linear"  # Table 4
         position: bool = True  # position embedding of point-to-block, Eq. 4
         hybrid: Combine = "add"  # how P2P and P2B meet, Eq. 10
         aggregation: Combine = "concat"  # how alignment and class-agnostic map meet, Eq. 14

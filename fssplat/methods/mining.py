@@ -73,6 +73,7 @@ class MiningFSS(FewShotSegmenter):
         clusters: PositiveInt = Field(5, le=254)  # K in K-means; 15 on COCO
         pseudo_per_pair: PositiveInt = 8  # pseudo-labelled images per pair: 32 for a batch of 4
         strong: bool = True  # distort pseudo-labelled images
+        # sources of pseudo-labelled images
         unlabelled: tuple[Literal["train", "remain", "imagenet"], ...] = ("train",)
         pool_images: PositiveInt | None = None  # at most so many of each source; None: all
         fusion: float = Field(0.9, ge=0, le=1)  # w in Eq. 7

@@ -48,10 +48,12 @@ class Parameter(Spec):
     """One dimension: exactly one of the four kinds, and when it counts at all."""
 
     uniform: tuple[float, float] | None = None  # low and high, both included
-    log: tuple[float, float] | None = None  # the same, even in the logarithm
-    integer: tuple[int, int] | None = None
-    choice: tuple[Any, ...] | None = None
-    when: dict[str, Any] = Field(default_factory=dict)  # name of a choice -> value, or values
+    log: tuple[float, float] | None = None  # the same, uniform in the logarithm
+    integer: tuple[int, int] | None = None  # low and high, both included
+    choice: tuple[Any, ...] | None = None  # one of these values
+    when: dict[str, Any] = Field(
+        default_factory=dict
+    )  # name of a choice -> its values for which this dimension is used
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -85,30 +87,30 @@ class Parameter(Spec):
 class WarmStart(Spec):
     """Points of another study that are tried first, after the paper's own."""
 
-    study: str
-    storage: str = ""  # empty: where this study lies
-    best: PositiveInt = 5
+    study: str  # name of the other study
+    storage: str = ""  # its database; empty: that of this study
+    best: PositiveInt = 5  # how many points
 
 
 class SearchSpec(Spec):
     """The `search:` section but for the space."""
 
-    space: dict[str, Any]  # its errors are collected, see `checked`
+    space: dict[str, Any]  # section -> name -> dimension
     selection: Literal["base-val", "novel-best"] = "base-val"  # which classes points are scored by
     episodes: PositiveInt = 200  # per fold and milestone
-    sampler: Literal["tpe", "cmaes", "random", "nsga2"] = "tpe"  # nsga2: mIoU against episodes/s
+    sampler: Literal["tpe", "cmaes", "random", "nsga2"] = "tpe"  # nsga2: mIoU and episodes/s
     startup: PositiveInt = 10  # random points before TPE draws its own
-    population: PositiveInt = 20  # of nsga2
+    population: PositiveInt = 20  # points per generation of nsga2
     trials: PositiveInt = 50  # points of the study, over all drivers and all their restarts
     pruning: Literal["asha", "none"] | None = None  # None: asha, but none for nsga2
     milestones: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # shares of the training
     reduction: float = Field(2.0, gt=1)  # ASHA keeps the best 1 / reduction at each milestone
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # point n depends on (seed, n)
     study: str = ""  # empty: the experiment's name and what makes values comparable
     storage: str = ""  # sqlite:///<file> or postgresql://...; empty: studies.db in the store
     training: dict[str, Any] = Field(default_factory=dict)  # of points only, e.g. fewer steps
-    heartbeat_s: PositiveFloat = 10.0  # a driver silent for three of them is taken for dead
-    warm_start: WarmStart | None = None
+    heartbeat_s: PositiveFloat = 10.0  # a driver that misses three counts as dead
+    warm_start: WarmStart | None = None  # points of another study to try first
 
     @property
     def prunes(self) -> bool:
