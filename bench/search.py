@@ -34,8 +34,9 @@ from fssplat.launching.cluster import cluster
 from fssplat.launching.launch import Request
 from fssplat.results.environment import commit
 from fssplat.search import output
-from fssplat.search.driver import Drive, prepare, search
+from fssplat.search.driver import Drive, search
 from fssplat.search.output import Ended
+from fssplat.search.prepare import prepare
 from fssplat.search.study import open_study
 from fssplat.search.worker import Objective, PointTask, Report, Rung, climb
 
@@ -72,7 +73,7 @@ def search_file(folder: Path, data: Path, steps: int, **section: Any) -> Path:
 
 def drive_of(path: Path) -> Drive:
     prepared = prepare(Request(path))
-    study = open_study(prepared.search, prepared.place, prepared.mark)
+    study = open_study(prepared.search, prepared.database, prepared.mark)
     return Drive(Request(path), prepared, study, Console(quiet=True), None)
 
 

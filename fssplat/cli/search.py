@@ -19,13 +19,13 @@ def search(
     Ctrl-C stops it; the same command goes on. Several may work on one study at once.
     """
     from fssplat.launching.launch import Request
-    from fssplat.search import driver as drive
+    from fssplat.search import driver, prepare
 
     request = Request(experiment, tuple(changes))
     if dry_run:
-        drive.prepare(request)
+        prepare.prepare(request)
         typer.echo("Space, data, storage and machine are in order.")
         return
-    code = drive.search(request)
+    code = driver.search(request)
     if code:
         raise typer.Exit(code)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import queue
 import shutil
 import signal
@@ -10,7 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,73 +18,30 @@ from rich.console import Console
 
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden_in
-from fssplat.data.index import DatasetInfo
-from fssplat.engine.job_data import JobData
-from fssplat.engine.settings import RunSettings
-from fssplat.engine.staged_training import judge
-from fssplat.experiment.grid import Job, jobs
+from fssplat.experiment.grid import Job
 from fssplat.launching.board import RayChannel, open_board
-from fssplat.launching.cluster import Cluster, Node, cluster
-from fssplat.launching.launch import TABLE_WIDTH, Request, check_disk, check_tracking
+from fssplat.launching.cluster import Cluster, cluster
+from fssplat.launching.launch import TABLE_WIDTH, Request
 from fssplat.launching.session import Stop, meanwhile, quiet, signals
-from fssplat.planning.absolute_paths import rooted
-from fssplat.planning.plan import (
-    PlannedJob,
-    check_resources,
-    contents,
-    datasets,
-    this_machine,
-)
 from fssplat.report.search_plots import write_plots
 from fssplat.results import environment
-from fssplat.results.store import Store
 from fssplat.search import output
 from fssplat.search.mlflow_feed import Mirror, address_of
 from fssplat.search.output import Ended
-from fssplat.search.space import Point, Search, load_search
-from fssplat.search.study import (
-    Place,
-    check_study,
-    comparable,
-    open_study,
-    place_of,
-    standing,
-)
+from fssplat.search.prepare import STUDIES_FOLDER, Prepared, point_resources, prepare
+from fssplat.search.space import Point
+from fssplat.search.study import open_study, study_progress
 from fssplat.search.worker import (
     Objective,
     PointTask,
     Rung,
     is_full,
     perform,
-    worth_key,
 )
 from fssplat.worker.claimed_job import RETRIES, describe
 
-HOME = "searches"  # in the store: a folder per study
 POINTS_FOLDER = "points"
 BEST = "best.yaml"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A checked search with what it needs of this machine."""
-
-    search: Search
-    store: Store
-    place: Place
-    fingerprints: dict[str, str]
-    mark: str  # of what makes values comparable
-
-    def jobs(self, point: Point) -> tuple[Job, ...]:
-        """The trainings of a point, one per fold and seed. Raises InputError."""
-        found = jobs(self.search.trials(point), self.fingerprints)
-        return tuple(rooted(job) for job in found)
-
-    def folder(self, study: str) -> Path:
-        """Where the study's files lie: in the store, or here for one behind an address."""
-        if self.store.folder is not None:
-            return self.store.folder / HOME / study
-        return self.store.scratch / HOME / study
 
 
 def search(
@@ -99,7 +55,7 @@ def search(
     """
     console = console or Console()
     prepared = prepare(request)
-    with prepared.place.in_use(), roomy():
+    with prepared.database.in_use(), roomy():
         return conducted(request, prepared, console, objective)
 
 
@@ -107,7 +63,7 @@ def conducted(
     request: Request, prepared: Prepared, console: Console, objective: Objective | None
 ) -> int:
     """A checked search to its exit code."""
-    study = open_study(prepared.search, prepared.place, prepared.mark)
+    study = open_study(prepared.search, prepared.database, prepared.mark)
     drive = Drive(request, prepared, study, console, objective)
     console.print(drive.opening(), soft_wrap=True)
     stop = Stop()
@@ -116,7 +72,7 @@ def conducted(
     mirror = Mirror(prepared.search, defaults, address, study, console.print)
     with mirror.following(drive.hear):
         with drive.listening():
-            if standing(study).spent < prepared.search.spec.trials:
+            if study_progress(study).spent < prepared.search.spec.trials:
                 stop = drive.run()
         points = output.all_ended(prepared.search, study)
         files = drive.write(points)
@@ -135,48 +91,6 @@ def roomy() -> Iterator[None]:
         raise InputError(
             f"{describe(error)}. Make room and run the same command: points that were cut go on."
         ) from error
-
-
-def prepare(request: Request) -> Prepared:
-    """Read and check everything that can be checked beforehand. Raises InputError."""
-    found = load_search(request.path, request.changes)
-    infos: dict[str, DatasetInfo] = datasets(found.experiment)
-    check_resources(found.experiment)
-    fingerprints = {name: info.fingerprint for name, info in infos.items()}
-    store = Store.open(found.experiment.store)
-    check_disk(store)
-    check_tracking(found.experiment, store)
-    place = place_of(found.spec, store.folder)
-    trials = found.trials(found.defaults)
-    fingerprints |= contents(trials)
-    points = jobs(trials, fingerprints)
-    check_machine(found, points[0])
-    check_data(found, points, fingerprints)
-    mark = comparable(found, [worth_key(job) for job in points])
-    check_study(found, place, mark)
-    return Prepared(found, store, place, fingerprints, mark)
-
-
-def check_data(found: Search, points: list[Job], fingerprints: dict[str, str]) -> None:
-    """Open the data and draw the episodes that points are scored on. Raises InputError."""
-    for job in points:
-        data = JobData.open(job, fingerprints)
-        judge(job.first, data, found.spec.selection, found.spec.episodes, RunSettings())
-
-
-def check_machine(found: Search, job: Job) -> None:
-    """Raises InputError for what this machine lacks; a cluster is asked once it is joined."""
-    if not os.environ.get("RAY_ADDRESS"):
-        here = this_machine()
-        reserved(found, job, Cluster((Node(here.cpus, here.gpus),), local=True))
-
-
-def reserved(found: Search, job: Job, machines: Cluster) -> tuple[float, float]:
-    """Cores and GPUs of a point. Raises InputError for what no machine here has."""
-    asked = found.experiment.resources
-    gpu = float(machines.gpus > 0 if asked.gpu == "auto" else asked.gpu)
-    machines.check((PlannedJob(job, 0.0, 0.0, False, gpu, asked.cpu),))
-    return asked.cpu, gpu
 
 
 class Drive:
@@ -201,14 +115,14 @@ class Drive:
 
     def opening(self) -> str:
         """What is about to happen."""
-        spent, trials = standing(self.study).spent, self.spec.trials
+        spent, trials = study_progress(self.study).spent, self.spec.trials
         folds = len(self.prepared.jobs(self.search.defaults))
         dimensions = ", ".join(self.search.space)
         return (
             f"{self.study.study_name}: {trials} points over {dimensions}; {folds} trainings each, "
             f"{self.spec.sampler}{' with asha' if self.spec.prunes else ''}. {spent} points done.\n"
             f"Scored on {output.WHAT[self.spec.selection]}.\n"
-            f"Study in {self.prepared.place.shown}"
+            f"Study in {self.prepared.database.shown}"
         )
 
     # -------------------------------------------------------------- running
@@ -221,7 +135,7 @@ class Drive:
         with ExitStack() as stack:
             machines = stack.enter_context(cluster())
             first = self.prepared.jobs(self.search.defaults)[0]
-            cpu, gpu = reserved(self.search, first, machines)
+            cpu, gpu = point_resources(self.search, first, machines)
             stop = Stop()
             stack.enter_context(signals(stop))
             board = open_board()
@@ -244,8 +158,8 @@ class Drive:
         def pack(number: int, point: Point) -> dict[str, Any]:
             return {"point": packed(self.task(number, point, cpu, gpu)), "number": number}
 
-        place = self.prepared.place
-        searcher = SafeOptuna(self.search, self.study, place, slots, stop, pack, self.news)
+        database = self.prepared.database
+        searcher = SafeOptuna(self.search, self.study, database, slots, stop, pack, self.news)
         bundle = {"CPU": cpu, **({"GPU": gpu} if gpu else {})}
         trainable = tune.with_parameters(_trainable, board=board, objective=self.objective)
         scratch = Path(tempfile.mkdtemp(prefix="fssplat-search-"))
@@ -282,7 +196,7 @@ class Drive:
             number=number,
             values=point,
             jobs=self.prepared.jobs(point),
-            rungs=self.spec.rungs,
+            rungs=self.spec.scored_shares,
             look=self.spec.selection,
             episodes=self.spec.episodes,
             folder=str(self.folder / POINTS_FOLDER),
@@ -377,7 +291,7 @@ class Drive:
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder)
             if path.is_file() and name.parts[0] != POINTS_FOLDER:
-                store.files.put(f"{HOME}/{self.study.study_name}/{name.as_posix()}", path)
+                store.files.put(f"{STUDIES_FOLDER}/{self.study.study_name}/{name.as_posix()}", path)
 
 
 # ------------------------------------------------------------------ in the worker

@@ -138,7 +138,7 @@ def parameters_of(search: Search) -> dict[str, str]:
     plan: Mapping[str, Any] = {
         "sampler": spec.sampler,
         "pruning": "asha" if spec.prunes else "none",
-        "milestones": list(spec.rungs),
+        "milestones": list(spec.scored_shares),
         "episodes": spec.episodes,
         "seed": spec.seed,
     }

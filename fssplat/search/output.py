@@ -18,7 +18,7 @@ from rich.text import Text
 
 from fssplat.common.passwords import hidden_in
 from fssplat.common.whole_files import write_whole
-from fssplat.search.space import Point, Search, changed
+from fssplat.search.space import Point, Search, with_point
 from fssplat.search.study import objectives, point_of
 
 SHOWN = 15  # points listed in the terminal; trials.csv has all
@@ -60,7 +60,7 @@ def ended(search: Search, trial: FrozenTrial) -> Ended | None:
     names = objectives(search.spec)
     values = dict(zip(names, trial.values or (), strict=False))
     rungs, steps = {}, 0
-    for index in range(1, len(search.spec.rungs) + 1):
+    for index in range(1, len(search.spec.scored_shares) + 1):
         facts = attrs.get(f"rung{index}")
         if facts is not None:
             parts = facts["parts"]
@@ -176,7 +176,7 @@ def figure(value: Any) -> str:
 
 def write_csv(search: Search, points: Sequence[Ended], path: Path) -> None:
     """All points: what they are, how they ended, what they were worth at each milestone."""
-    shares = search.spec.rungs
+    shares = search.spec.scored_shares
     names = objectives(search.spec)
     head = ["point", "state", "origin", *names, "steps", *(f"miou_at_{s:g}" for s in shares)]
 
@@ -221,7 +221,7 @@ def _text(path: Path, text: str) -> None:
 
 def _as_file(search: Search, one: Ended) -> dict[str, Any]:
     """The experiment's own keys, the tuned method labelled by what it was tuned on."""
-    tuned = changed(search.experiment, one.point)
+    tuned = with_point(search.experiment, one.point)
     suffix = "tuned" if search.spec.selection == "base-val" else "tuned-novel-best"
     values = hidden_in(tuned.model_dump(mode="json", exclude_defaults=True))
     entry = tuned.grid.method[0].model_dump(mode="json", exclude_defaults=True)

@@ -18,20 +18,17 @@ from ray.tune.stopper import Stopper
 
 from fssplat.launching.session import GRACE_S, Stop
 from fssplat.launching.tune_hooks import Unkept
+from fssplat.search.asha import passes_milestone, scores_by_milestone
+from fssplat.search.sampler import SamplerPerTrial, draw_point
 from fssplat.search.space import Point, Search
-from fssplat.search.study import (
-    ENDED,
-    PerTrial,
-    Place,
-    backend,
-    draw,
-    draw_again,
-    first_of,
-    objectives,
-    standing,
-    survives,
-    tend,
+from fssplat.search.storage import (
+    StudyDatabase,
+    first_number,
+    rdb_storage,
+    requeue_dead_trials,
+    requeue_point,
 )
+from fssplat.search.study import ENDED, objectives, study_progress
 
 WAIT_S = 0.2  # between two looks while other drivers run the last points
 HOPELESS = 3  # points that fail one after the other end a search
@@ -50,7 +47,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         self,
         search: Search,
         study: optuna.Study,
-        place: Place,
+        database: StudyDatabase,
         slots: int,
         stop: Stop,
         pack: Pack,
@@ -64,12 +61,12 @@ class SafeOptuna(Unkept, OptunaSearch):
             metric=names[0] if single else names,
             mode="max" if single else ["max"] * len(names),
             study_name=study.study_name,
-            storage=backend(study),
-            sampler=PerTrial(search.spec),
+            storage=rdb_storage(study),
+            sampler=SamplerPerTrial(search.spec),
         )
         opened: Any = self._ot_study  # the same study, through Tune's searcher
         self._study: optuna.Study = opened
-        self._search, self._place = search, place
+        self._search, self._database = search, database
         self._slots, self._stop, self._pack, self._news = slots, stop, pack, news
         self._tended = time.monotonic()
         self._works = bool(self._ended())  # some point did, so the search makes sense
@@ -86,10 +83,10 @@ class SafeOptuna(Unkept, OptunaSearch):
             return Searcher.FINISHED
         if len(self.live) >= self._slots:
             return None
-        with self._place.lock(self._study.study_name):
+        with self._database.lock(self._study.study_name):
             self._tend()
-            now = standing(self._study)
-            self._heights = heights_of(now.trials)
+            now = study_progress(self._study)
+            self._heights = scores_by_milestone(now.trials)
             if now.spent >= self._search.spec.trials:
                 return Searcher.FINISHED
             if now.spent + now.running < self._search.spec.trials:
@@ -100,7 +97,7 @@ class SafeOptuna(Unkept, OptunaSearch):
 
     def _ask(self, trial_id: str) -> dict[str, Any] | None:
         trial = self._study.ask()
-        point = draw(self._search, trial)
+        point = draw_point(self._search, trial)
         twin = self._twin(trial)
         if twin is not None:
             self._copy(trial, twin)
@@ -122,7 +119,7 @@ class SafeOptuna(Unkept, OptunaSearch):
     def _copy(self, trial: optuna.Trial, twin: FrozenTrial) -> None:
         for name, value in twin.user_attrs.items():
             trial.set_user_attr(name, value)
-        trial.set_user_attr("same_as", first_of(twin))
+        trial.set_user_attr("same_as", first_number(twin))
         for rung, value in twin.intermediate_values.items():
             trial.report(value, rung)
         complete = twin.state is TrialState.COMPLETE
@@ -147,15 +144,15 @@ class SafeOptuna(Unkept, OptunaSearch):
             trial.set_user_attr(f"rung{rung}", {**facts, "parts": json.loads(result["parts"])})
             if len(self._study.directions) == 1:
                 trial.report(value, rung)
-        if not spec.prunes or rung >= len(spec.rungs):
+        if not spec.prunes or rung >= len(spec.scored_shares):
             return True
         there = self._heights.setdefault(rung, {})
-        point = first_of(trial)
+        point = first_number(trial)
         if point in there:
             return trial_id not in self._fell
         others = list(there.values())
         there[point] = value
-        if not survives(value, others, spec.reduction):
+        if not passes_milestone(value, others, spec.reduction):
             self._fell.add(trial_id)
         return trial_id not in self._fell
 
@@ -233,7 +230,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         trial = self.live[trial_id]
         frozen = self._study.get_trials(deepcopy=False)[trial.number]
         self._end(trial_id, TrialState.FAIL)
-        draw_again(self._study, frozen)
+        requeue_point(self._study, frozen)
 
     def _end(self, trial_id: str, state: TrialState, values: Sequence[float] | None = None) -> None:
         trial = self.live.pop(trial_id)
@@ -249,14 +246,14 @@ class SafeOptuna(Unkept, OptunaSearch):
     # -------------------------------------------------------------- beside the points
 
     def _tend(self) -> None:
-        if time.monotonic() - self._tended >= self._place.heartbeat_s:
+        if time.monotonic() - self._tended >= self._database.heartbeat_s:
             self._tended = time.monotonic()
-            tend(self._study, self._place)
+            requeue_dead_trials(self._study, self._database)
 
     def beat(self, over: threading.Event) -> None:
         """Keep saying that every running trial of this driver is alive, until it is over."""
-        storage = backend(self._study)
-        while storage is not None and not over.wait(self._place.heartbeat_s):
+        storage = rdb_storage(self._study)
+        while storage is not None and not over.wait(self._database.heartbeat_s):
             with contextlib.suppress(Exception):  # a missed beat; two more may be missed
                 for trial in list(self.live.values()):
                     storage.record_heartbeat(trial._trial_id)
@@ -266,15 +263,6 @@ class SafeOptuna(Unkept, OptunaSearch):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, as nothing was saved."""
-
-
-def heights_of(trials: Sequence[FrozenTrial]) -> dict[int, dict[int, float]]:
-    """rung -> mIoU by point: one that was drawn twice is one height, else it weighs double."""
-    found: dict[int, dict[int, float]] = {}
-    for trial in trials:
-        for rung, value in trial.intermediate_values.items():
-            found.setdefault(rung, {})[first_of(trial)] = value
-    return found
 
 
 class Asha(Unkept, FIFOScheduler):

@@ -20,7 +20,8 @@ from rich.console import Console
 from fssplat.launching.launch import Request
 from fssplat.launching.session import Stop
 from fssplat.results.notes import Note
-from fssplat.search.driver import Drive, Prepared, packed, prepare, search, unpacked
+from fssplat.search.driver import Drive, packed, search, unpacked
+from fssplat.search.prepare import Prepared, prepare
 from fssplat.search.study import open_study
 from fssplat.search.worker import Objective, PointTask, Report, Rung, climb, perform
 
@@ -104,13 +105,13 @@ def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...]
 
     request = Request(path, changes)
     prepared = prepare(request)
-    study = open_study(prepared.search, prepared.place, prepared.mark)
+    study = open_study(prepared.search, prepared.database, prepared.mark)
     drive = Drive(request, prepared, study, Console(quiet=True), objective)
 
     def pack(number: int, point: dict[str, Any]) -> dict[str, Any]:
         return {"point": packed(drive.task(number, point, 1.0, 0.0))}
 
-    searcher = SafeOptuna(prepared.search, study, prepared.place, 1, Stop(), pack, SimpleQueue())
+    searcher = SafeOptuna(prepared.search, study, prepared.database, 1, Stop(), pack, SimpleQueue())
     for turn in range(10_000):
         config = searcher.suggest(str(turn))
         if config == "FINISHED":

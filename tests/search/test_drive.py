@@ -24,8 +24,9 @@ from fssplat.launching.launch import Request
 from fssplat.launching.session import Stop
 from fssplat.methods import METHODS
 from fssplat.search import output
-from fssplat.search.driver import Drive, packed, prepare, search, unpacked
-from fssplat.search.study import standing
+from fssplat.search.driver import Drive, packed, search, unpacked
+from fssplat.search.prepare import prepare
+from fssplat.search.study import study_progress
 from fssplat.search.worker import (
     PointTask,
     Report,
@@ -225,7 +226,7 @@ def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
     assert said.count("No space left on device. Make room; the point goes on then.") == 1
     assert "Stopped. To go on: fssplat search" in said
     drive = run_here(path, bounded, ("search.trials=2",))
-    assert standing(drive.study).spent == 2
+    assert study_progress(drive.study).spent == 2
     assert list(drive.folder.glob("points/*/step-1"))  # what a cut point had is kept
     full.unlink()
     assert search(Request(path), Console(quiet=True), bounded) == 0
@@ -286,7 +287,7 @@ def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path
     drive = run_here(path, broken)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 3
-    assert standing(drive.study).spent == 5
+    assert study_progress(drive.study).spent == 5
 
 
 def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fssplat.search import output
-from fssplat.search.driver import Prepared
+from fssplat.search.prepare import Prepared
 from fssplat.search.study import open_study
 from tests.fakes.postgres import postgres_server
 from tests.search.small import driver, prepared_of, search_file
@@ -27,7 +27,7 @@ def postgres() -> Iterator[str]:
 
 
 def study_of(prepared: Prepared) -> optuna.Study:
-    return open_study(prepared.search, prepared.place, prepared.mark)
+    return open_study(prepared.search, prepared.database, prepared.mark)
 
 
 def check_whole(prepared: Prepared, trials: int) -> None:

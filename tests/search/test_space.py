@@ -8,7 +8,8 @@ import pytest
 from fssplat.common.errors import InputError
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.methods import METHODS
-from fssplat.search.space import Search, checked, load_search
+from fssplat.search.reading import checked, load_search
+from fssplat.search.space import Search
 
 READY = sorted((Path(__file__).parents[2] / "experiments" / "search").glob("*.yaml"))
 ONE = {"training": {"lr": {"log": [1e-4, 1e-1]}}}
@@ -83,8 +84,8 @@ def test_all_errors_of_a_space_are_told_at_once() -> None:
     assert "training.rl is not a setting. Did you mean training.lr?" in told
     assert "training.weight_decay: a log range starts above 0 (got 0)" in told
     assert "options.embedings is not a setting. Did you mean options.embeddings?" in told
-    assert "options.bins: choice [[60, 30]] leaves no choice" in told
-    assert "momentum.sgd: a momentum lies in [0, 1) (got 0.5 to 1)" in told
+    assert "options.bins: choice [[60, 30]] has fewer than 2 different values" in told
+    assert "momentum.sgd: a momentum is in [0, 1) (got 0.5 to 1)" in told
     assert "momentum.ema: mmnet has no momentum term 'ema'. It has: sgd." in told
 
 
@@ -98,7 +99,7 @@ def test_a_value_that_the_methods_config_refuses_is_found_before_anything_starts
 
 def test_a_space_must_hold_the_default() -> None:
     told = refusal({"loss_weights": {"distillation": {"uniform": [0, 10]}}}, "sdaanet")
-    assert "leaves out the default 50.0, which is always tried first" in told
+    assert "does not contain the default 50.0, which is always tried first" in told
 
 
 def test_what_an_override_sets_cannot_be_searched() -> None:
@@ -163,7 +164,7 @@ def test_a_plan_that_cannot_work_is_refused(section: dict[str, Any], says: str) 
 
 def test_two_methods_need_two_searches() -> None:
     experiment = {"grid": {"method": ["panet", "mmnet"]}}
-    assert "grid.method has 2 entries" in refusal(ONE, experiment=experiment)
+    assert "grid.method lists 2 values, a search tunes one" in refusal(ONE, experiment=experiment)
 
 
 def test_a_training_free_method_has_nothing_to_tune() -> None:

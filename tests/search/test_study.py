@@ -15,25 +15,23 @@ from fssplat.common.errors import InputError
 from fssplat.engine.settings import Diverged, Interrupted
 from fssplat.launching.session import Stop
 from fssplat.search import output
-from fssplat.search.driver import Prepared
+from fssplat.search.asha import passes_milestone
+from fssplat.search.prepare import Prepared
+from fssplat.search.sampler import draw_point
 from fssplat.search.space import Point
-from fssplat.search.study import (
-    Place,
-    address,
-    best_of,
-    draw,
-    open_study,
-    place_at,
-    standing,
-    survives,
-    tend,
+from fssplat.search.storage import (
+    StudyDatabase,
+    database_at,
+    requeue_dead_trials,
+    sqlalchemy_url,
 )
+from fssplat.search.study import open_study, study_progress
 from fssplat.search.worker import PointTask, Report, Rung
 from tests.search.small import prepared_of, run_here, search_file
 
 
 def opened(prepared: Prepared) -> optuna.Study:
-    return open_study(prepared.search, prepared.place, prepared.mark)
+    return open_study(prepared.search, prepared.database, prepared.mark)
 
 
 def points(study: optuna.Study) -> list[dict[str, Any]]:
@@ -41,11 +39,12 @@ def points(study: optuna.Study) -> list[dict[str, Any]]:
 
 
 def test_asha_keeps_the_best_half_of_what_came_before() -> None:
-    assert survives(0.1, [], 2)
-    assert survives(0.5, [0.1, 0.5, 0.9], 2)
-    assert not survives(0.49, [0.1, 0.5, 0.9], 2)
-    assert not survives(0.6, [0.1, 0.2, 0.3, 0.9], 4) or survives(0.5, [0.1, 0.2, 0.3, 0.9], 4)
-    assert survives(0.2, [math.nan], 2)
+    assert passes_milestone(0.1, [], 2)
+    assert passes_milestone(0.5, [0.1, 0.5, 0.9], 2)
+    assert not passes_milestone(0.49, [0.1, 0.5, 0.9], 2)
+    assert passes_milestone(0.46, [0.1, 0.2, 0.3, 0.9], 4)
+    assert not passes_milestone(0.44, [0.1, 0.2, 0.3, 0.9], 4)
+    assert passes_milestone(0.2, [math.nan], 2)
 
 
 def test_the_papers_values_are_the_first_point(data: Path, tmp_path: Path) -> None:
@@ -73,9 +72,7 @@ def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: P
     assert len(pruned) >= 5
     assert all(one.values == {} and one.rungs for one in pruned)
     assert sum(one.steps for one in found) < 0.75 * 18 * 100
-    best = best_of(drive.study)
-    assert best is not None
-    assert best.number == top.number
+    assert drive.study.best_trial.number == top.number
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
@@ -110,7 +107,7 @@ def test_a_search_whose_points_diverge_ends(sampler: str, data: Path, tmp_path: 
     drive = run_here(search_file(tmp_path, data, trials=4, sampler=sampler), diverging)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found] == ["diverged"] * 4
-    assert standing(drive.study).spent == 4
+    assert study_progress(drive.study).spent == 4
 
 
 def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) -> None:
@@ -137,7 +134,7 @@ def test_the_same_point_is_not_trained_twice(data: Path, tmp_path: Path) -> None
     path = search_file(tmp_path, data, trials=6, space=space, milestones=[1.0])
     drive = run_here(path, count)
     assert len(calls) == 2
-    assert standing(drive.study).spent == 6
+    assert study_progress(drive.study).spent == 6
 
 
 def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: Path) -> None:
@@ -166,8 +163,8 @@ def searcher(prepared: Prepared, slots: int) -> Any:
     def pack(number: int, point: Point) -> dict[str, Any]:
         return {"number": number}
 
-    study, place = opened(prepared), prepared.place
-    return SafeOptuna(prepared.search, study, place, slots, Stop(), pack, SimpleQueue())
+    study, database = opened(prepared), prepared.database
+    return SafeOptuna(prepared.search, study, database, slots, Stop(), pack, SimpleQueue())
 
 
 def at(rung: int, miou: float) -> dict[str, Any]:
@@ -217,12 +214,12 @@ def test_a_point_whose_workers_die_has_a_second_turn_and_spends_nothing_by_the_f
     one = searcher(prepared_of(search_file(tmp_path, data)), slots=1)
     for name in "ab":
         one.suggest(name)
-        assert standing(one._study).spent == 0
+        assert study_progress(one._study).spent == 0
         one.on_trial_complete(name, None, error=True)
     first, second = one._study.get_trials()
     assert (second.params, second.user_attrs["again"]) == (first.params, first.number)
     assert second.user_attrs["failed"] == "its worker failed too often"
-    assert standing(one._study).spent == 1
+    assert study_progress(one._study).spent == 1
 
 
 def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
@@ -237,14 +234,14 @@ def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
         one.on_trial_complete(name, None, error=True)
     assert one._stop.because == "3 points in a row failed. The last: its worker failed too often"
     assert one.suggest("e") == "FINISHED"
-    assert standing(one._study).spent == 1
+    assert study_progress(one._study).spent == 1
     assert len(one._study.get_trials(states=(TrialState.WAITING,))) == 3
 
 
 def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_drawn(
     data: Path, tmp_path: Path
 ) -> None:
-    from fssplat.search.tune_hooks import heights_of
+    from fssplat.search.asha import scores_by_milestone
 
     def cut(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         report(Rung(1, 0.5, 0.5, 1.0, {"fold0": 0.5}))
@@ -256,7 +253,8 @@ def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_dr
     path = search_file(tmp_path, data, trials=5, space=space, milestones=[0.5, 1.0])
     drive = run_here(path, cut)
     assert len(drive.study.get_trials()) == 6  # one cut, two trained, three copies
-    assert [len(heights) for heights in heights_of(drive.study.get_trials()).values()] == [2, 2]
+    scores = scores_by_milestone(drive.study.get_trials())
+    assert [len(one) for one in scores.values()] == [2, 2]
 
 
 # ------------------------------------------------------------------ several drivers
@@ -264,7 +262,7 @@ def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_dr
 
 def test_a_study_of_another_direction_is_refused(data: Path, tmp_path: Path) -> None:
     prepared = prepared_of(search_file(tmp_path, data, study="mine"))
-    storage = prepared.place.connect()
+    storage = prepared.database.connect()
     optuna.create_study(storage=storage, study_name="mine", direction="minimize")
     with pytest.raises(InputError, match="its directions are minimize; this search maximises"):
         opened(prepared)
@@ -290,18 +288,18 @@ def test_a_point_is_drawn_again_only_once_its_driver_has_fallen_silent(
     prepared = prepared_of(search_file(tmp_path, data, heartbeat_s=1))
     study = opened(prepared)
     trial = study.ask()
-    point: Point = draw(prepared.search, trial)
-    tend(study, prepared.place)
+    point: Point = draw_point(prepared.search, trial)
+    requeue_dead_trials(study, prepared.database)
     assert study.trials[0].state is TrialState.RUNNING  # its heart has just beaten
     end = time.monotonic() + 60
     while study.trials[0].state is TrialState.RUNNING and time.monotonic() < end:
         time.sleep(0.5)
-        tend(study, prepared.place)
+        requeue_dead_trials(study, prepared.database)
     assert [one.state for one in study.trials] == [TrialState.FAIL, TrialState.WAITING]
     again = study.ask()
-    assert draw(prepared.search, again) == point
+    assert draw_point(prepared.search, again) == point
     assert study.trials[1].user_attrs == {"origin": "defaults", "again": 0}
-    assert standing(study).spent == 0  # a cut point is not counted
+    assert study_progress(study).spent == 0  # a cut point is not counted
 
 
 def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_path: Path) -> None:
@@ -329,10 +327,10 @@ def test_a_warm_start_may_spell_its_own_storage_differently(
     run_here(search_file(tmp_path, data, trials=1, study="first"), constant)
     (tmp_path / "link.db").symlink_to(tmp_path / "store" / "studies.db")
     (tmp_path / "folder").symlink_to(tmp_path / "store")
-    own = prepared_of(search_file(tmp_path, data)).place
+    own = prepared_of(search_file(tmp_path, data)).database
     warm = {"study": "first", "storage": f"sqlite:///{tmp_path / spelling}"}
     path = search_file(tmp_path, data, study="second", warm_start=warm)
-    assert place_at("x", warm["storage"], 10).url == own.url  # else opening it hangs for ever
+    assert database_at("x", warm["storage"], 10).url == own.url  # else opening it hangs for ever
     study = opened(prepared_of(path))
     assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
 
@@ -345,9 +343,10 @@ def test_a_warm_start_from_nowhere_names_what_there_is(data: Path, tmp_path: Pat
 
 
 def test_an_address_is_completed_and_shown_without_its_password(tmp_path: Path) -> None:
-    assert address("postgresql://me:secret@db/studies").startswith("postgresql+psycopg2://me:")
-    assert address(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
-    assert "secret" not in Place(address("postgresql://me:secret@db/studies"), 10).shown
+    url = sqlalchemy_url("postgresql://me:secret@db/studies")
+    assert url.startswith("postgresql+psycopg2://me:")
+    assert sqlalchemy_url(f"sqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
+    assert "secret" not in StudyDatabase(url, 10).shown
 
 
 @pytest.mark.parametrize("where", ["storage", "warm_start.storage"])
@@ -367,7 +366,8 @@ def test_an_address_that_is_none_is_one_line_without_its_password(
 
 def test_a_storage_that_cannot_be_used_is_one_line(data: Path, tmp_path: Path) -> None:
     prepared = prepared_of(search_file(tmp_path, data))
-    silent = replace(prepared, place=Place("postgresql+psycopg2://me:x@127.0.0.1:9/none", 10))
+    database = StudyDatabase("postgresql+psycopg2://me:x@127.0.0.1:9/none", 10)
+    silent = replace(prepared, database=database)
     with pytest.raises(InputError, match="cannot be used") as caught:
         opened(silent)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,87 @@
+"""Everything that a search checks before it starts, and what the checks find."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fssplat.data.index import DatasetInfo
+from fssplat.engine.job_data import JobData
+from fssplat.engine.settings import RunSettings
+from fssplat.engine.staged_training import judge
+from fssplat.experiment.grid import Job, jobs
+from fssplat.launching.cluster import Cluster, Node
+from fssplat.launching.launch import Request, check_disk, check_tracking
+from fssplat.planning.absolute_paths import rooted
+from fssplat.planning.plan import PlannedJob, check_resources, contents, datasets, this_machine
+from fssplat.results.store import Store
+from fssplat.search.reading import load_search
+from fssplat.search.space import Point, Search
+from fssplat.search.storage import StudyDatabase, database_of
+from fssplat.search.study import check_study, comparison_mark
+from fssplat.search.worker import worth_key
+
+STUDIES_FOLDER = "searches"  # in the store: a folder per study
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked search, its store, its database, and the fingerprints of its data."""
+
+    search: Search
+    store: Store
+    database: StudyDatabase
+    fingerprints: dict[str, str]
+    mark: str  # digest of all that makes values comparable
+
+    def jobs(self, point: Point) -> tuple[Job, ...]:
+        """The trainings of a point, one per fold and seed. Raises InputError."""
+        found = jobs(self.search.trials(point), self.fingerprints)
+        return tuple(rooted(job) for job in found)
+
+    def folder(self, study: str) -> Path:
+        """The folder for the study's files: in the store, or in its scratch if it has no folder."""
+        return (self.store.folder or self.store.scratch) / STUDIES_FOLDER / study
+
+
+def prepare(request: Request) -> Prepared:
+    """Read the search and check all that can be checked before it starts. Raises InputError."""
+    search = load_search(request.path, request.changes)
+    infos: dict[str, DatasetInfo] = datasets(search.experiment)
+    check_resources(search.experiment)
+    fingerprints = {name: info.fingerprint for name, info in infos.items()}
+    store = Store.open(search.experiment.store)
+    check_disk(store)
+    check_tracking(search.experiment, store)
+    database = database_of(search.spec, store.folder)
+    trials = search.trials(search.defaults)
+    fingerprints |= contents(trials)
+    default_jobs = jobs(trials, fingerprints)
+    _check_machine(search, default_jobs[0])
+    _check_data(search, default_jobs, fingerprints)
+    mark = comparison_mark(search, [worth_key(job) for job in default_jobs])
+    check_study(search, database, mark)
+    return Prepared(search, store, database, fingerprints, mark)
+
+
+def _check_data(search: Search, default_jobs: Sequence[Job], fingerprints: dict[str, str]) -> None:
+    """Open the data and draw the episodes that points are scored on. Raises InputError."""
+    spec = search.spec
+    for job in default_jobs:
+        data = JobData.open(job, fingerprints)
+        judge(job.first, data, spec.selection, spec.episodes, RunSettings())
+
+
+def _check_machine(search: Search, job: Job) -> None:
+    """Raises InputError if this machine is too small; clusters are checked when they are joined."""
+    if not os.environ.get("RAY_ADDRESS"):
+        here = this_machine()
+        point_resources(search, job, Cluster((Node(here.cpus, here.gpus),), local=True))
+
+
+def point_resources(search: Search, job: Job, machines: Cluster) -> tuple[float, float]:
+    """Cores and GPUs of a point. Raises InputError if no machine of the cluster has them."""
+    resources = search.experiment.resources
+    gpu = float(machines.gpus > 0 if resources.gpu == "auto" else resources.gpu)
+    machines.check((PlannedJob(job, 0.0, 0.0, False, gpu, resources.cpu),))
+    return resources.cpu, gpu
