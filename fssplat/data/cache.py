@@ -6,16 +6,16 @@ FSSPLAT_CACHE_GB  how much of it shards may fill (default 100); the least recent
 Locks are flock(2): the kernel drops them with their holder, so a killed process blocks nobody.
 """
 
-import fcntl
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
-from fssplat.data.shards import NO_ROOM, Shard, ShardFolder
+from fssplat.common.locks import lock
+from fssplat.common.whole_files import replacing
+from fssplat.data.shards import Shard, ShardFolder
 
 
 def is_remote(root: str) -> bool:
@@ -72,7 +72,7 @@ class CachedShards(ShardFolder):
     def path(self, shard: int) -> Path:
         local = self.folder / self.shards[shard].file
         size = self.shards[shard].bytes
-        with _locked(local):
+        with lock(_lock_file(local)):
             if not _has_size(local, size):
                 filesystem, path = _connect(self.root)
                 remote = f"{path}/{local.name}"
@@ -122,26 +122,22 @@ def _fetch(filesystem: Any, remote: str, local: Path, size: int) -> None:
     """Download under a temporary name, then rename; nothing where the file is there already."""
     if _has_size(local, size):
         return
-    local.parent.mkdir(parents=True, exist_ok=True)
-    partial = local.with_name(f".{local.name}.{os.getpid()}.partial")
     try:
-        filesystem.get_file(remote, str(partial))
-        partial.replace(local)
+        with replacing(local) as temporary:
+            filesystem.get_file(remote, str(temporary))
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if is_disk_full(error):
             raise InputError(
                 f"{local.parent}: the disk is full. Set FSSPLAT_CACHE to a larger disk or lower "
                 f"FSSPLAT_CACHE_GB."
             ) from error
         raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _make_room(size: int, keep: Path) -> None:
     """Remove the least recently used shards until `size` more bytes fit under the limit."""
     root = cache_folder()
-    with _locked(root / "eviction"):
+    with lock(_lock_file(root / "eviction")):
         cached = [path for path in root.glob("*/*.tar") if path != keep]
         states = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in cached)
         excess = sum(held for _, held, _ in states) + size - cache_limit()
@@ -152,9 +148,5 @@ def _make_room(size: int, keep: Path) -> None:
             excess -= held
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")

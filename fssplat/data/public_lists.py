@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.common.errors import InputError
+from fssplat.common.whole_files import write_bytes
 from fssplat.data.folds import classes_of_split
 from fssplat.data.index import Dataset, default_root, parquet_table
 from fssplat.data.shards import digest_of
@@ -155,13 +156,9 @@ def _write(folder: str, name: str, content: bytes) -> None:
         with fsspec.open(f"{folder}/{name}", "wb") as stream:
             stream.write(content)
         return
-    partial = Path(folder) / f".{name}.partial"
     try:
-        partial.parent.mkdir(exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(partial.with_name(name))
+        write_bytes(Path(folder) / name, content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(f"{folder}/{name}: cannot be written ({error.strerror}).") from error
 
 

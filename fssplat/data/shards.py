@@ -4,7 +4,6 @@ A tar member's bytes lie uncompressed behind a 512-byte header that starts with 
 member is a slice of the mapped file, and the name in front of it proves that the slice is right.
 """
 
-import errno
 import hashlib
 import mmap
 import os
@@ -13,12 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
+from fssplat.common.whole_files import flush_to_disk, remove_unfinished, replacing
 
 os.environ.setdefault("WDS_SECURE", "1")  # no shell in a shard's address, no pickles inside
 
 HEADER = 512  # bytes of a tar header, and the unit that members are padded to
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,15 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> dict[str, Member]:
     The bytes depend on the samples alone. Raises InputError when the disk is full or cannot be
     written; then neither name is left behind.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    remove_unfinished(path)
     try:
-        with partial.open("wb") as stream:
-            _write_tar(stream, samples)
-            stream.flush()
-            os.fsync(stream.fileno())
-        places = members(partial)
-        partial.replace(path)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise no_room(path) from error
-        if isinstance(error, OSError):
-            raise not_written(path, error) from error
-        raise
+        with replacing(path) as temporary:
+            with temporary.open("wb") as stream:
+                _write_tar(stream, samples)
+            flush_to_disk(temporary)
+            places = members(temporary)
+    except OSError as error:
+        raise (no_room(path) if is_disk_full(error) else not_written(path, error)) from error
     return places
 
 

@@ -5,16 +5,15 @@ backbone alone, so trials that agree on those share one file. A lock of the oper
 one process compute while the others wait; it vanishes with its holder, however that dies.
 """
 
-import contextlib
-import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fssplat.common.locks import lock
 from fssplat.common.whole_files import write_whole
 
 
@@ -39,7 +38,7 @@ class ArtefactCache:
         found = _read(path)
         if found is not None:
             return found
-        with locked(self.folder / f"{key}.lock"):
+        with lock(self.folder / f"{key}.lock"):
             found = _read(path)  # another process may have finished meanwhile
             if found is None:
                 computed = {
@@ -56,15 +55,3 @@ def _read(path: Path) -> dict[str, Tensor] | None:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
         return None
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; it ends with the process, killed or not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.common.passwords import hidden, hidden_in
+from fssplat.common.whole_files import temporary_name
 from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec, load_experiment
 from fssplat.launching.cluster import Cluster, Node, cluster
@@ -28,7 +29,7 @@ from fssplat.launching.tune_run import run
 from fssplat.planning.plan import Machine, Plan, make_plan, table
 from fssplat.results import environment
 from fssplat.results.claims import claim
-from fssplat.results.files import TEMPORARY, nearest, try_to_write
+from fssplat.results.files import nearest, try_to_write
 from fssplat.results.notes import Note
 from fssplat.results.store import SETTLED, Store
 from fssplat.worker.claimed_job import Work
@@ -336,7 +337,7 @@ def try_store(store: Store) -> None:
         if store.folder is not None:
             try_to_write(store.folder)
         else:
-            name = f"{TEMPORARY}{uuid4().hex[:8]}"
+            name = temporary_name(Path("probe")).name
             store.files.write(name, b"")
             store.files.delete(name)
     except StoreAwayError:

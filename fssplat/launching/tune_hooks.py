@@ -1,18 +1,15 @@
 """The two hooks that Ray Tune calls in the driver. Imports Ray, so it is imported late."""
 
-import re
 import time
 from typing import Any
 
 from ray import tune
 from ray.tune.stopper import Stopper
 
+from fssplat.common.disk_space import states_disk_full
 from fssplat.experiment.grid import Job
 from fssplat.launching.session import LIVES, UNSEEN, Session, Stop, mark_lost
 from fssplat.worker.claimed_job import Outcome
-
-# What the next job would meet as well: a full disk, as store and system call it, or a wrong store.
-HOPELESS = re.compile(f"no space left|{UNSEEN}", re.IGNORECASE)
 
 
 class Unkept:
@@ -39,7 +36,7 @@ class Watch(Unkept, tune.Callback):
         self.working.discard(key)
         if "state" in last:
             self.outcomes[key] = Outcome(key, last["state"], last.get("reason", ""))
-            if last["state"] == "failed" and HOPELESS.search(last.get("reason", "")):
+            if last["state"] == "failed" and _stops_every_job(last.get("reason", "")):
                 self._stop.ask(because=last["reason"])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -69,6 +66,11 @@ class Halt(Unkept, Stopper):
             return False
         late = time.monotonic() - self._stop.since > self._grace_s
         return late or self._stop.insisted or not self._watch.working
+
+
+def _stops_every_job(reason: str) -> bool:
+    """Whether the next job would fail in the same way: a full disk, or the wrong store."""
+    return states_disk_full(reason) or UNSEEN in reason
 
 
 def _key(trial: Any) -> str:

@@ -6,7 +6,6 @@ shared and object stores a beating counter stands beside it: a claim whose count
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -15,9 +14,10 @@ import time
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 from uuid import uuid4
 
+from fssplat.common.locks import FileLock, try_lock
 from fssplat.results.files import Files, LocalFiles, RemoteFiles
 
 BEAT_S = 10.0  # seconds between two beats of a holder
@@ -33,7 +33,7 @@ class Claim:
     """
 
     def __init__(
-        self, files: Files, name: str, owner: str, lock: IO[bytes] | None, token: str = ""
+        self, files: Files, name: str, owner: str, lock: FileLock | None, token: str = ""
     ) -> None:
         self._files, self._name, self._owner, self._lock = files, name, owner, lock
         self._token = token or uuid4().hex
@@ -54,7 +54,7 @@ class Claim:
             if not self._taken():
                 self._files.delete(self._name)
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -101,13 +101,13 @@ def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> C
     """
     patience = EXPIRY_S if wait_s is None else wait_s
     if isinstance(files, LocalFiles):
-        lock = _lock(files.root / f"{name}.lock")
+        lock = try_lock(files.root / f"{name}.lock")
         if lock is None:
             return None
         left = _read(files, name)
         foreign = left is not None and left["host"] != host()
         if left is not None and foreign and _lives(files, name, left, owner, patience):
-            lock.close()
+            lock.release()
             return None
         return Claim(files, name, owner, lock)
     assert isinstance(files, RemoteFiles)
@@ -122,10 +122,10 @@ def held(files: Files, name: str) -> bool:
             return False
         if left["host"] != host():
             return True  # on its word: only `claim` takes the time to see whether it beats
-        lock = _lock(files.root / f"{name}.lock")
+        lock = try_lock(files.root / f"{name}.lock")
         if lock is None:
             return True
-        lock.close()
+        lock.release()
         return False
     left = _read(files, name)
     return left is not None and not (left["host"] == host() and _gone(left))
@@ -187,18 +187,6 @@ def _read(files: Files, name: str) -> dict[str, str] | None:
     except ValueError:
         return None
     return note if isinstance(note, dict) and {"owner", "host", "beat"} <= set(note) else None
-
-
-def _lock(path: Path) -> IO[bytes] | None:
-    """An exclusive lock on a file, kept as long as it stays open; None where another has it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = path.open("ab")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        return None
-    return stream
 
 
 @cache

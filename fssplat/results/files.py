@@ -14,12 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
-from uuid import uuid4
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError, StoreAwayError
-
-TEMPORARY = ".tmp-"  # prefix of names being written here; every hidden file counts as unfinished
-FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
+from fssplat.common.whole_files import replacing
 
 
 class Files(ABC):
@@ -140,15 +138,8 @@ class LocalFiles(Files):
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
         """A temporary path that takes the file's name once it is written, or vanishes."""
-        target = self.root / name
-        temporary = target.with_name(f"{TEMPORARY}{uuid4().hex[:8]}-{target.name}")
-        with disk_errors(self.address):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                yield temporary
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with disk_errors(self.address), replacing(self.root / name) as temporary:
+            yield temporary
 
 
 class RemoteFiles(Files):
@@ -191,15 +182,11 @@ class RemoteFiles(Files):
             self.fs.put_file(str(source), self._path(name))
 
     def get(self, name: str, target: Path) -> bool:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{TEMPORARY}{uuid4().hex[:8]}-{target.name}")
         try:
-            self.fs.get_file(self._path(name), str(partial))
-            os.replace(partial, target)
+            with replacing(target) as temporary:
+                self.fs.get_file(self._path(name), str(temporary))
         except FileNotFoundError:
             return False
-        finally:
-            partial.unlink(missing_ok=True)
         return True
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -257,7 +244,7 @@ class Reached:
             except (FileNotFoundError, FileExistsError):
                 raise
             except Exception as error:  # of s3fs, refused credentials are a PermissionError
-                if isinstance(error, OSError) and error.errno in FULL:
+                if isinstance(error, OSError) and is_disk_full(error):
                     raise
                 raise StoreAwayError(away(self._address, error)) from error
 
@@ -303,7 +290,7 @@ def disk_errors(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if is_disk_full(error):
             raise InputError(
                 f"store {address}: no space left. Free some, then launch again; "
                 "nothing half-written was kept."

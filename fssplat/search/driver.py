@@ -16,6 +16,7 @@ from typing import Any
 from optuna.study import Study
 from rich.console import Console
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden_in
 from fssplat.experiment.grid import Job
@@ -35,7 +36,6 @@ from fssplat.search.worker import (
     Objective,
     PointTask,
     Rung,
-    is_full,
     perform,
 )
 from fssplat.worker.claimed_job import RETRIES, describe
@@ -86,7 +86,7 @@ def roomy() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         raise InputError(
             f"{describe(error)}. Make room and run the same command: points that were cut go on."

@@ -1,7 +1,6 @@
 """The database of studies: its address, how it is opened, its locks, and drivers' heartbeats."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import warnings
@@ -19,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from fssplat.common.errors import InputError
+from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
 from fssplat.results.files import try_to_write
 from fssplat.search.space import SearchSpec
@@ -219,11 +219,8 @@ def _is_new(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _file_lock(path: Path) -> Iterator[None]:
-    with _writable(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    with _writable(path.parent), lock(path):
+        yield
 
 
 @contextlib.contextmanager

@@ -5,9 +5,7 @@ of its own, so that a point that was cut goes on where it was.
 """
 
 import contextlib
-import fcntl
 import json
-import re
 import shutil
 import statistics
 import time
@@ -18,7 +16,9 @@ from pathlib import Path
 
 import torch
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
+from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
 from fssplat.engine.device import best_device
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
@@ -29,7 +29,6 @@ from fssplat.worker.claimed_job import describe, is_transient, reset_process, se
 from fssplat.worker.heartbeat import Channel
 
 RUNGS = "rungs.json"
-NO_ROOM = re.compile("no space left|quota exceeded|disk is full", re.IGNORECASE)
 ASK_S = 1.0  # seconds between two looks whether the search is stopping
 
 
@@ -88,7 +87,7 @@ def perform(
     try:
         return _performed(task, report, Asked(channel), objective or climb)
     except OSError as error:
-        if not is_full(error):
+        if not is_disk_full(error):
             raise
         return End("full", describe(error))  # not even its folder could be made
 
@@ -104,7 +103,7 @@ def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Ob
         except Diverged as error:
             end = End("diverged", str(error))
         except InputError as error:
-            end = End("full" if is_full(error) else "failed", str(error))
+            end = End("full" if is_disk_full(error) else "failed", str(error))
         except Exception as error:
             end = End(_ended_by(error), describe(error))
             _keep(task, traceback.format_exc())
@@ -127,14 +126,9 @@ def _keep(task: PointTask, text: str) -> None:
 
 
 def _ended_by(error: Exception) -> str:
-    if is_full(error):
+    if is_disk_full(error):
         return "full"
     return "interrupted" if is_transient(error) else "failed"
-
-
-def is_full(error: Exception) -> bool:
-    """Whether a disk has no room, as the system, SQLite or whoever writes a file calls it."""
-    return NO_ROOM.search(str(error)) is not None
 
 
 def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
@@ -221,10 +215,8 @@ def _folder(task: PointTask) -> Iterator[Path]:
     points.mkdir(parents=True, exist_ok=True)
     folder = points / task.key
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with try_lock(folder / "lock") or contextlib.nullcontext() as alone:
+        if alone is None:
             folder = points / f"{task.key}-{task.number}"
             folder.mkdir(exist_ok=True)
         yield folder

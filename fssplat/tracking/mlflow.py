@@ -6,7 +6,6 @@ everything of its trial has arrived, so whatever is not FINISHED is delivered ag
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
 from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import NO_TRACKING, MlflowSpec
@@ -439,11 +439,8 @@ def away() -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Alone with a database that can be written. Raises InputError."""
-    with _writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_name(f"{path.name}.lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    with _writable(path), lock(path.with_name(f"{path.name}.lock")):
+        yield
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.engine.device import best_device
 from fssplat.engine.events import (
@@ -32,7 +33,6 @@ from fssplat.experiment.grid import Job
 from fssplat.planning.cost import record_of
 from fssplat.planning.plan import unfinished
 from fssplat.results.claims import Claim
-from fssplat.results.files import FULL
 from fssplat.results.notes import (
     JobEnded,
     JobProgress,
@@ -323,10 +323,9 @@ def device_of(gpu: float) -> tuple[str, int]:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same job may well succeed in a fresh process."""
-    full = isinstance(error, OSError) and error.errno in FULL
     lost_device = "CUDA error" in str(error) or "NCCL" in str(error)
     missing = isinstance(error, FileNotFoundError | PermissionError)
-    return (isinstance(error, TRANSIENT) and not full and not missing) or lost_device
+    return (isinstance(error, TRANSIENT) and not is_disk_full(error) and not missing) or lost_device
 
 
 def describe(error: BaseException) -> str:

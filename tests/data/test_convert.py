@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fssplat.common.errors import InputError
+from fssplat.common.whole_files import SUFFIX
 from fssplat.data import shards
 from fssplat.data.build import build_folder, shard_plan, write_shards
 from fssplat.data.build.convert import BuildSettings, build
@@ -266,7 +267,7 @@ def test_shards_stay_ours_after_a_kill_or_without_a_readable_dataset_json(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(write_shards, "write_whole", killed)
+        patch.setattr(write_shards, "write_file", killed)
         with pytest.raises(KeyboardInterrupt):
             build("pascal-5i", source, out)
     assert (out / "train-000000.tar").is_file()
@@ -479,7 +480,7 @@ def test_a_disk_that_fills_up_during_the_build_ends_it_cleanly(
     )
     assert "train-000000.tar: the disk is full" in done.stdout
     assert not list(out.glob("*.tar"))
-    assert not list(out.glob(".*.partial"))
+    assert not list(out.glob(f".*{SUFFIX}"))
     assert not (out / "dataset.json").exists()
     build("pascal-5i", source, out)  # with room again
     assert len(Dataset.open(out)) == 9
@@ -502,7 +503,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(
 
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(InputError, match="disk is full"):
-        build_folder.write_whole(tmp_path / "dataset.json", b"{}")
+        build_folder.write_file(tmp_path / "dataset.json", b"{}")
     assert list(tmp_path.iterdir()) == []
 
 

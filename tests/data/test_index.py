@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from fssplat.common.errors import InputError
+from fssplat.common.locks import lock
+from fssplat.common.whole_files import SUFFIX
 from fssplat.data import cache
 from fssplat.data.build.convert import build
 from fssplat.data.index import Dataset
@@ -388,7 +390,7 @@ def test_a_wrong_cache_limit_is_an_input_error(
 
 
 def _hold(path: Path, held: "multiprocessing.synchronize.Event") -> None:
-    with cache._locked(path):
+    with lock(cache._lock_file(path)):
         held.set()
         signal.pause()
 
@@ -401,7 +403,7 @@ def test_a_killed_holder_frees_its_lock(tmp_path: Path) -> None:
     assert held.wait(120)
     holder.kill()
     holder.join()
-    with cache._locked(tmp_path / "shard.tar"):
+    with lock(cache._lock_file(tmp_path / "shard.tar")):
         pass  # would wait for ever
 
 
@@ -418,7 +420,7 @@ def test_many_processes_may_read_a_remote_data_set_at_once(
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(_read_row, [f"file://{tiny.root}"] * 6, range(6)))
     assert found == [tiny.jpeg(row) for row in range(6)]
-    assert not list((tmp_path / "cache").glob("*/.*.partial"))
+    assert not list((tmp_path / "cache").glob(f"*/.*{SUFFIX}"))
 
 
 @pytest.mark.slow

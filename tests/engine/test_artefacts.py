@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fssplat.engine.artefacts import ArtefactCache, locked
+from fssplat.common.locks import lock
+from fssplat.engine.artefacts import ArtefactCache
 
 
 def compute_and_note(folder: Path) -> dict[str, Tensor]:
@@ -26,7 +27,7 @@ def ask(folder: Path) -> None:
 
 
 def hold(folder: Path) -> None:
-    with locked(folder / "key.lock"):
+    with lock(folder / "key.lock"):
         (folder / "held").touch()
         time.sleep(60)
 

@@ -1,6 +1,5 @@
 """Functions that replace the engine in a job, and a channel that records their notes."""
 
-import fcntl
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.common.errors import InputError
+from fssplat.common.locks import lock
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted, TrialScored
 from fssplat.engine.scoring.scorer import SCHEMA
 from fssplat.engine.settings import Diverged, Interrupted
@@ -154,8 +154,7 @@ def run_engine_slowly(
 
     count_attempt(one, folder)
     often = replace(settings, checkpoint_steps=2, fetch_steps=1)
-    with (folder / "alone").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock(folder / "alone", timeout_s=0):
         run_job(one, JobData.open(one, data), folder, emit_slowly, stop, often)
 
 

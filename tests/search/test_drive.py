@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.data.folds import novel_classes
 from fssplat.engine.settings import Diverged
@@ -31,7 +32,6 @@ from fssplat.search.worker import (
     PointTask,
     Report,
     climb,
-    is_full,
     settings_of,
 )
 from tests.search.small import SETTINGS, run_here, search_file, valley
@@ -244,7 +244,7 @@ def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
     ],
 )
 def test_a_full_disk_is_known_by_whoever_tells_of_it(error: Exception, full: bool) -> None:
-    assert is_full(error) == full
+    assert is_disk_full(error) == full
 
 
 def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from fssplat.common.errors import InputError
-from fssplat.data.build.build_folder import write_whole
+from fssplat.data.build.build_folder import write_file
 from fssplat.data.build.samples import checksum, convert_record
 from fssplat.data.build.shard_plan import PlannedShard, file_state, plan_digest
 from fssplat.data.build.write_shards import BadImage, OnProgress
@@ -59,7 +59,7 @@ def finished_build(
         if not _same_content(dataset, content, bad, workers, on_progress):
             raise _other_data_set(folder)
         report["plan"] = plan_digest(plan)  # the next build need not read the files again
-        write_whole(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
+        write_file(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
     return dataset.info, bad
 
 

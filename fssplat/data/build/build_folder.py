@@ -1,13 +1,14 @@
 """The folder of a build: file names, the lock against a second build, and whole files."""
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
-from fssplat.data.shards import NO_ROOM, no_room, not_written
+from fssplat.common.locks import try_lock
+from fssplat.common.whole_files import write_bytes
+from fssplat.data.shards import no_room, not_written
 
 STATE_FOLDER = ".build"  # one JSON file per finished shard, until dataset.json is written
 
@@ -25,28 +26,18 @@ def only_build_in(folder: Path) -> Iterator[None]:
     """
     try:
         (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        taken = try_lock(folder / ".lock")
     except OSError as error:
         raise InputError(f"{folder}: cannot write there ({error.strerror}).") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder}: another build is running there. Wait for it.") from None
+    if taken is None:
+        raise InputError(f"{folder}: another build is running there. Wait for it.")
+    with taken:
         yield
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write the complete file or none. Raises InputError if that fails."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        write_bytes(path, content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno in NO_ROOM:
-            raise no_room(path) from error
-        raise not_written(path, error) from error
+        raise (no_room(path) if is_disk_full(error) else not_written(path, error)) from error

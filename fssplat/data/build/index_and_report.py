@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fssplat.data.build.build_folder import STATE_FOLDER, write_whole
+from fssplat.data.build.build_folder import STATE_FOLDER, write_file
 from fssplat.data.build.shard_plan import PlannedShard, plan_digest
 from fssplat.data.build.write_shards import ShardResult
 from fssplat.data.index import (
@@ -41,7 +41,7 @@ def write_report(
         "notes": notes,
         "bad": [asdict(item) for result in results for item in result.bad],
     }
-    write_whole(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
+    write_file(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
 
 
 def write_index(folder: Path, content: Source, results: list[ShardResult]) -> DatasetInfo:
@@ -65,7 +65,7 @@ def write_index(folder: Path, content: Source, results: list[ShardResult]) -> Da
     )
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    write_whole(folder / INDEX_FILE, buffer.getvalue())
-    write_whole(folder / INFO_FILE, info.to_json().encode())
+    write_file(folder / INDEX_FILE, buffer.getvalue())
+    write_file(folder / INFO_FILE, info.to_json().encode())
     shutil.rmtree(folder / STATE_FOLDER)
     return info

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.whole_files import remove_unfinished
 from fssplat.data.build.build_folder import STATE_FOLDER, state_path
 from fssplat.data.build.shard_plan import PlannedShard
 from fssplat.data.build.write_shards import BadImage, ShardResult
@@ -34,7 +35,7 @@ def keep_finished_shards(folder: Path, plan: tuple[PlannedShard, ...]) -> dict[s
     finished = {result.file: result for result in found if result is not None}
     for file in made - finished.keys():
         (folder / file).unlink(missing_ok=True)
-        (folder / f".{file}.partial").unlink(missing_ok=True)
+        remove_unfinished(folder / file)
         if file not in planned:
             state_path(folder, file).unlink()
     return finished

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
-from fssplat.data.build.build_folder import state_path, write_whole
+from fssplat.data.build.build_folder import state_path, write_file
 from fssplat.data.build.samples import add_positions, convert_record
 from fssplat.data.build.shard_plan import PlannedShard, file_state
 from fssplat.data.shards import Sample, write_shard
@@ -64,7 +64,7 @@ def write_shards(
     results = dict(finished)
     for result in run_parallel(pending, workers):
         if result.bytes:
-            write_whole(state_path(folder, result.file), json.dumps(asdict(result)).encode())
+            write_file(state_path(folder, result.file), json.dumps(asdict(result)).encode())
         results[result.file] = result
         images += len(result.rows) + len(result.bad)
         on_progress(images, total)
