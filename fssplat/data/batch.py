@@ -26,7 +26,6 @@ class EpisodeBatch:
     target: Tensor  # int64 [b, H, W]: 0 background, 1..n way, 255 ignored
     supports: Tensor  # float32 [b, n, k, 3, H, W]
     masks: Tensor  # int64 [b, n, k, H, W]: 0 background, 1 object, 255 ignored
-    classes: Tensor  # int64 [b, n]: class ids of the data set, 1-based
 
     def to(self, device: torch.device | str) -> Self:
         """The same episodes on a device; copies overlap with compute from pinned memory.

@@ -107,10 +107,9 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
                 supports.append(self._image(row, (class_id,), rng))
         query, target = (default_collate(list(part)) for part in zip(*queries, strict=True))
         images, masks = (default_collate(list(part)) for part in zip(*supports, strict=True))
-        classes = torch.tensor([episode.classes for episode in episodes])
-        lead = (*classes.shape, shot)
+        lead = (batch, len(episodes[0].classes), shot)
         images, masks = (part.view(*lead, *part.shape[1:]) for part in (images, masks))
-        return EpisodeBatch(query, target, images, masks, classes)
+        return EpisodeBatch(query, target, images, masks)
 
     def _image(
         self, row: int, classes: tuple[int, ...], rng: np.random.Generator

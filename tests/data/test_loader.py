@@ -106,9 +106,8 @@ def test_a_batch_travels_as_bytes_and_arrives_as_floats(scenes: Dataset) -> None
     assert got.supports.shape == (3, 2, 2, 3, 24, 24)
     assert got.masks.shape == (3, 2, 2, 24, 24)
     assert got.target.shape == (3, 24, 24)
-    assert got.classes.shape == (3, 2)
     assert got.query.dtype == got.supports.dtype == torch.float32
-    assert got.target.dtype == got.masks.dtype == got.classes.dtype == torch.int64
+    assert got.target.dtype == got.masks.dtype == torch.int64
     assert torch.equal(got.supports, normalise(sent.supports))
     assert same(got, got.to("cpu"))  # a batch of floats stays as it is
 

@@ -60,7 +60,6 @@ def random_episodes(
         target=target,
         supports=torch.randn(b, n, k, 3, side, side, generator=draw),
         masks=masks,
-        classes=torch.ones(b, n, dtype=torch.long),
     )
 
 

@@ -119,7 +119,6 @@ def squares_batch(number: int, batch: int = 4, shot: int = 1, size: int = SIZE) 
         target=masks[:, 0],
         supports=images[:, 1:].unsqueeze(1),
         masks=masks[:, 1:].unsqueeze(1),
-        classes=torch.ones(batch, 1, dtype=torch.int64),
     )
 
 

@@ -101,7 +101,6 @@ class Case:
             target=episode["query_mask"].long(),
             supports=episode["support_imgs"].unsqueeze(1),
             masks=episode["support_masks"].long().unsqueeze(1),
-            classes=torch.ones(len(episode["query_img"]), 1, dtype=torch.long),
         )
 
     def public_names(self) -> dict[str, str]:

@@ -128,7 +128,6 @@ def shown(seed: int) -> EpisodeBatch:
         target=labels[::2],
         supports=whole[1::2, None, None],
         masks=labels[1::2, None, None],
-        classes=torch.ones(4, 1, dtype=torch.long),
     )
 
 
@@ -248,7 +247,7 @@ def test_the_order_of_shots_does_not_matter(name: str) -> None:
     built = network(name)
     batch = random_episodes(b=1, k=5, side=SIDE)
     turned = EpisodeBatch(
-        batch.query, batch.target, batch.supports.flip(2), batch.masks.flip(2), batch.classes
+        batch.query, batch.target, batch.supports.flip(2), batch.masks.flip(2)
     )
     assert close(segmented(built, turned), segmented(built, batch))
 
@@ -258,7 +257,7 @@ def test_the_support_mask_changes_the_prediction(name: str) -> None:
     built = network(name)
     batch = random_episodes(b=1, side=SIDE, values=(0, 1))
     inverse = EpisodeBatch(
-        batch.query, batch.target, batch.supports, 1 - batch.masks, batch.classes
+        batch.query, batch.target, batch.supports, 1 - batch.masks
     )
     assert not close(segmented(built, inverse), segmented(built, batch))
 
