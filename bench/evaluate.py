@@ -24,7 +24,8 @@ from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.episodes.manifest import manifest
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import normalise
-from fssplat.engine.device import best_device, seed_everything
+from fssplat.engine.device import best_device
+from fssplat.engine.random_state import seed_everything
 from fssplat.engine.scoring.inputs import Inputs
 from fssplat.engine.scoring.metrics import overlap
 from fssplat.engine.scoring.scorer import Rules, Scorer, Task

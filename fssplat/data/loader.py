@@ -39,9 +39,10 @@ def training_batches(dataset: Dataset, trial: Trial) -> "TrainingBatches":
 
 
 def training_loader(
-    dataset: Dataset, trial: Trial, first_step: int, steps: int, workers: int = 0
+    dataset: Dataset, trial: Trial, first_step: int, steps: int, workers: int = 0, pin: bool = False
 ) -> Iterator[EpisodeBatch]:
-    """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes.
+    """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes,
+    and put into pinned memory if `pin`.
 
     An InputError in a worker reaches the caller as it was raised there.
     """
@@ -53,7 +54,7 @@ def training_loader(
         sampler=range(first_step, steps),
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin,
         generator=torch.Generator(),  # leaves the global random state alone
     )
     return map(_raised, iter(loader))

@@ -1,33 +1,56 @@
-"""Seeds, random states and the machine's settings: what makes two runs of one spec agree."""
+"""Every decision about the device: which one, precision, determinism, layout, copies and memory."""
 
-import base64
 import contextlib
-import random
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
+
+CPU = torch.device("cpu")
+CPU_PIXELS = 150_000  # per pass; images of more pixels together overflow the CPU's caches
+
+
+# ------------------------------------------------------------------ which device
 
 
 def best_device() -> torch.device:
+    """CUDA if this process can use it, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch on every device."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - third parties draw from the global state
-    torch.manual_seed(seed)
+def reserved_device(gpu: float) -> torch.device:
+    """The device of a job that reserved `gpu` GPUs or a share of one.
+
+    Ray hides no GPU from a job that reserved none, so such a job is put on the CPU here.
+    """
+    return best_device() if gpu else CPU
+
+
+def model_and_memory(device: torch.device) -> tuple[str, int]:
+    """The GPU's model and its memory in bytes; ("cpu", 0) for the CPU."""
+    if device.type != "cuda":
+        return "cpu", 0
+    facts = torch.cuda.get_device_properties(device)
+    return facts.name, int(facts.total_memory)
+
+
+# ------------------------------------------------------------------ how it computes
+
+
+def autocast(
+    device: torch.device, precision: Literal["fp32", "bf16"]
+) -> AbstractContextManager[Any]:
+    """bf16 where an operation gains; weights stay float32, gradients need no scaling."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 @contextlib.contextmanager
 def deterministic(on: bool = True) -> Iterator[None]:
-    """Same bits from the same input on one machine; the caller's settings come back afterwards.
+    """Same bits from the same input on one machine; the former switches are restored afterwards.
 
     A CUDA kernel that has no deterministic form warns and runs. Benchmarking is off, since it may
     pick another kernel in another run.
@@ -44,53 +67,30 @@ def deterministic(on: bool = True) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-@contextlib.contextmanager
-def kept_random_state(device: torch.device) -> Iterator[None]:
-    """Whatever draws inside (an evaluation between two steps) changes no draw after it."""
-    tensors, header = random_state(device)
-    try:
-        yield
-    finally:
-        restore_random_state(tensors, header, device)
+def use_channels_last(network: nn.Module) -> None:
+    """Store a convolutional network's weights channels-last: 1.2 x faster on CPU, bf16 1.4 x."""
+    network.to(memory_format=torch.channels_last)
 
 
-def random_state(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The states of all generators: torch's as uint8 tensors, the others as JSON values."""
-    tensors = {"torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["cuda"] = torch.cuda.get_rng_state(device)
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    header = {
-        "python": [version, list(internal), gauss],
-        "numpy": [str(name), _packed(keys), int(position), int(has_gauss), float(cached)],
-    }
-    return tensors, header
+def pins_batches(device: torch.device) -> bool:
+    """Whether the loader puts batches into pinned memory, so that copies overlap with compute.
+
+    False on a CPU: pinning would open a CUDA context on the first GPU, if there is one.
+    """
+    return device.type == "cuda"
 
 
-def restore_random_state(
-    tensors: dict[str, Tensor], header: dict[str, Any], device: torch.device
-) -> None:
-    """Set every generator to what `random_state` gave."""
-    torch.set_rng_state(tensors["torch"].cpu())
-    if device.type == "cuda" and "cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["cuda"].cpu(), device)
-    version, internal, gauss = header["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = header["numpy"]
-    state = (name, np.frombuffer(base64.b64decode(keys), np.uint32), position, has_gauss, cached)
-    np.random.set_state(state)  # noqa: NPY002
+def images_per_pass(device: torch.device, most: int, size: tuple[int, int]) -> int:
+    """How many images of `size` (height, width) to segment at once, at most `most`.
+
+    A GPU takes all; a CPU is fastest with few large images at once.
+    """
+    if device.type != "cpu":
+        return most
+    return max(1, min(most, CPU_PIXELS // (size[0] * size[1])))
 
 
-def _packed(keys: Any) -> str:
-    return base64.b64encode(np.asarray(keys, dtype=np.uint32).tobytes()).decode()
-
-
-def autocast(
-    device: torch.device, precision: Literal["fp32", "bf16"]
-) -> AbstractContextManager[Any]:
-    """bf16 where a layer gains, float32 weights; needs no gradient scaling."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+# ------------------------------------------------------------------ memory
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -99,8 +99,23 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes held on a CUDA device since the reset; on CPU the process's largest size."""
+    """Most bytes allocated on a CUDA device since the reset; on CPU the process's largest size."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_cached_memory(device: torch.device) -> None:
+    """Return memory that PyTorch keeps for reuse to the GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reset_device() -> None:
+    """Restore PyTorch's defaults after a job and free GPU memory, for the next job of a process."""
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

@@ -16,6 +16,8 @@ from fssplat.data.loader import training_episodes, training_loader
 from fssplat.data.public_lists import lists_content
 from fssplat.engine.base_images import BaseImages
 from fssplat.engine.checkpoint import identity
+from fssplat.engine.device import pins_batches
+from fssplat.engine.settings import RunSettings
 from fssplat.engine.training import schedule
 from fssplat.engine.training.selection import BestOf, looking
 from fssplat.experiment.grid import Job, Trial
@@ -55,11 +57,12 @@ class JobData:
         return schedule.steps_of(trial.training, len(episodes))
 
     def batches(
-        self, trial: Trial, first_step: int, steps: int, workers: int
+        self, trial: Trial, first_step: int, steps: int, settings: RunSettings
     ) -> Iterator[EpisodeBatch]:
         """The batches of steps `first_step` to `steps` - 1."""
         dataset = self.datasets[trial.train_on.name]
-        return training_loader(dataset, trial, first_step, steps, workers)
+        pin = pins_batches(settings.device)
+        return training_loader(dataset, trial, first_step, steps, settings.workers, pin)
 
     def base_images(self, trial: Trial) -> BaseImages:
         """What a method may read before training."""

@@ -25,9 +25,10 @@ from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import Label, Pixels
 from fssplat.engine import checkpoint
-from fssplat.engine import device as determinism
 from fssplat.engine.checkpoint import Header
+from fssplat.engine.device import CPU, best_device, deterministic
 from fssplat.engine.network import fresh_network
+from fssplat.engine.random_state import kept_random_state
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.scorer import Rules, Scorer, Task
 from fssplat.experiment.grid import ENGINE_RESULT_VERSION, Trial
@@ -46,7 +47,7 @@ class Predictor:
         self, network: FewShotSegmenter, trial: Trial, device: torch.device | None = None
     ) -> None:
         self.network, self.trial = network, trial
-        self.device = device or determinism.best_device()
+        self.device = device or best_device()
         network.to(self.device).eval()
         network.before_evaluation()
 
@@ -60,7 +61,7 @@ class Predictor:
         note = _note(folder / MODEL)
         trial = Trial.model_validate(note["trial"])
         _check_versions(trial, note, folder)
-        with determinism.kept_random_state(torch.device("cpu")):
+        with kept_random_state(CPU):
             network = fresh_network(trial)
         found = checkpoint.load(folder / WEIGHTS)
         names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
@@ -98,7 +99,7 @@ class Predictor:
         settings = self.trial.evaluation.model_copy(update={"workers": 0})
         scorer = Scorer(self.network, inputs, rules, settings, self.device)
         task = Task(0, 0, Episode(0, tuple(range(1, len(supports) + 1)), tuple(range(1, way + 1))))
-        with determinism.deterministic():
+        with deterministic():
             (scored,) = scorer.score([task])
         prediction: npt.NDArray[np.uint8] = scored.predictions[score].byte().cpu().numpy()
         return prediction

@@ -7,9 +7,9 @@ from pathlib import Path
 from fssplat.common.errors import InputError
 from fssplat.data.episodes.manifest import Manifest
 from fssplat.engine import checkpoint, predict
-from fssplat.engine import device as determinism
 from fssplat.engine.artefacts import ArtefactCache
 from fssplat.engine.checkpoint import Header
+from fssplat.engine.device import deterministic
 from fssplat.engine.events import Emit, TrialScored, TrialSkipped, ignore
 from fssplat.engine.job_data import JobData
 from fssplat.engine.network import fresh_network
@@ -42,7 +42,7 @@ def run_job(
     manifests = scorable(job, data, emit)
     if not manifests:
         return {}
-    with determinism.deterministic(settings.deterministic):
+    with deterministic(settings.deterministic):
         network = built(job.first, data, settings)
         given = job.first.training.checkpoint
         if given:
@@ -78,7 +78,7 @@ def score_checkpoint(
     reasons = [m.skipped_reason for m in episodes.values() if m.skipped_reason]
     if reasons:
         raise InputError(f"{trial.title}: {reasons[0]}. Choose another fold or a lower shot.")
-    with determinism.deterministic(settings.deterministic):
+    with deterministic(settings.deterministic):
         network = built(trial, data, settings)
         load_given(network, trial, weights)
         network.take_scoring_options(trial.method.options)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from fssplat.engine.device import best_device
+from fssplat.engine.device import best_device, reserved_device
+from fssplat.experiment.grid import Job
 
 Stop = Callable[[], bool]  # asked between steps; True: leave a checkpoint and go
 
@@ -27,6 +28,11 @@ class RunSettings:
     fetch_steps: int = 50  # steps whose losses stay on the device before they are read
     deterministic: bool = True  # off: faster CUDA kernels whose results vary by rounding
     artefacts: Path | None = None  # what methods compute beforehand; None: the user's cache folder
+
+    @classmethod
+    def of_job(cls, job: Job, gpu: float, artefacts: Path | None) -> "RunSettings":
+        """Settings of a job that reserved `gpu` GPUs, or a share of one."""
+        return cls(reserved_device(gpu), job.first.evaluation.workers, artefacts=artefacts)
 
 
 class Interrupted(Exception):  # noqa: N818 - an end, not an error

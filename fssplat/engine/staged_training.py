@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from fssplat.common.errors import InputError
-from fssplat.engine import device as determinism
+from fssplat.engine.device import deterministic
 from fssplat.engine.events import Emit, ignore
 from fssplat.engine.job_data import JobData
 from fssplat.engine.run import built
@@ -49,7 +49,7 @@ class Climb:
         self.settings = settings or RunSettings()
         self.trial, self.data = trial, data
         self.judge = judge(trial, data, look, episodes, self.settings)
-        with determinism.deterministic(self.settings.deterministic):
+        with deterministic(self.settings.deterministic):
             network = built(trial, data, self.settings)
         network.take_scoring_options(trial.method.options)  # which no training step reads
         steps = data.steps(trial)
@@ -60,7 +60,7 @@ class Climb:
         """Train to this share of the run and score. Raises Interrupted or Diverged."""
         run = self.run
         until = max(run.step, round(share * run.header.steps))
-        with determinism.deterministic(self.settings.deterministic):
+        with deterministic(self.settings.deterministic):
             run.advance(until, self.data, stop)
             run.save()
             run.network.eval()

@@ -14,13 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
-from fssplat.engine.device import best_device
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.staged_training import Climb, Height, Look
 from fssplat.experiment.grid import Job
@@ -157,11 +154,8 @@ def _begun(job: Job, task: PointTask, folder: Path) -> Climb:
 
 
 def settings_of(job: Job, task: PointTask) -> RunSettings:
-    """How the engine runs here. A point without a GPU of its own keeps off those it sees."""
-    device = best_device() if task.gpu else torch.device("cpu")
-    artefacts = Path(task.artefacts) if task.artefacts else None
-    workers = job.first.evaluation.workers
-    return RunSettings(device=device, workers=workers, artefacts=artefacts)
+    """How the engine runs here."""
+    return RunSettings.of_job(job, task.gpu, Path(task.artefacts) if task.artefacts else None)
 
 
 def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:

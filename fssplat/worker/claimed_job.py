@@ -18,7 +18,7 @@ from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
-from fssplat.engine.device import best_device
+from fssplat.engine.device import model_and_memory, reserved_device, reset_device
 from fssplat.engine.events import (
     EpisodesScored,
     Event,
@@ -230,7 +230,7 @@ class Scribe:
         if not self._whole or len(self._job.trials) < len(self._task.job.trials):
             return
         seconds = time.monotonic() - self._started
-        device, memory = device_of(self._task.gpu)
+        device, memory = model_and_memory(reserved_device(self._task.gpu))
         record = record_of(self._job, seconds, self._peak, device, memory, self._task.images)
         self._store.record_job(self._job.key, record)
 
@@ -272,16 +272,9 @@ class Scribe:
 
 
 def settings_of(job: Job, store: Store, gpu: float) -> RunSettings:
-    """How the engine runs here; artefacts are shared through the store where it is a folder.
-
-    A job that reserved no GPU keeps off it: Ray hides none from it.
-    """
-    import torch
-
+    """How the engine runs here; a store in a folder shares its artefacts between jobs."""
     artefacts = store.folder / "artefacts" if store.folder is not None else None
-    device = best_device() if gpu else torch.device("cpu")
-    workers = job.first.evaluation.workers
-    return RunSettings(device=device, workers=workers, artefacts=artefacts)
+    return RunSettings.of_job(job, gpu, artefacts)
 
 
 def set_threads(cpu: float) -> None:
@@ -293,15 +286,9 @@ def set_threads(cpu: float) -> None:
 
 def reset_process() -> None:
     """Leave a reused process as the next job expects it: no memory held, no switch left on."""
-    import torch
-
     gc.collect()
     return_memory()
-    torch.set_grad_enabled(True)
-    torch.use_deterministic_algorithms(False)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    reset_device()
 
 
 def return_memory() -> None:
@@ -309,16 +296,6 @@ def return_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def device_of(gpu: float) -> tuple[str, int]:
-    """What the job ran on: `cpu`, or the GPU's name and its bytes."""
-    import torch
-
-    if gpu == 0 or not torch.cuda.is_available():
-        return "cpu", 0
-    facts = torch.cuda.get_device_properties(0)
-    return facts.name, int(facts.total_memory)
 
 
 def is_transient(error: BaseException) -> bool:

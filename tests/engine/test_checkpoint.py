@@ -1,21 +1,16 @@
 """Checkpoints: whole or absent, refused where they do not belong, exact where they do."""
 
-# ruff: noqa: NPY002
-
 import json
 import pickle
-import random
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from fssplat.common.errors import InputError
 from fssplat.engine import checkpoint
-from fssplat.engine import device as determinism
 from fssplat.engine.checkpoint import Header
 from tests.fakes.prototype_method import prototype_network
 
@@ -161,27 +156,3 @@ def test_the_optimisers_slots_survive() -> None:
     again = torch.optim.Adam(network.learnable().values())
     checkpoint.load_optimizer(again, names, tensors)
     assert str(again.state_dict()["state"]) == str(adam.state_dict()["state"])
-
-
-def test_every_generator_goes_on_where_it_was() -> None:
-    determinism.seed_everything(5)
-    random.gauss(0, 1)
-    np.random.standard_normal()
-    tensors, header = determinism.random_state(CPU)
-    first = (random.random(), np.random.standard_normal(3).tolist(), torch.rand(3).tolist())
-    determinism.restore_random_state(tensors, header, CPU)
-    assert (
-        random.random(),
-        np.random.standard_normal(3).tolist(),
-        torch.rand(3).tolist(),
-    ) == first
-
-
-def test_what_draws_inside_changes_no_draw_after() -> None:
-    determinism.seed_everything(5)
-    expected = torch.rand(1)
-    determinism.seed_everything(5)
-    with determinism.kept_random_state(CPU):
-        torch.rand(7)
-        random.random()
-    assert torch.equal(torch.rand(1), expected)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout, Features
 from fssplat.data.batch import IGNORE, EpisodeBatch
+from fssplat.engine.settings import RunSettings
 from fssplat.experiment.grid import Trial
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import (
@@ -130,7 +131,7 @@ class SquaresData:
         return trial.training.steps
 
     def batches(
-        self, trial: Trial, first_step: int, steps: int, workers: int
+        self, trial: Trial, first_step: int, steps: int, settings: RunSettings
     ) -> Iterator[EpisodeBatch]:
         torch.rand(3)
         for step in range(first_step, steps):

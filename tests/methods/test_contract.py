@@ -246,9 +246,7 @@ def test_several_classes_are_segmented_or_refused_as_the_method_says(name: str) 
 def test_the_order_of_shots_does_not_matter(name: str) -> None:
     built = network(name)
     batch = random_episodes(b=1, k=5, side=SIDE)
-    turned = EpisodeBatch(
-        batch.query, batch.target, batch.supports.flip(2), batch.masks.flip(2)
-    )
+    turned = EpisodeBatch(batch.query, batch.target, batch.supports.flip(2), batch.masks.flip(2))
     assert close(segmented(built, turned), segmented(built, batch))
 
 
@@ -256,9 +254,7 @@ def test_the_order_of_shots_does_not_matter(name: str) -> None:
 def test_the_support_mask_changes_the_prediction(name: str) -> None:
     built = network(name)
     batch = random_episodes(b=1, side=SIDE, values=(0, 1))
-    inverse = EpisodeBatch(
-        batch.query, batch.target, batch.supports, 1 - batch.masks
-    )
+    inverse = EpisodeBatch(batch.query, batch.target, batch.supports, 1 - batch.masks)
     assert not close(segmented(built, inverse), segmented(built, batch))
 
 

@@ -12,7 +12,7 @@ from fssplat.common.whole_files import write_json, write_whole
 from fssplat.data.episodes.manifest import Manifest
 from fssplat.data.folds import novel_classes
 from fssplat.data.index import Dataset
-from fssplat.engine import device as determinism
+from fssplat.engine.device import best_device, peak_memory, reset_peak_memory
 from fssplat.engine.events import Emit, EpisodesScored, TrialScored, ignore
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.metrics import Metrics, over_seeds
@@ -43,7 +43,7 @@ def evaluate(
     `notes.json` and, last, `metrics.json`. `training` adds what the training cost.
     Raises Interrupted, which leaves no result.
     """
-    device = device or determinism.best_device()
+    device = device or best_device()
     network.to(device).eval()
     network.before_evaluation()  # not on the clock: it is done once, however many episodes follow
     tasks = [
@@ -79,7 +79,7 @@ def _score_all(
     headline = trial.protocol.score[0]
     rows: list[Row] = []
     shown: list[tuple[Task, Tensor]] = []
-    determinism.reset_peak_memory(scorer.device)
+    reset_peak_memory(scorer.device)
     started = time.monotonic()
     for done, scored in enumerate(scorer.score(tasks), start=1):
         if stop():
@@ -94,7 +94,7 @@ def _score_all(
         "episodes": float(len(tasks)),
         "episodes_per_s": len(tasks) / seconds if seconds else 0.0,
         "encoded_images": float(scorer.encoded_images),
-        "peak_memory_bytes": float(determinism.peak_memory(scorer.device)),
+        "peak_memory_bytes": float(peak_memory(scorer.device)),
     }
     return rows, sorted(shown, key=lambda item: (item[0].seed, item[0].index)), cost
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fssplat.common.errors import InputError
 from fssplat.data.batch import IGNORE
 from fssplat.data.episodes.training import Episode
-from fssplat.engine.device import autocast
+from fssplat.engine.device import autocast, images_per_pass
 from fssplat.engine.scoring.encoder import MASK, Encoder, Role
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.metrics import Scores, overlap
@@ -22,8 +22,6 @@ from fssplat.methods.base import Encoded, FewShotSegmenter, grouped
 from fssplat.methods.layers.fusion import fuse_shots, labels
 
 Row = dict[str, Any]
-
-CPU_PIXELS = 150_000  # of the images that one pass segments; beyond, the CPU's caches overflow
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,8 @@ class Scorer:
             self.encoded_images += encoder.encoded_images
 
     def together(self, size: tuple[int, int]) -> int:
-        """How many segmentations pass at once: on a CPU large ones are fastest one by one."""
-        if self.device.type != "cpu":
-            return self.limit
-        return max(1, min(self.limit, CPU_PIXELS // (size[0] * size[1])))
+        """How many segmentations of this size one pass computes."""
+        return images_per_pass(self.device, self.limit, size)
 
     def _batches(self, tasks: list[Task]) -> list[list[Task]]:
         """Neighbours with one network size; where shots are segmented apart, each counts."""

@@ -19,9 +19,22 @@ from fssplat.common.errors import InputError
 from fssplat.common.whole_files import write_json
 from fssplat.data.batch import EpisodeBatch
 from fssplat.engine import checkpoint
-from fssplat.engine import device as determinism
 from fssplat.engine.checkpoint import Header
+from fssplat.engine.device import (
+    autocast,
+    deterministic,
+    free_cached_memory,
+    peak_memory,
+    reset_peak_memory,
+)
 from fssplat.engine.events import Emit, StepDone, TrainingDone, TrainingStarted, ignore
+from fssplat.engine.random_state import (
+    RandomState,
+    kept_random_state,
+    random_state,
+    restore_random_state,
+    seed_everything,
+)
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings, Stop, never
 from fssplat.engine.training import schedule
 from fssplat.engine.training.loss_curve import LossLog
@@ -37,7 +50,7 @@ class TrainingData(Protocol):
         ...
 
     def batches(
-        self, trial: Trial, first_step: int, steps: int, workers: int
+        self, trial: Trial, first_step: int, steps: int, settings: RunSettings
     ) -> Iterator[EpisodeBatch]:
         """The batches of steps `first_step` to `steps` - 1: the same whatever the first step is
         and however many processes load them."""
@@ -74,7 +87,7 @@ def train(
     network.to(settings.device)
     steps = data.steps(trial) if type(network).TRAINED else 0
     run = Training(network, trial, steps, folder, emit, settings, key, selection)
-    with determinism.deterministic(settings.deterministic):
+    with deterministic(settings.deterministic):
         if not run.finished():
             run.resume()
             run.to_the_end(data, stop)
@@ -106,7 +119,7 @@ class Training:
         self.micro_batch = self.training.micro_batch or self.training.batch
         self.seconds = 0.0  # spent in steps, over all parts of an interrupted run
         self.best: dict[str, float] = {}  # step and score of the selected weights
-        self.random: tuple[dict[str, Tensor], dict[str, object]] | None = None
+        self.random: RandomState | None = None
         self.names: tuple[str, ...] = ()  # of the losses, and their weights beside them
         self.factors = torch.empty(0)
         self.unread: list[Tensor] = []  # losses of finished steps, still on the device
@@ -146,15 +159,15 @@ class Training:
         steps = self.header.steps
         learnable = sum(p.numel() for p in self.parameters.values())
         self.emit(TrainingStarted(self.header.key, steps, self.step, learnable))
-        determinism.reset_peak_memory(self.settings.device)
+        reset_peak_memory(self.settings.device)
         more = self.step < until  # without a step to take, no episodes are needed either
-        batches = data.batches(self.trial, self.step, until, self.settings.workers) if more else ()
+        batches = data.batches(self.trial, self.step, until, self.settings) if more else ()
         stream = iter(batches)
         batch = next(stream, None)  # starting the stream may draw, so states are set after it
         if self.random is None:
-            determinism.seed_everything(self.training.seed)
+            seed_everything(self.training.seed)
         else:
-            determinism.restore_random_state(*self.random, self.settings.device)
+            restore_random_state(self.random, self.settings.device)
         self.network.train()
         while self.step < until:
             if stop():
@@ -167,7 +180,7 @@ class Training:
             self.look_after()
             self.seconds += time.monotonic() - started
         self.read_losses()
-        self.random = determinism.random_state(self.settings.device)
+        self.random = random_state(self.settings.device)
 
     def look_after(self) -> None:
         """What is due between two steps: reading losses, choosing weights, a checkpoint."""
@@ -202,7 +215,7 @@ class Training:
         chosen = checkpoint.load(best).group("weights") if self.best else self._weights()
         cost = {
             "train_seconds": self.seconds,
-            "train_peak_memory_bytes": float(determinism.peak_memory(self.settings.device)),
+            "train_peak_memory_bytes": float(peak_memory(self.settings.device)),
             "train_micro_batch": float(min(self.micro_batch, self.training.batch)),
         }
         state = {"cost": cost, "best": self.best}
@@ -214,7 +227,7 @@ class Training:
 
     def take_step(self, batch: EpisodeBatch) -> None:
         """One optimiser step; where memory runs out, again in halves with the same batch."""
-        random = determinism.random_state(self.settings.device)
+        random = random_state(self.settings.device)
         buffers = [value.clone() for value in self._buffers()]
         losses: Tensor | None = None
         while losses is None:
@@ -240,7 +253,7 @@ class Training:
         rows = []
         for part in parts:
             share = len(part) / len(batch)
-            with determinism.autocast(self.settings.device, self.training.precision):
+            with autocast(self.settings.device, self.training.precision):
                 losses = self.network.training_losses(part)
             self._weigh(tuple(losses))
             values = torch.stack([value.float() for value in losses.values()])
@@ -269,14 +282,11 @@ class Training:
             )
         self.micro_batch = tried // 2
 
-    def _rewind(
-        self, random: tuple[dict[str, Tensor], dict[str, object]], buffers: list[Tensor]
-    ) -> None:
+    def _rewind(self, random: RandomState, buffers: list[Tensor]) -> None:
         """Undo what a failed attempt drew, wrote to buffers and left in memory."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.settings.device.type == "cuda":
-            torch.cuda.empty_cache()
-        determinism.restore_random_state(*random, self.settings.device)
+        free_cached_memory(self.settings.device)
+        restore_random_state(random, self.settings.device)
         for buffer, before in zip(self._buffers(), buffers, strict=True):
             buffer.copy_(before)
 
@@ -312,7 +322,7 @@ class Training:
     def select(self) -> None:
         """Keep these weights if they score best so far; a tie keeps the earlier ones."""
         assert self.selection is not None
-        with determinism.kept_random_state(self.settings.device):
+        with kept_random_state(self.settings.device):
             self.network.eval()
             score = self.selection.score(self.network)
             self.network.train()
@@ -326,7 +336,7 @@ class Training:
         """A rolling checkpoint of everything that the next step depends on."""
         self.read_losses()  # a diverged state is never saved
         self.log.flush()
-        tensors, generators = determinism.random_state(self.settings.device)
+        tensors, generators = random_state(self.settings.device)
         slots = checkpoint.optimizer_tensors(self.optimizer, list(self.parameters))
         state = {
             "random": generators,
