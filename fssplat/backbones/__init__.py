@@ -1,4 +1,4 @@
-"""Feature extractors by name. A new one is one file and one line here, or none: `timm:<name>`."""
+"""Where do features come from? Backbones by name; `timm:<name>` needs no line here."""
 
 import difflib
 from collections.abc import Callable

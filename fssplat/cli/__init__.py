@@ -1,4 +1,4 @@
-"""The command line: one module per command, and this list of them.
+"""What can I type? One module per command, and this list of them.
 
 Heavy imports wait inside the commands, so that `fssplat --help` answers at once.
 """

@@ -1,7 +1,7 @@
-"""Every method, by the name that YAML, tables and the command line use. A new one is one line.
+"""What is the network? Every method, by the name that YAML, tables and commands use.
 
-A method that lives elsewhere is named `module:Class`, and is the one thing here that a string
-imports.
+A new method is one file and one line here. A method outside the package is named `module:Class`;
+only such a name is imported from a string.
 """
 
 import difflib
