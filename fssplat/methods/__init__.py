@@ -38,10 +38,10 @@ METHODS: dict[str, type[FewShotSegmenter]] = {
 
 
 def method_named(name: str) -> type[FewShotSegmenter]:
-    """A method of the list above, or the class that `module:Class` names.
+    """Return a method of the list above, or the class that `module:Class` names.
 
-    Raises InputError for a name not in the list, a module that cannot be imported, or a class that
-    is no method.
+    Raises InputError if the name is not in the list, if the module cannot be imported, or if the
+    class is not a method.
     """
     if ":" in name:
         return _imported(name)
@@ -53,7 +53,7 @@ def method_named(name: str) -> type[FewShotSegmenter]:
 
 
 def methods_named(names: Iterable[str]) -> dict[str, type[FewShotSegmenter]]:
-    """The list above, and with it those of `names` that are written as `module:Class`."""
+    """Return the list above, extended by those `names` that are written as `module:Class`."""
     return {**METHODS, **{name: method_named(name) for name in names if ":" in name}}
 
 

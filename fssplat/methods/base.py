@@ -3,9 +3,10 @@
 Shapes   b episodes, n ways, k shots, p = n + 1 classes (0 is background), H x W pixels.
 Masks    1 object, 0 background, 255 ignored.
 
-The network is cut where a cache can be put: `encode` depends on an image alone, `encode_query` on
-the query image, `encode_support` on an image with its mask, `segment` on the whole episode. What
-`encode` and its two followers return is a dict of tensors whose first axis is the image.
+The network is divided into four steps, so that results can be cached between them: `encode` depends
+on an image alone, `encode_query` on the query image, `encode_support` on an image and its mask,
+`segment` on the whole episode. The three `encode` steps return dicts of tensors; the first axis of
+each tensor counts images.
 """
 
 from abc import abstractmethod
@@ -24,15 +25,15 @@ Encoded = dict[str, Tensor]  # name -> [images, ...]; per episode once grouped: 
 
 
 class MethodOptions(BaseModel):
-    """A method's switches; the defaults are the paper's."""
+    """The switches of a method. Their defaults are those of the paper."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Images(Protocol):
-    """Images by number, at their own size."""
+    """Images by number, each at its original size."""
 
-    key: str  # changes with whatever can change what is read
+    key: str  # two sources with equal keys give equal images
 
     def __len__(self) -> int: ...
 
@@ -42,7 +43,7 @@ class Images(Protocol):
 
 
 class BaseImages(Images, Protocol):
-    """The training images of a fold with the labels of its base classes: what `prepare` reads."""
+    """Training images of a fold with the labels of its base classes, as `prepare` reads them."""
 
     classes: tuple[int, ...]  # the base classes' ids
 
@@ -51,24 +52,24 @@ class BaseImages(Images, Protocol):
         ...
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once: float32 [i, 3, H, W] as the network takes them, int64 [i, H, W]."""
+        """Each image once: network input float32 [i, 3, H, W] and its labels int64 [i, H, W]."""
         ...
 
     def remaining(self) -> Images:
-        """Images of the training split that show no base class; nobody reads their labels."""
+        """Images of the training split that show no base class. Their labels are never read."""
         ...
 
 
 class Artefacts(Protocol):
-    """Results kept by content; the engine's cache is one."""
+    """A store of computed tensors by key; the engine passes its cache."""
 
     def get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors under `key`, computed once and from then on read back, on the CPU."""
+        """Return the tensors under `key`, on the CPU. They are computed only if not yet stored."""
         ...
 
 
 class FewShotSegmenter(nn.Module):
-    """A backbone, a head, and the paper's maths between them."""
+    """A backbone, a head, and the maths of the paper between them."""
 
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0}
@@ -77,11 +78,11 @@ class FewShotSegmenter(nn.Module):
     RESULT_VERSION: ClassVar[int] = 1
     TRAINED: ClassVar[bool] = True
     SHOTS_SHARE_TRAINING: ClassVar[bool] = True
-    # Options that neither the network's parts nor its training depend on: only `segment` reads them
+    # Options that only `segment` reads: neither the layers nor the training depend on them
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
-    # Whether label 255 is left out of the training loss, or is background
+    # True: pixels labelled 255 are left out of the training loss; False: they are background
     LOSS_IGNORES_255: ClassVar[bool] = True
-    # Where shots meet: inside `segment`, or after it, one segmentation per shot.
+    # How shots are combined: inside `segment` (network), or by fusing one segmentation per shot
     SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
 
     options: MethodOptions
@@ -93,39 +94,39 @@ class FewShotSegmenter(nn.Module):
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
-        """Switches that the paper sets otherwise on this data set; the file's own come on top."""
+        """Options that differ on this data set; the experiment file can change them again."""
         return {}
 
     @classmethod
     def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
-        """How this method wants its backbone built: stages, stride, dilation, block outputs."""
+        """The backbone that this method needs: its stages, stride, dilation and block outputs."""
         return BackboneLayout()
 
     @classmethod
     def fewest_episodes(cls, options: MethodOptions) -> int:
-        """A training pass with fewer is impossible, e.g. for BatchNorm over single values."""
+        """Fewest episodes per training pass; 2 if a BatchNorm would see single values otherwise."""
         return 1
 
     @classmethod
     def ways_of(cls, options: MethodOptions) -> int | None:
-        """How many classes an episode has for this method; None: as many as the grid says."""
+        """Number of classes in an episode; None if the method takes any number (`grid.way`)."""
         return 1
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """TrainingSpec fields as the paper trains on this data set."""
+        """TrainingSpec fields with which the paper trains on this data set."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> Encoded:
-        """[i, 3, H, W] -> what depends on each image alone, for queries and supports alike."""
+        """[i, 3, H, W] -> features that depend on each image alone, for queries and supports."""
         raise NotImplementedError
 
     def encode_query(self, encoded: Encoded) -> Encoded:
-        """What only a query needs, from `encode`'s output; the same dict where nothing is added."""
+        """The output of `encode` -> features of a query. Default: the same dict."""
         return encoded
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`encode`'s output, [i, 3, H, W], [i, H, W] -> what depends on the image and its mask."""
+        """The output of `encode`, [i, 3, H, W], [i, H, W] -> features of an image and its mask."""
         return encoded
 
     @abstractmethod
@@ -138,16 +139,17 @@ class FewShotSegmenter(nn.Module):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Unweighted, by name: `loss_weights.<name>` scales a term and MLflow shows it."""
+        """Loss terms by name, unweighted: `loss_weights.<name>` scales each, MLflow shows each."""
 
     # -------------------------------------------------------------- shared by all
 
     def encode_episodes(
         self, query: Tensor, supports: Tensor, masks: Tensor
     ) -> tuple[Encoded, Encoded]:
-        """[b, 3, H, W], [b, n, k, 3, H, W], [b, n, k, H, W] -> query and supports, encoded.
+        """[b, 3, H, W], [b, n, k, 3, H, W], [b, n, k, H, W] -> encoded query and supports.
 
-        One backbone pass for all images where their sizes agree and statistics are frozen.
+        All images go through the backbone in one pass if their sizes agree and its statistics are
+        fixed.
         """
         b, lead = len(query), supports.shape[:3]
         flat = supports.flatten(0, 2)
@@ -161,27 +163,27 @@ class FewShotSegmenter(nn.Module):
             return self.encode_query(of_query), grouped(encoded, lead)
         of_query = self.encode_query(self.encode(query))
         shots = []
-        for shot in range(lead[2]):  # as the public code: one pass per image of an episode
+        for shot in range(lead[2]):  # like the public code: one pass per image of an episode
             images, shot_masks = supports[:, :, shot].flatten(0, 1), masks[:, :, shot].flatten(0, 1)
             encoded = self.encode_support(self.encode(images), images, shot_masks)
             shots.append(grouped(encoded, lead[:2]))
         return of_query, {name: torch.stack([s[name] for s in shots], dim=2) for name in shots[0]}
 
     def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
-        """The losses of a batch of training episodes, unweighted."""
+        """The unweighted losses of a batch of training episodes."""
         query, supports = self.encode_episodes(batch.query, batch.supports, batch.masks)
         return self.losses(query, supports, batch.masks, batch.target)
 
     def forward(self, query: Tensor, supports: Tensor, masks: Tensor) -> Tensor:
-        """Images of whole episodes -> logits [b, p, H, W]; nothing cached."""
+        """Images of whole episodes -> logits [b, p, H, W]. Nothing is cached."""
         encoded_query, encoded_supports = self.encode_episodes(query, supports, masks)
         size = (query.shape[-2], query.shape[-1])
         return self.segment(encoded_query, encoded_supports, masks, size)
 
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
-        """What the paper computes from the base images (prototypes, masks). Default: nothing.
+        """Compute what the paper derives from the base images, e.g. prototypes. Default: nothing.
 
-        Called on the built network, before weights are read back, whether it is to be trained,
+        Called once on a new network, before trained weights are loaded, also if the network is
         resumed or only scored.
         """
 
@@ -192,36 +194,37 @@ class FewShotSegmenter(nn.Module):
         """
 
     def take_scoring_options(self, options: Mapping[str, Any]) -> None:
-        """Read SCORING_OPTIONS as this trial has them; the weights serve several trials."""
+        """Use this trial's SCORING_OPTIONS; several trials can share the same weights."""
         own = {name: options[name] for name in self.SCORING_OPTIONS if name in options}
         whole = {**self.options.model_dump(), **own}
         self.options = type(self.options).model_validate(whole)
 
     def before_evaluation(self) -> None:
-        """Once before episodes are scored, in eval mode with its weights in. Default: nothing."""
+        """Called once before episodes are scored, in eval mode, with weights. Default: nothing."""
 
     def evaluation_state(self) -> dict[str, Tensor]:
-        """What scoring reads besides the weights, after `before_evaluation`. Default: nothing.
+        """Tensors that scoring reads besides the weights. Default: none.
 
-        With it a model scores where the base images are not at hand.
+        Called after `before_evaluation`. An exported model needs them to score without the base
+        images.
         """
         return {}
 
     def load_evaluation_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `evaluation_state` gave, into a network that has the same weights."""
+        """Load the output of `evaluation_state` into a network that has the same weights."""
 
     def learnable(self) -> dict[str, nn.Parameter]:
-        """Parameters that training changes, by name: the head, and the backbone where trained."""
+        """Parameters that training changes, by name: the head, and the backbone if trained."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
 
 def grouped(encoded: Encoded, lead: tuple[int, ...] | torch.Size) -> Encoded:
-    """First axis of every tensor split into `lead`, e.g. images -> [b, n, k]."""
+    """Split the first axis of every tensor into `lead`, e.g. images -> [b, n, k]."""
     return {name: value.reshape(*lead, *value.shape[1:]) for name, value in encoded.items()}
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with aligned corners, as all five public implementations do: [b, c, h, w]."""
+    """[b, c, h, w] -> [b, c, *size], bilinear with aligned corners as in all public codes."""
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)

@@ -1,18 +1,18 @@
-"""HMFS: HSNet whose masked support features are filled in from the masked support image.
+"""HMFS: HSNet with support features masked in two ways, in the image and in the features.
 
 Source   Moon et al., "HMFS: Hybrid Masking for Few-Shot Segmentation", arXiv 2203.12826; "Eq. 1"
-         and "Algorithm 1" below are its own. Everything else is HSNet's: see hsnet.py.
+         and "Algorithm 1" below are those of the paper. The rest is HSNet: see hsnet.py.
 Shapes   i images, c channels of a block, m blocks of a level, h x w cells of a level's grid.
 Masks    1 object, 0 background, 255 ignored: background, in supports and in the loss alike.
-Chosen   The paper augments PASCAL alone and names two works in place of the changes; here it is a
-         flip and a blur. It prints no length of training, so HSNet's is kept.
+Chosen   The paper augments PASCAL only and cites two works without listing the changes; here they
+         are a flip and a blur. The paper gives no training length; here it is that of HSNet.
 Differs  (public code, preset `public-code`) Algorithm 1 replaces activations that are exactly
-         zero; the code replaces every one that is not positive, inside the object too, and so may
-         section 3.3: it says "unactivated", of features before their ReLU. Eq. 2
-         masks the image, so the rest is black; the code masks it normalised, which leaves
-         ImageNet's mean colour. The repository augments nothing. HSNet's README, to which it
-         defers, takes batches of 40 on COCO; the paper takes 20 everywhere. The paper counts 40 %
-         more time for hybrid masking; the forward pass alone takes 9 to 27 % more.
+         zero. The code replaces all that are not positive, also inside the object; section 3.3 can
+         be read so ("unactivated", of features before their ReLU). Eq. 2 masks the image, so the
+         rest is black; the code masks the normalised image, so the rest is ImageNet's mean colour.
+         The code augments nothing and refers to HSNet's README for training, which uses batches
+         of 40 on COCO; the paper uses 20 everywhere. The paper reports 40 % more time for hybrid
+         masking; the forward pass alone takes 9 to 27 % more.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ from fssplat.methods.layers.photometric import normalised
 
 
 class HMFS(HSNet):
-    """Input masking, feature masking, or the first where the second leaves nothing."""
+    """Input masking, feature masking, or both (hybrid masking)."""
 
     class Options(MethodOptions):
-        """What stands in the support's features; Table 5 compares the three maskings."""
+        """How support features are masked; Table 5 compares the three ways."""
 
         masking: Literal["im", "fm", "hm"] = "hm"  # of the image, the features, or both
         replaced: Literal["zero", "not-positive"] = "zero"  # activations that hm takes from im
@@ -42,7 +42,7 @@ class HMFS(HSNet):
         "public-code": {
             "options": {"replaced": "not-positive", "outside": "mean-colour"},
             "training": {"augment": {"flip": False, "blur": False}},
-            "training_on": {"coco-20i": {"batch": 40}},  # HSNet's, to which the code defers
+            "training_on": {"coco-20i": {"batch": 40}},  # as in HSNet's README
         }
     }
 
@@ -50,7 +50,7 @@ class HMFS(HSNet):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """HSNet's, in batches of 20; augmented on PASCAL (section 4.1.2)."""
+        """The recipe of HSNet in batches of 20, with augmentation on PASCAL (section 4.1.2)."""
         recipe = dict(super().recipe(dataset, backbone))
         if dataset == "coco-20i":
             recipe["batch"] = 20
@@ -59,7 +59,7 @@ class HMFS(HSNet):
         return recipe
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`level<n>` [i, sum of c, h, w]: each block's masked features over their norm."""
+        """`level<n>` [i, sum of c, h, w]: masked features of each block at unit norm."""
         if self.options.masking == "fm":
             return super().encode_support(encoded, images, masks)
         of_input = self.encode(self.masked_images(images, masks))
@@ -68,14 +68,14 @@ class HMFS(HSNet):
         return {f"level{level}": self._hybrid(encoded, of_input, masks, level) for level in LEVELS}
 
     def masked_images(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Eq. 2: [i, 3, H, W], [i, H, W] -> the object before an even background."""
+        """Eq. 2: [i, 3, H, W], [i, H, W] -> the object on a background of one colour."""
         inside = (masks == 1).unsqueeze(1)
         black = normalised(images.new_zeros(3, 1, 1))
         outside = black if self.options.outside == "black" else torch.zeros_like(black)
         return torch.where(inside, images, outside)
 
     def _hybrid(self, encoded: Encoded, of_input: Encoded, masks: Tensor, level: int) -> Tensor:
-        """Algorithm 1 on one level, every block by itself, then divided by its norm."""
+        """Algorithm 1 on each block of one level; the result is divided by its norm."""
         whole = self._activations(encoded, level)
         mask = grid_mask(masks, (whole.shape[-2], whole.shape[-1])).unsqueeze(1)
         only_zero = self.options.replaced == "zero"
@@ -84,15 +84,15 @@ class HMFS(HSNet):
         return torch.cat([maps / (maps.norm(dim=1, keepdim=True) + EPS) for maps in blocks], dim=1)
 
     def _activations(self, encoded: Encoded, level: int) -> Tensor:
-        """The features before they were divided by their norms, [i, sum of c, h, w]."""
+        """Features before the division by their norms, [i, sum of c, h, w]."""
         norms = encoded[f"norm{level}"] + EPS
         return encoded[f"level{level}"] * spread(norms, self.blocks[level])
 
 
 def hybrid(of_features: Tensor, of_input: Tensor, only_zero: bool) -> Tensor:
-    """Algorithm 1: feature-masked activations, input-masked ones in place of those that are zero.
+    """Algorithm 1: replace feature-masked activations that are zero by input-masked ones.
 
-    Not positive instead of zero where `only_zero` is not set.
+    If `only_zero` is false, negative activations are replaced as well.
     """
     replaced = of_features == 0 if only_zero else of_features <= 0
     return torch.where(replaced, of_input, of_features)

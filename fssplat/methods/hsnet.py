@@ -1,16 +1,16 @@
 """HSNet: 4D convolutions over the correlations of every block's features.
 
 Source   Min et al., "Hypercorrelation Squeeze for Few-Shot Segmentation", ICCV 2021,
-         arXiv 2104.01538, and its public code, which settles what print leaves open.
+         arXiv 2104.01538, and its public code where the paper is silent.
 Shapes   i images, b episodes, c channels of a block, m blocks of a level, h x w cells of a level's
          grid, q = h w query cells, s support cells of a level, H x W pixels.
-Masks    1 object, 0 background, 255 ignored: background, in supports and in the loss alike.
-Levels   Stages 2, 3 and 4. ResNet: block sums before their ReLU; VGG: convolutions before theirs;
-         any other backbone: each block's output.
-Differs  Query grids need not be square. Where two levels keep support grids of unequal size, the
-         deeper is resized; the public code fails there, or broadcasts a single cell, which is the
-         same. Scored at the original size, logits pass through the test input's size; the public
-         code enlarges its grid in one step (0.05 % of the pixels differ).
+Masks    1 object, 0 background, 255 ignored; 255 counts as background in supports and in the loss.
+Levels   Stages 2, 3 and 4. ResNet: block sums before their ReLU; VGG: convolutions before their
+         ReLU; any other backbone: the output of each block.
+Differs  Query grids need not be square. If two levels have support grids of unequal size, the
+         deeper one is resized; the public code fails, or broadcasts a single cell, which gives the
+         same result. For scores at the original size, logits are first resized to the test input;
+         the public code resizes in one step (0.05 % of the pixels differ).
 """
 
 from collections.abc import Mapping
@@ -48,10 +48,10 @@ class HSNet(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Adam at a constant rate on plain resized images.
+        """Adam at a constant learning rate on resized images without augmentation.
 
-        The public runs allow 2000 epochs and are stopped by hand, nowhere saying when. The lengths
-        here are ours.
+        The public code allows 2000 epochs and is stopped by hand; neither it nor the paper says
+        when. The lengths here were chosen for this repository.
         """
         common = {"optimizer": "adam", "lr": 1e-3, "augment": {"resize": "squash"}}
         pascal = {"epochs": 100, "batch": 20, "size": 400}
@@ -63,9 +63,9 @@ class HSNet(FewShotSegmenter):
         return {**common, **lengths.get(dataset, pascal)}
 
     def encode(self, images: Tensor) -> Encoded:
-        """`level<n>` [i, sum of c, h, w], each block's features at unit norm side by side.
+        """`level<n>` [i, sum of c, h, w]: the features of each block at unit norm, concatenated.
 
-        `norm<n>` [i, m, h, w]: their norms, from which masked features follow.
+        `norm<n>` [i, m, h, w]: their norms, which `encode_support` needs.
         """
         found: Encoded = {}
         blocks = self.backbone(images).blocks
@@ -77,14 +77,14 @@ class HSNet(FewShotSegmenter):
         return found
 
     def encode_query(self, encoded: Encoded) -> Encoded:
-        """`level<n>` as encoded."""
+        """`level<n>` of `encode`."""
         return {f"level{level}": encoded[f"level{level}"] for level in LEVELS}
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
         """`level<n>` [i, sum of c, h, w]: features times the mask, then divided by their norm.
 
-        The mask only changes the norm's small term: x m / (|x| m + eps) is u (|x| + eps) m over
-        the same, with u as encoded.
+        With u = x / (|x| + eps) from `encode` and mask m, x m / (|x| m + eps) is
+        u (|x| + eps) m / (|x| m + eps).
         """
         found: Encoded = {}
         for level in LEVELS:
@@ -102,7 +102,7 @@ class HSNet(FewShotSegmenter):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Cross-entropy; an ignored pixel is background, as the public data set makes it."""
+        """Cross-entropy; ignored pixels are background, as in the public code's data sets."""
         logits = self._logits(query, supports)
         return {"segmentation": segmentation_loss(logits, target.masked_fill(target == IGNORE, 0))}
 
@@ -120,6 +120,6 @@ class HSNet(FewShotSegmenter):
         return logits
 
     def _correlation(self, query: Encoded, supports: Encoded, level: int) -> Tensor:
-        """One level, [b, m, h, w, h', w']."""
+        """Correlations of one level, [b, m, h, w, h', w']."""
         name = f"level{level}"
         return correlations(query[name], supports[name][:, 0, 0], self.blocks[level])

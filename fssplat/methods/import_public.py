@@ -1,7 +1,7 @@
-"""State dicts of the public implementations, under our names.
+"""Load weights of the public implementations: their parameter names and ours.
 
-A public file is read without running code (`fssplat.backbones.weights.read_state`), renamed by the
-table below, and must then fill the network exactly: nothing missing, nothing left over.
+A public file is read without running code (`fssplat.backbones.weights.read_state`) and renamed by
+the tables below. The result must match the network exactly: no entry missing, none unknown.
 """
 
 import re
@@ -18,10 +18,10 @@ from fssplat.methods.base import FewShotSegmenter
 
 @dataclass(frozen=True)
 class PublicNames:
-    """How one public implementation names its weights; patterns match from the start of a name."""
+    """Parameter names of one public implementation; patterns match the start of a name."""
 
-    backbone: str  # its backbone's entries; the group `inner` is their name inside the backbone
-    head: Mapping[str, str] = field(default_factory=dict)  # first match is replaced
+    backbone: str  # entries of the backbone; the group `inner` is the name inside it
+    head: Mapping[str, str] = field(default_factory=dict)  # public prefix -> our prefix
 
 
 FLAT = r"(?P<inner>layer[0-4]\..*)"  # layer0 to layer4 beside the head
@@ -46,7 +46,7 @@ SDAANET = {
     r"s_cls\.": "attention.of_support.",
     r"q_maskgeneration\.": "attention.of_query.",
 }
-# Six 4D blocks of three; inside, only the pivots' names differ.
+# Six 4D blocks of three layers; inside a block only the names of the two convolutions differ.
 HSNET = {
     rf"hpn_learner\.{public}\.": f"squeeze.{ours}."
     for public, ours in {
@@ -71,7 +71,7 @@ PUBLIC: dict[str, PublicNames] = {
 
 
 def require_public(method: str) -> None:
-    """InputError for a method whose public names are not known."""
+    """Raises InputError if the public names of the method are not known."""
     if method not in PUBLIC:
         raise InputError(
             f"method {method!r} has no public weights that can be read. Known: {', '.join(PUBLIC)}."
@@ -81,18 +81,18 @@ def require_public(method: str) -> None:
 def load_public(
     network: FewShotSegmenter, method: str, backbone: str, state: Mapping[str, Tensor], where: str
 ) -> None:
-    """Fill a network, backbone and buffers included, from a public state dict.
+    """Load a public state dict into a network, including its backbone and buffers.
 
-    Raises InputError where entries are missing, unknown or of another shape.
+    Raises InputError if an entry is missing, is unknown, or has another shape.
     """
-    given, strange = renamed(method, backbone, state)
+    given, unknown = renamed(method, backbone, state)
     own = network.state_dict()
-    missing = sorted(own.keys() - given.keys() - _made_here(network))
-    strange += sorted(given.keys() - own.keys())
-    if missing or strange:
+    missing = sorted(own.keys() - given.keys() - _own_buffers(network))
+    unknown += sorted(given.keys() - own.keys())
+    if missing or unknown:
         raise InputError(
             f"{where}: not a checkpoint of {method} with {backbone}"
-            f"{_listed('missing', missing)}{_listed('unknown', strange)}. "
+            f"{_listed('missing', missing)}{_listed('unknown', unknown)}. "
             "Check --method, --backbone and the options it was trained with."
         )
     for name, value in given.items():
@@ -107,12 +107,15 @@ def load_public(
 def renamed(
     method: str, backbone: str, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Public names -> ours, and the names that no rule knows; ImageNet classifiers are left out."""
+    """Return the entries under our names, and the public names that no rule matches.
+
+    The entries of ImageNet classifiers are left out.
+    """
     require_public(method)
     names = PUBLIC[method]
     inner: dict[str, Tensor] = {}
     found: dict[str, Tensor] = {}
-    strange = []
+    unknown = []
     for name, value in state.items():
         match = re.match(names.backbone, name)
         if match:
@@ -122,12 +125,12 @@ def renamed(
         if ours:
             found[ours] = value
         else:
-            strange.append(name)
+            unknown.append(name)
     rename = vgg.renamed if backbone.startswith("vgg") else resnet.renamed
     for name, value in rename(inner).items():
         if not name.startswith(DROPPED):
             found[f"backbone.{name}"] = value
-    return found, strange
+    return found, unknown
 
 
 def _head_name(names: PublicNames, name: str) -> str:
@@ -139,8 +142,8 @@ def _head_name(names: PublicNames, name: str) -> str:
     return ""
 
 
-def _made_here(network: FewShotSegmenter) -> set[str]:
-    """Buffers that no public file holds, as they are ours; the public ones are BatchNorm's."""
+def _own_buffers(network: FewShotSegmenter) -> set[str]:
+    """Buffers that no public file contains: all but those of BatchNorm."""
     names = [name for name, _ in network.named_buffers()]
     return {name for name in names if not name.endswith(("_mean", "_var", "_tracked"))}
 

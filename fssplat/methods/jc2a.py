@@ -1,25 +1,25 @@
-"""JC2A: align support features with each query cell, and show where any object is.
+"""JC2A: attention from query cells to support features, and a map of all objects.
 
 Source   Huang et al., "A Joint Framework Towards Class-aware and Class-agnostic Alignment for
          Few-shot Segmentation", ACCV 2022; "Eq. 3" below is equation 3 there. The decoder is
-         PFENet's.
+         that of PFENet.
 Shapes   b episodes, k shots, c channels, h x w feature cells; in attention q query cells, s
          support cells, n blocks of j cells each.
 Masks    1 object, 0 background, 255 ignored (background in a support).
-Differs  No public code; what the paper leaves open is chosen as follows.
-         Features: stages 2 and 3 as in PFENet. Stage 4 is never read, so it is not built; Table 3
+Chosen   There is no public code. Where the paper is silent or unclear:
+         Features: stages 2 and 3 as in PFENet. Stage 4 is not used, so it is not built; Table 3
          counts it. Query and supports share one reduction to 256 channels.
-         Eq. 8 projects block keys by W_S, and a hatted feature that is not defined: read as a
-         second projection of the keys. Table 3 prints one size for P2B alone and for both, so P2B
-         holds all that P2P has, and more.
+         Eq. 8 projects block keys by W_S and uses a hatted feature that is not defined; here W_S is
+         a second projection of the keys. Table 3 prints the same size for P2B alone and for P2P
+         with P2B, so P2B has all parameters of P2P, and more.
          Eq. 13: see layers/base_prototypes.py. Table 3 seems to count its prototypes (15 x 1536).
-         Eqs. 3 and 9 sum over the channels of a query and normalise nothing: the sum is divided
-         by their number, a factor that W_Q could hold. Bare, the first loss is about 20 and the
-         first steps diverge.
-         Losses, schedule and length of training are not printed: PFENet's.
-         Section 3.5 concatenates "support features" with the query's, whose cells do not meet: the
-         masked mean of the support stands there, spread over the grid, as in PFENet.
-         Top-k for the largest level is 60 of 400 blocks; 20 % would be 80.
+         Eqs. 3 and 9 sum over the channels of a query without normalisation. Here the sum is
+         divided by their number, a factor that W_Q could learn. Without it the first loss is about
+         20 and the first steps diverge.
+         Losses, schedule and training length are those of PFENet.
+         Section 3.5 concatenates "support features" with the query features, although their cells
+         do not correspond; here it is the masked mean of the support at every cell, as in PFENet.
+         Top-k of the largest level is 60 of 400 blocks as printed, although 20 % would be 80.
 """
 
 from collections.abc import Callable, Mapping
@@ -63,14 +63,16 @@ class JC2A(FewShotSegmenter):
         ckmm: bool = True  # class-agnostic map, Eq. 13
         attention: AttentionKind = "relu-linear"  # Table 4
         position: bool = True  # position embedding of point-to-block, Eq. 4
-        hybrid: Combine = "add"  # how P2P and P2B meet, Eq. 10
-        aggregation: Combine = "concat"  # how alignment and class-agnostic map meet, Eq. 14
+        hybrid: Combine = "add"  # how P2P and P2B are combined, Eq. 10
+        aggregation: Combine = "concat"  # how alignment and class-agnostic map are combined, Eq. 14
         bins: tuple[PositiveInt, ...] = (60, 30, 15, 8)  # side of each pyramid level
         top: tuple[PositiveInt, ...] = (60, 20, 5, 3)  # blocks kept per level
-        block_sides: tuple[PositiveInt, ...] = (3, 3, 3, 2)  # cells; the paper prints none
+        block_sides: tuple[PositiveInt, ...] = (3, 3, 3, 2)  # in cells; not in the paper
 
     options: Options
-    RESULT_VERSION: ClassVar[int] = 2  # 2: attention's sum over channels divided by their number
+    RESULT_VERSION: ClassVar[int] = (
+        2  # 2: the sum over channels in attention is divided by their number
+    )
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "auxiliary": 1.0}
     SHOT_FUSION = "mean-mask"
 
@@ -85,14 +87,14 @@ class JC2A(FewShotSegmenter):
         self.decoder = MultiScaleDecoder(self._channels_in(), len(options.bins))
 
     def _channels_in(self) -> int:
-        """Query, prototype, and what Eq. 14 makes of alignment and map."""
+        """Channels of query, prototype, and the combined alignment and map of Eq. 14."""
         aligned = self.align.channels_out if self.align else 0
         joined = self.objects is not None and (not aligned or self.options.aggregation == "concat")
         return 2 * CHANNELS + aligned + int(joined)
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
-        """A pyramid for grids of 29 and 17 cells, again with a fifth of the blocks kept."""
+        """Pyramids for grids of 29 and 17 cells; about a fifth of the blocks is kept."""
         small: dict[str, dict[str, Any]] = {
             "fss-1000": {"bins": (28, 14, 7, 4), "block_sides": (3, 3, 2, 2), "top": (20, 5, 3, 1)},
             "synthetic": {"bins": (16, 8, 4, 2), "block_sides": (2, 2, 1, 1), "top": (13, 3, 3, 1)},
@@ -105,9 +107,9 @@ class JC2A(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Section 4.1; epochs and the falling rate are PFENet's, the paper prints neither.
+        """Section 4.1; epochs and schedule are those of PFENet, since the paper has neither.
 
-        A shorter run at a higher rate on the small images of the other data sets.
+        Shorter, at a higher rate, on the other data sets, which have small images.
         """
         lengths: dict[str, dict[str, Any]] = {
             "coco-20i": {"epochs": 50},
@@ -125,7 +127,7 @@ class JC2A(FewShotSegmenter):
         }
 
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
-        """Prototypes of the base classes, Eqs. 11 and 12."""
+        """Compute the base prototypes, Eqs. 11 and 12, if `ckmm` is on."""
         if self.objects is not None:
             self.objects.prepare(self.backbone, source, artefacts)
 
@@ -136,7 +138,7 @@ class JC2A(FewShotSegmenter):
         return {"middle": middle_features(self.backbone(images))}
 
     def encode_query(self, encoded: Encoded) -> Encoded:
-        """`feature` [i, c, h, w], and `objects` [i, h, w] where the class-agnostic map is on."""
+        """`feature` [i, c, h, w], and the class-agnostic map `objects` [i, h, w] if it is on."""
         found = {"feature": self.reduce(encoded["middle"])}
         if self.objects is not None:
             found["objects"] = self.objects(encoded["middle"])
@@ -149,19 +151,19 @@ class JC2A(FewShotSegmenter):
     def segment(
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Several shots: the masks predicted from each are averaged."""
+        """Logits [b, 2, *size]; with several shots the log of the sum of their soft masks."""
         logits, _ = self._per_shot(query, supports, masks)
         enlarged = resize(logits, size)
         shots = masks.shape[2]
         if shots == 1:
             return enlarged
         soft = enlarged.log_softmax(dim=1).reshape(-1, shots, *enlarged.shape[1:])
-        return soft.logsumexp(dim=1)  # of summed probabilities; the mean has the same argmax
+        return soft.logsumexp(dim=1)  # the sum has the same argmax as the mean
 
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the output, and its mean over the levels; shots are separate pairs."""
+        """Cross-entropy of the output, and its mean over the levels; each shot is one pair."""
         logits, levels = self._per_shot(query, supports, masks)
         repeated = target.repeat_interleave(masks.shape[2], dim=0)
         auxiliary = torch.stack([segmentation_loss(level, repeated) for level in levels])
@@ -173,9 +175,11 @@ class JC2A(FewShotSegmenter):
     def _per_shot(
         self, query: Encoded, supports: Encoded, masks: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b k, 2, h, w] on the feature grid and per level, every support on its own."""
+        """Logits [b k, 2, h, w] on the feature grid and of each level, one per query and shot."""
         if masks.shape[1] != 1:
-            raise InputError(f"jc2a segments one class per episode, not {masks.shape[1]}.")
+            raise InputError(
+                f"jc2a segments one class per episode, not {masks.shape[1]}. Set way: 1."
+            )
         shots = masks.shape[2]
         of_query = {name: value.repeat_interleave(shots, dim=0) for name, value in query.items()}
         support = supports["feature"].flatten(0, 2)
@@ -195,7 +199,7 @@ class JC2A(FewShotSegmenter):
     def _guidance(
         self, level: int, query: Tensor, support: Tensor, mask: Tensor, objects: Tensor | None
     ) -> list[Tensor]:
-        """Eq. 14 on one level; empty where both halves are switched off."""
+        """Eq. 14 on one level; empty if alignment and map are both switched off."""
         side = self.options.bins[level]
         parts = []
         if self.align is not None:
@@ -206,7 +210,7 @@ class JC2A(FewShotSegmenter):
             parts.append(resize(objects.unsqueeze(1), (side, side)))
         if len(parts) < 2:
             return parts
-        return [combined(parts[0], parts[1], self.options.aggregation)]
+        return [combine(parts[0], parts[1], self.options.aggregation)]
 
 
 # ------------------------------------------------------------------ hybrid alignment (HPAM)
@@ -234,35 +238,37 @@ class HybridAlignment(nn.Module):
         self.positions = nn.ParameterList(maps)
 
     def forward(self, level: int, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-        """[b, c, h, w], the same zero outside the mask, [b, h, w] -> [b, channels_out, h, w]."""
+        """[b, c, h, w], masked support [b, c, h, w], mask [b, h, w] -> [b, channels_out, h, w]."""
         found = []
         if self.options.p2p:
             found.append(self.points(query, support))
         if self.options.p2b:
             found.append(self.blocks(level, query, support, mask))
-        return found[0] if len(found) == 1 else combined(found[0], found[1], self.options.hybrid)
+        return found[0] if len(found) == 1 else combine(found[0], found[1], self.options.hybrid)
 
     def points(self, query: Tensor, support: Tensor) -> Tensor:
-        """Eqs. 1 and 3: every query cell against every support cell."""
+        """Eqs. 1 and 3: attention of every query cell to every support cell."""
         cells = support.flatten(2)
         keys, values = self.key(cells).unsqueeze(3), self.value(cells).unsqueeze(3)
         return self.attend_points(self.query(query.flatten(2)), keys, values).reshape(query.shape)
 
     def blocks(self, level: int, query: Tensor, support: Tensor, mask: Tensor) -> Tensor:
-        """Eqs. 4 to 9: every query cell against the blocks that hold most of the object."""
+        """Eqs. 4 to 9: attention of every query cell to the blocks with most mask."""
         if len(self.positions):
             query = query + self.positions[level][0]
             support = support + self.positions[level][1]
         side = self.options.block_sides[level]
-        kept = picked(cut(support, side), fullest(mask, side, self.options.top[level]))
+        kept = pick_blocks(
+            cut_blocks(support, side), fullest_blocks(mask, side, self.options.top[level])
+        )
         cells = kept.flatten(2)
         keys = self.block_key(self.key(cells)).reshape(kept.shape)
         values = self.value(cells).reshape(kept.shape)
         return self.attend_blocks(self.query(query.flatten(2)), keys, values).reshape(query.shape)
 
 
-def cut(features: Tensor, side: int) -> Tensor:
-    """Eq. 5: [b, c, h, w] -> blocks [b, c, n, j] row by row; the grid is padded with zeros."""
+def cut_blocks(features: Tensor, side: int) -> Tensor:
+    """Eq. 5: [b, c, h, w] -> blocks [b, c, n, j] in reading order; zeros pad the grid."""
     height, width = features.shape[-2:]
     padded = F.pad(features, (0, -width % side, 0, -height % side))
     rows, columns = padded.shape[-2] // side, padded.shape[-1] // side
@@ -270,23 +276,23 @@ def cut(features: Tensor, side: int) -> Tensor:
     return cells.reshape(*features.shape[:2], rows * columns, side * side)
 
 
-def fullest(mask: Tensor, side: int, count: int) -> Tensor:
-    """Eqs. 6 and 7: the blocks with most mask, ties in reading order: [b, h, w] -> [b, count].
+def fullest_blocks(mask: Tensor, side: int, count: int) -> Tensor:
+    """Eqs. 6 and 7: indices of the blocks with most mask: [b, h, w] -> [b, count].
 
-    All blocks where there are fewer than `count`.
+    Ties keep their reading order. If there are fewer than `count` blocks, all are returned.
     """
-    coverage = cut(mask.unsqueeze(1), side).mean(dim=3).squeeze(1)
+    coverage = cut_blocks(mask.unsqueeze(1), side).mean(dim=3).squeeze(1)
     return coverage.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def picked(parts: Tensor, chosen: Tensor) -> Tensor:
-    """The chosen blocks: [b, c, n, j], [b, count] -> [b, c, count, j]."""
+def pick_blocks(parts: Tensor, chosen: Tensor) -> Tensor:
+    """Select blocks by index: [b, c, n, j], [b, count] -> [b, c, count, j]."""
     index = chosen[:, None, :, None].expand(-1, parts.shape[1], -1, parts.shape[3])
     return parts.gather(2, index)
 
 
-def combined(left: Tensor, right: Tensor, how: Combine) -> Tensor:
-    """Two maps made one: the three operations of Table 6."""
+def combine(left: Tensor, right: Tensor, how: Combine) -> Tensor:
+    """Combine two maps by one of the three operations of Table 6."""
     if how == "concat":
         return torch.cat([left, right], dim=1)
     return left + right if how == "add" else left * right
@@ -305,20 +311,20 @@ def build_attention(kind: AttentionKind, channels: int) -> Attention:
 
 
 class LinearAttention(nn.Module):
-    """Eqs. 3 and 9: the cost grows with the cells, not with their pairs."""
+    """Eqs. 3 and 9: the cost is linear in the number of cells, not in that of their pairs."""
 
     def __init__(self, activate: nn.Module) -> None:
         super().__init__()
-        self.activate = activate  # Phi of Eq. 2: ReLU here, BatchNorm in what it is compared with
+        self.activate = activate  # Phi of Eq. 2: ReLU; BatchNorm in the comparison of Table 4
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Softmax over the blocks; the mean over a block's cells comes before the product."""
+        """Softmax over the blocks; the mean over the cells of a block is taken first."""
         context = einsum("bcnj,bdnj->bcd", keys.softmax(dim=2), values) / keys.shape[3]
         return einsum("bcq,bcd->bdq", self.activate(queries), context) / queries.shape[1]
 
 
 def normal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Scaled dot products, softmax over the blocks, mean over a block's cells."""
+    """Scaled dot products, softmax over the blocks, mean over the cells of a block."""
     scores = einsum("bcq,bcnj->bqnj", queries, keys) / queries.shape[1] ** 0.5
     return einsum("bqnj,bdnj->bdq", scores.softmax(dim=2), values) / keys.shape[3]
 

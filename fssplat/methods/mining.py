@@ -1,23 +1,25 @@
-"""MiningFSS: learn from the objects that episodes call background.
+"""MiningFSS: learn also from objects that are background in the episodes, by pseudo masks.
 
 Source   Yang et al., ICCV 2021, arXiv 2103.15402; "Eq. 3" below is equation 3 there.
 Shapes   b episodes, n ways, k shots, i images, c channels, h x w feature cells, H x W pixels,
          p = n + 1 prototypes, background first; K clusters.
 Masks    1 object, 0 background, 255 ignored.
-Trained  The backbone without its last stage and last ReLU, BatchNorm fixed; in training also an
-         auxiliary decoder of pseudo masks, which no prediction uses.
-Chosen   What the paper leaves open. EMA decay 0.999, the momentum of the background prototype, so
-         that weights and prototype are means over the same steps; it grows from 1/2 as in Mean
-         Teacher. Pseudo masks come from the ImageNet weights. Decoder: 3x3, 3x3, 1x1, 256 wide.
-         Pseudo-labelled images are cropped and flipped like the others, and SimCLR's colour
-         changes and blur come on top. The first step has no global background yet and takes its
-         own. A rectifying image gives its most similar region that is not background, and the
-         images are those that are pseudo-labelled, seen by the final weights.
-Differs  (public code, preset `public-code`) Only the baseline is public: no mining, no weight
-         average, no rectification of either prototype. Softmax scale 10; the paper says 20.
-         Weight decay 5e-4; the paper names none. Folds count from 0; in the paper from 1.
-         The micro-batch moves the decoder's BatchNorm, which no prediction sees. For 5-shot on
-         ResNet-101 the paper takes 16 pseudo-labelled images: `pseudo_per_pair: 4`, not 8.
+Trained  The backbone without its last stage and last ReLU, with fixed BatchNorm; in training also
+         an auxiliary decoder of pseudo masks, which predictions do not use.
+Chosen   Where the paper is silent: EMA decay 0.999, equal to the momentum of the background
+         prototype, so that weights and prototype average the same steps; it grows from 1/2 as in
+         Mean Teacher. Pseudo masks are computed with the ImageNet weights. The decoder has layers
+         of 3x3, 3x3 and 1x1 with 256 channels. Pseudo-labelled images are cropped and flipped like
+         the others, then get the colour changes and the blur of SimCLR. The first step uses its
+         own background prototype, since no global one exists yet. Each rectifying image gives its
+         most similar region other than background; these images are the pseudo-labelled ones,
+         encoded with the final weights.
+Differs  (public code, preset `public-code`) Only the baseline is public: no mining, no average of
+         the weights, no rectification of prototypes. Softmax scale 10; the paper says 20. Weight
+         decay 5e-4; the paper gives none. Folds count from 0; in the paper from 1.
+         The size of a micro-batch changes the BatchNorm of the decoder, but no prediction. For
+         5-shot on ResNet-101 the paper uses 16 pseudo-labelled images per step: set
+         `pseudo_per_pair: 4` instead of 8.
 """
 
 import copy
@@ -49,25 +51,25 @@ from fssplat.methods.layers.pseudo_labels import (
     Pool,
     PseudoMasks,
     Regions,
-    on_device,
+    network_input,
     pseudo_masks,
     regions,
     representatives,
 )
 
 WIDTH = 256  # of the auxiliary decoder
-VERSION = 1  # of the artefacts below, raised when the same key would hold other numbers
+VERSION = 1  # of the stored pseudo masks; raise it when their computation changes
 
 
 class MiningFSS(FewShotSegmenter):
     """Cosine matching with rectified prototypes, trained together with pseudo masks."""
 
     class Options(MethodOptions):
-        """The components of Table 3 first, then their settings."""
+        """First the components of Table 3, then their settings."""
 
-        mine: bool = True  # learn pseudo masks as well (Eq. 1)
+        mine: bool = True  # also learn pseudo masks (Eq. 1)
         background: bool = True  # global background prototype (Eqs. 6 and 7)
-        foreground: bool = True  # rectify the support's prototype at inference (Eqs. 8 and 9)
+        foreground: bool = True  # rectify the foreground prototype at inference (Eqs. 8 and 9)
         ema: bool = True  # evaluate the moving average of the weights (Table 6)
         scale: PositiveFloat = 20.0  # sigma in Eq. 5
         clusters: PositiveInt = Field(5, le=254)  # K in K-means; 15 on COCO
@@ -75,12 +77,12 @@ class MiningFSS(FewShotSegmenter):
         strong: bool = True  # distort pseudo-labelled images
         # sources of pseudo-labelled images
         unlabelled: tuple[Literal["train", "remain", "imagenet"], ...] = ("train",)
-        pool_images: PositiveInt | None = None  # at most so many of each source; None: all
+        pool_images: PositiveInt | None = None  # limit per source; None: no limit
         fusion: float = Field(0.9, ge=0, le=1)  # w in Eq. 7
         neighbours: PositiveInt = 4  # N, images whose regions rectify
         rectify: float = Field(0.2, ge=0, le=1)  # beta in Eq. 8
 
-    # 2: an image's embedding without its padding; 3: novel pixels ignored where the protocol does
+    # 2: image embeddings without padding; 3: novel pixels are ignored if the protocol says so
     RESULT_VERSION: ClassVar[int] = 3
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "mining": 1.0}  # Eq. 1
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9, "background": 0.999, "ema": 0.999}
@@ -100,17 +102,17 @@ class MiningFSS(FewShotSegmenter):
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fusion", "neighbours", "rectify"})
 
     options: Options
-    background: Tensor  # [c], p_bg^global of Eq. 6; zero until the first step is done
-    background_sum: Tensor  # [c], this step's background prototypes,
-    background_count: Tensor  # [] and how many they are
-    seed: Tensor  # [] of the pseudo-labelled draws; stays on the CPU, as does
-    pairs: Tensor  # [] support-query pairs trained so far, which numbers those draws
+    background: Tensor  # [c], p_bg^global of Eq. 6; zero before the first step
+    background_sum: Tensor  # [c], sum of the background prototypes of this step
+    background_count: Tensor  # [], their number
+    seed: Tensor  # [], of the draws of pseudo-labelled images; stays on the CPU
+    pairs: Tensor  # [], support-query pairs trained so far: the number of the next draw; on the CPU
 
     def __init__(self, backbone: Backbone, options: MethodOptions) -> None:
         super().__init__(backbone, options)
         channels = backbone.channels[-1]
         self.decoder = decoder(channels, self.options.clusters + 1) if self.options.mine else None
-        self.average = averaged(backbone) if self.options.ema else None
+        self.average = averaging_copy(backbone) if self.options.ema else None
         self.register_buffer("background", torch.zeros(channels))
         self.register_buffer("background_sum", torch.zeros(channels))
         self.register_buffer("background_count", torch.zeros(()))
@@ -118,19 +120,21 @@ class MiningFSS(FewShotSegmenter):
         self.register_buffer("pairs", torch.zeros((), dtype=torch.long))
         self.prepared: tuple[Pool, PseudoMasks] | None = None
         self.batches: PseudoBatches | None = None
-        self.neighbourhood: tuple[str, Regions] | None = None  # of the weights so named
-        self.checked = False  # whether those are the present weights
+        self.neighbourhood: tuple[str, Regions] | None = None  # digest of the weights, regions
+        self.neighbourhood_checked = (
+            False  # True: that digest is known to be of the present weights
+        )
 
     @classmethod
     def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
-        """Three stages at stride 8; the first block at that stride is not dilated (public code)."""
+        """Three stages at stride 8, the first block at that stride undilated as in the code."""
         return BackboneLayout(
             stages=3, output_stride=8, dilate_first=False, last_relu=False, frozen=False
         )
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
-        """COCO shows more objects per image, so it gets more clusters; synthetic is kept quick."""
+        """More clusters on COCO, with more objects per image; few images on synthetic."""
         known: dict[str, Mapping[str, Any]] = {
             "coco-20i": {"clusters": 15},
             "synthetic": {"pseudo_per_pair": 2, "pool_images": 200},
@@ -139,11 +143,11 @@ class MiningFSS(FewShotSegmenter):
 
     @classmethod
     def ways_of(cls, options: MethodOptions) -> None:
-        """Any number: a prototype stands for each class."""
+        """Any number of classes: each has a prototype."""
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Section 4.1, the same for both data sets; for the small synthetic one ours."""
+        """Section 4.1 for both data sets; chosen for this repository on synthetic."""
         length = {"steps": 6000, "size": 473, "lr": 1e-3}
         if dataset == "synthetic":
             length = {"steps": 160, "size": 129, "lr": 1e-2}
@@ -161,7 +165,7 @@ class MiningFSS(FewShotSegmenter):
 
     @property
     def encoder(self) -> Backbone:
-        """The trained weights in training, their average in evaluation."""
+        """The trained backbone in training, the average of its weights in evaluation."""
         return self.backbone if self.training or self.average is None else self.average
 
     def encode(self, images: Tensor) -> Encoded:
@@ -169,12 +173,14 @@ class MiningFSS(FewShotSegmenter):
         return {"features": self.encoder(images).stages[-1]}
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """Prototypes of each support, [i, c] on and [i, c] beside the object."""
+        """Prototypes of each support: `foreground` [i, c] and `background` [i, c]."""
         features = encoded["features"]
         foreground = mean_under_mask(features, masks == 1)
         if self.options.foreground and not self.training:
             shown = grid_mask((masks != IGNORE).long(), (features.shape[-2], features.shape[-1]))
-            embedding = masked_mean(features.float(), shown)  # of the image, without its padding
+            embedding = masked_mean(
+                features.float(), shown
+            )  # mean of the image without its padding
             foreground = self.neighbours().rectified(
                 foreground, embedding, self.options.neighbours, self.options.rectify
             )
@@ -190,7 +196,7 @@ class MiningFSS(FewShotSegmenter):
         return resize(self.options.scale * cosine_scores(query["features"], prototypes), size)
 
     def rectified_background(self, current: Tensor) -> Tensor:
-        """Eq. 7 for [b, c]; in training the global prototype alone, and no gradient into it."""
+        """Eq. 7, [b, c] -> [b, c]; in training only the global prototype, without gradient."""
         if not self.options.background:
             return current
         share = 1.0 if self.training else self.options.fusion
@@ -207,7 +213,7 @@ class MiningFSS(FewShotSegmenter):
     # -------------------------------------------------------------- training
 
     def training_losses(self, batch: EpisodeBatch) -> dict[str, Tensor]:
-        """Eq. 4 for the pairs; the auxiliary loss for as many pseudo-labelled images per pair."""
+        """Eq. 4 for the pairs, and the mining loss for `pseudo_per_pair` images per pair."""
         query, supports = self.encode_episodes(batch.query, batch.supports, batch.masks)
         losses = self.losses(query, supports, batch.masks, batch.target)
         if self.options.background and self.training:
@@ -220,7 +226,7 @@ class MiningFSS(FewShotSegmenter):
         return losses
 
     def mining_loss(self, decoder: nn.Module, batch: EpisodeBatch) -> Tensor:
-        """Cross-entropy of the decoder with the pseudo masks."""
+        """Cross-entropy between the decoder and the pseudo masks."""
         assert self.batches is not None, "call prepare() before training"
         per_pair = self.options.pseudo_per_pair
         first = int(self.pairs) * per_pair
@@ -230,7 +236,7 @@ class MiningFSS(FewShotSegmenter):
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int, momentum: Mapping[str, float]) -> None:
-        """Eq. 6 with the mean of the step's prototypes, and the average of the weights."""
+        """Update the background prototype by Eq. 6 and the average of the weights."""
         if self.options.background:
             current = self.background_sum / self.background_count.clamp(min=1)
             m = momentum["background"] if step > 1 else 0.0
@@ -246,7 +252,7 @@ class MiningFSS(FewShotSegmenter):
     # -------------------------------------------------------------- base images
 
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
-        """Pseudo masks of the pool (Eqs. 2 and 3), once for all trials with equal backbones."""
+        """Compute the pseudo masks of the pool (Eqs. 2, 3), once per data set and backbone."""
         options = self.options
         if not (options.mine or options.foreground):
             return
@@ -266,7 +272,7 @@ class MiningFSS(FewShotSegmenter):
             self.batches = PseudoBatches(pool, masks, int(self.seed))
 
     def unlabelled(self, source: BaseImages) -> list[Images]:
-        """The sources that Table 5 names, in the order given."""
+        """The sources of images in `unlabelled` (Table 5), in the same order."""
         known: dict[str, Callable[[], Images]] = {
             "train": lambda: source,
             "remain": source.remaining,
@@ -275,14 +281,14 @@ class MiningFSS(FewShotSegmenter):
         return [known[name]() for name in self.options.unlabelled]
 
     def neighbours(self) -> Regions:
-        """Images and regions that may rectify a prototype, as the weights in use see them.
+        """Images and regions that rectify prototypes, encoded with the present weights.
 
-        One pass over the pool per set of weights; nothing of it is kept with them.
+        One pass over the pool for each set of weights. They are not saved with the weights.
         """
         known = self.neighbourhood
-        if known is not None and self.checked:
+        if known is not None and self.neighbourhood_checked:
             return known[1]
-        weights, self.checked = weights_digest(self.encoder), True
+        weights, self.neighbourhood_checked = weights_digest(self.encoder), True
         if known is None or known[0] != weights:
             assert self.prepared is not None, "call prepare() before evaluation"
             found = regions(self.features_of(self.encoder), *self.prepared)
@@ -291,7 +297,7 @@ class MiningFSS(FewShotSegmenter):
         return known[1]
 
     def before_evaluation(self) -> None:
-        """The pass over the pool, which no episode is to wait for."""
+        """Encode the pool now, so that the first episode is not slower than the others."""
         if self.options.foreground:
             self.neighbours()
 
@@ -309,8 +315,8 @@ class MiningFSS(FewShotSegmenter):
 
         def features(image: Tensor) -> Tensor:
             was = encoder.training
-            with torch.autocast(device.type, enabled=False):  # kept for trials of any precision
-                maps: Tensor = encoder.eval()(on_device(image, device)).stages[-1][0]
+            with torch.autocast(device.type, enabled=False):  # trials of any precision share them
+                maps: Tensor = encoder.eval()(network_input(image, device)).stages[-1][0]
             encoder.train(was)
             return maps
 
@@ -319,15 +325,15 @@ class MiningFSS(FewShotSegmenter):
     # -------------------------------------------------------------- modes and devices
 
     def train(self, mode: bool = True) -> Self:
-        """The average never trains; weights may change between two modes."""
+        """Keep the average in eval mode; the weights may have changed since the last mode."""
         super().train(mode)
-        self.checked = False
+        self.neighbourhood_checked = False
         if self.average is not None:
             self.average.eval()
         return self
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """`seed` and `pairs` are read in every step, so they do not go where reading them waits."""
+        """Keep `seed` and `pairs` on the CPU: reading them from a GPU would wait in every step."""
         kept = {name: self._buffers[name] for name in ("seed", "pairs")}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._buffers.update(kept)
@@ -335,7 +341,7 @@ class MiningFSS(FewShotSegmenter):
 
 
 def decoder(channels: int, labels: int) -> nn.Sequential:
-    """[i, channels, h, w] -> [i, labels, h, w]; BatchNorm and ReLU after the first two layers."""
+    """[i, channels, h, w] -> [i, labels, h, w]; BatchNorm and ReLU after the 3x3 layers."""
     layers: list[nn.Module] = []
     for inputs in (channels, WIDTH):
         layers += [nn.Conv2d(inputs, WIDTH, 3, padding=1, bias=False)]
@@ -343,6 +349,6 @@ def decoder(channels: int, labels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(WIDTH, labels, 1))
 
 
-def averaged(backbone: Backbone) -> Backbone:
-    """A copy that starts at the same weights and takes no gradient; laid out for evaluation."""
+def averaging_copy(backbone: Backbone) -> Backbone:
+    """A copy for the average of the weights: no gradients, memory layout for evaluation."""
     return copy.deepcopy(backbone).requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,18 +1,19 @@
-"""MM-Net: meta-class memory, learned on base classes and read by novel ones.
+"""MM-Net: a memory of meta-classes, learned on base classes and used for novel classes.
 
 Source   Wu et al., "Learning Meta-class Memory for Few-Shot Semantic Segmentation", ICCV 2021;
-         "Eq. 1" below is equation 1 there. The decoder (FEM) is PFENet's.
+         "Eq. 1" below is equation 1 there. The decoder (FEM) is that of PFENet.
 Shapes   b episodes, k shots, m meta-classes, d = 256 channels of a memory, h x w feature cells;
-         between pairs q query cells and s support cells.
+         q query cells, s support cells.
 Masks    1 object, 0 background, 255 ignored (background in a support).
-Differs  No public code; what the paper leaves open is chosen as follows.
-         Eq. 3: a cell on the mask's edge keeps its similarity in proportion to the mask (bilinear),
-         a cell without any mask gets none. An empty support activates nothing.
-         Eqs. 10 to 12 run over every cell, object or not; support losses are averaged over shots.
-         Table 6 has lost its ticks; by its text the loss on supports alone is best, the default.
-         "FCM + Feat" of Table 4 compares the features F that the memory would have read.
+Chosen   There is no public code. Where the paper is silent:
+         Eq. 3: the similarity of a cell at the edge of the mask is scaled by the (bilinear) mask, a
+         cell outside has weight 0. An empty support activates nothing.
+         Eqs. 10 to 12 use every cell, object or not; support losses are averaged over shots.
+         The check marks of Table 6 are unreadable; by the text the loss on supports alone is best,
+         so it is the default.
+         "FCM + Feat" of Table 4 compares the features F, without the memory.
          K shots: confidence maps are averaged, as PFENet averages its priors.
-         Schedule, augmentation and length of training are not printed: PFENet's.
+         Schedule, augmentation and training length are those of PFENet.
          The COCO folds are printed as 4x - 3 + i with i from 1; i from 0 is meant.
 """
 
@@ -45,7 +46,7 @@ from fssplat.methods.layers.matching import (
 )
 from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes
 
-CHANNELS = 256  # D
+CHANNELS = 256  # d
 
 
 class MMNet(FewShotSegmenter):
@@ -61,9 +62,11 @@ class MMNet(FewShotSegmenter):
         ckmm: bool = False  # JC2A's class-agnostic map as one more channel
 
         @model_validator(mode="after")
-        def _something_to_decode(self) -> Self:
+        def _require_decoder_input(self) -> Self:
             if self.nodes == "none" and not (self.confidence or self.ckmm):
-                raise ValueError("nodes: none needs confidence: true, or nothing is left to decode")
+                raise ValueError(
+                    "nodes: none needs confidence: true, else the decoder has no input"
+                )
             return self
 
     options: Options
@@ -89,7 +92,7 @@ class MMNet(FewShotSegmenter):
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
-        """Pyramid levels are shares of the grid on small images, where 60 cells are too many."""
+        """Bins are shares of the grid on small images, whose grids have fewer than 60 cells."""
         small = dataset in ("fss-1000", "synthetic")
         return {"bins": (1.0, 0.5, 0.25, 0.125)} if small else {}
 
@@ -100,9 +103,9 @@ class MMNet(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Section 4.1 and the sizes of Tables 1 and 2; the rest is PFENet's.
+        """Section 4.1 and the sizes of Tables 1 and 2; the rest is from PFENet.
 
-        A shorter run at a higher rate on the small images of the other data sets.
+        Shorter, at a higher rate, on the other data sets, which have small images.
         """
         lengths: dict[str, dict[str, Any]] = {
             "coco-20i": {"epochs": 50},
@@ -126,14 +129,14 @@ class MMNet(FewShotSegmenter):
         }
 
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
-        """Base prototypes of the class-agnostic map, where it is on."""
+        """Compute the base prototypes of the class-agnostic map if `ckmm` is on."""
         if self.objects is not None:
             self.objects.prepare(self.backbone, source, artefacts)
 
     # -------------------------------------------------------------- the network
 
     def encode(self, images: Tensor) -> Encoded:
-        """What each memory reads as `raw0`, `raw1`; `high` of stage 4; `middle` for ckmm."""
+        """Input of each memory as `raw0`, `raw1`; `high` is stage 4; `middle` is for ckmm."""
         features: Features = self.backbone(images)
         encoded = {f"raw{i}": maps for i, maps in enumerate(self._read(features))}
         if self.options.confidence:
@@ -158,7 +161,7 @@ class MMNet(FewShotSegmenter):
         return [resize(features.stages[1], (third.shape[-2], third.shape[-1])), third]
 
     def encode_query(self, encoded: Encoded) -> Encoded:
-        """`f0`, `f1` [i, d, h, w] in front of each memory, `high`, and `objects` [i, h, w]."""
+        """`f0`, `f1` [i, d, h, w], the features F of each memory, `high`, `objects` [i, h, w]."""
         found = self._features(encoded)
         if self.objects is not None:
             found["objects"] = self.objects(encoded["middle"])
@@ -185,7 +188,7 @@ class MMNet(FewShotSegmenter):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Eq. 13, its three terms before their weights."""
+        """The three terms of Eq. 13 without their weights."""
         logits, levels = self._decode(query, supports, masks)
         auxiliary = torch.stack([segmentation_loss(level, target) for level in levels])
         found = {"segmentation": segmentation_loss(logits, target), "auxiliary": auxiliary.mean()}
@@ -206,9 +209,11 @@ class MMNet(FewShotSegmenter):
     def _decode(
         self, query: Encoded, supports: Encoded, masks: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b, 2, h, w] on the feature grid, and per pyramid level."""
+        """Logits [b, 2, h, w] on the feature grid, and those of every pyramid level."""
         if masks.shape[1] != 1:
-            raise InputError(f"mmnet segments one class per episode, not {masks.shape[1]}.")
+            raise InputError(
+                f"mmnet segments one class per episode, not {masks.shape[1]}. Set way: 1."
+            )
         nodes = [self._activated(i, query, supports, masks) for i in range(len(self.memories))]
         maps = []
         if self.options.confidence:
@@ -224,7 +229,7 @@ class MMNet(FewShotSegmenter):
         return logits, levels
 
     def _activated(self, index: int, query: Encoded, supports: Encoded, masks: Tensor) -> Tensor:
-        """Act'_Q of one memory, all shots together: [b, m, h, w]."""
+        """Act'_Q of one memory, all shots fused: [b, m, h, w]."""
         memory = self._memory(index)
         of_query, of_supports = query[f"f{index}"], supports[f"f{index}"][:, 0]
         mask = grid_mask(masks.flatten(0, 2), (of_supports.shape[-2], of_supports.shape[-1]))
@@ -238,13 +243,13 @@ class MMNet(FewShotSegmenter):
         for shot in range(masks.shape[2]):
             support = of_supports[:, shot]
             if self.options.propagation == "global":
-                shots.append(globally(of_query, support, mask[:, shot]))
+                shots.append(propagate_mean(of_query, support, mask[:, shot]))
             else:
-                shots.append(propagated(of_query, support, mask[:, shot]))
+                shots.append(propagate(of_query, support, mask[:, shot]))
         fused = torch.stack([activation for activation, _ in shots], dim=1)
         if len(shots) == 1 or not self.options.quality:
             return fused.mean(dim=1)
-        return weighted(fused, torch.stack([quality for _, quality in shots], dim=1))
+        return fuse_by_quality(fused, torch.stack([quality for _, quality in shots], dim=1))
 
     def _confidence(self, query: Tensor, supports: Tensor, masks: Tensor) -> Tensor:
         """Eqs. 6 to 8, mean over shots: [b, c, h, w], [b, k, c, h, w], masks -> [b, 1, h, w]."""
@@ -254,20 +259,20 @@ class MMNet(FewShotSegmenter):
         return found.reshape(*masks.shape[:2], *found.shape[-2:]).mean(dim=1, keepdim=True)
 
 
-# ------------------------------------------------------------------ the paper's maths
+# ------------------------------------------------------------------ memory and propagation
 
 
 class Memory(nn.Module):
-    """Meta-class embeddings M^1..M^N and the convolution in front of them (MMM).
+    """Meta-class embeddings M^1..M^N and the convolution before them (MMM).
 
-    `size` 0 keeps the convolution alone.
+    With `size` 0 there is only the convolution.
     """
 
     def __init__(self, channels_in: int, size: int) -> None:
         super().__init__()
         self.read = nn.Conv2d(channels_in, CHANNELS, 3, padding=1)
         if size:
-            # Eq. 1's product then starts at the scale of the features, where the sigmoid is steep
+            # The products of Eq. 1 start at the scale of features, where the sigmoid is steep.
             self.embeddings = nn.Parameter(torch.randn(size, CHANNELS) / CHANNELS**0.5)
 
     def activations(self, features: Tensor) -> Tensor:
@@ -275,7 +280,7 @@ class Memory(nn.Module):
         return einsum("idhw,md->imhw", features, self.embeddings).sigmoid()
 
     def reconstruction(self, features: Tensor) -> Tensor:
-        """Eqs. 10 to 12: how badly each cell is found again among all cells: [i, d, h, w] -> []."""
+        """Eqs. 10 to 12: cross-entropy of matching rebuilt cells to cells: [i, d, h, w] -> []."""
         chosen = self.activations(features).softmax(dim=1)  # Eq. 10
         rebuilt = einsum("imhw,md->idhw", chosen, self.embeddings).flatten(2)  # Eq. 11
         cells = features.flatten(2)
@@ -283,32 +288,32 @@ class Memory(nn.Module):
         return (correlation.logsumexp(dim=2) - (rebuilt * cells).sum(dim=1)).mean()
 
 
-def propagated(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def propagate(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """APM, Eqs. 2 to 5, and the quality of Eq. 9.
 
-    [b, m, h, w], [b, m, h, w], [b, h, w] in 0..1 -> Act'_Q [b, m, h, w], p_q [b, h, w].
+    [b, m, h, w], [b, m, h, w], mask [b, h, w] in 0..1 -> Act'_Q [b, m, h, w], p_q [b, h, w].
     """
     q, s, cover = query.flatten(2), support.flatten(2), mask.flatten(1)
     norms = einsum("bq,bs->bqs", q.norm(dim=1), s.norm(dim=1))
     similarity = einsum("bmq,bms->bqs", q, s) / (norms + EPS)  # Eq. 2
     inside = (cover > 0).unsqueeze(1)
     similarity = similarity * cover.unsqueeze(1)
-    lowest = torch.finfo(similarity.dtype).min  # minus infinity, but an empty mask gives no NaN
+    lowest = torch.finfo(similarity.dtype).min  # not minus infinity: an empty mask would give NaN
     weights = similarity.masked_fill(~inside, lowest).softmax(dim=2) * inside  # Eq. 3
     matched = einsum("bqs,bms->bmq", weights, s)  # Eq. 4
     quality = (similarity.sigmoid() * inside).sum(dim=2)  # Eq. 9
     return query * matched.reshape(query.shape), quality.reshape(len(query), *query.shape[-2:])
 
 
-def globally(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """ "Global" of Table 5: the mean support activation of the object on every query cell.
+def propagate_mean(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Row "global" of Table 5: every query cell times the mean activation of the object.
 
-    Shapes as in `propagated`; it has no cell-wise quality, so every shot's is 0.
+    Shapes as in `propagate`. There is no quality per cell, so it is 0 for every shot.
     """
     mean = masked_mean(support, mask)
     return query * mean[:, :, None, None], torch.zeros_like(query[:, 0])
 
 
-def weighted(activations: Tensor, quality: Tensor) -> Tensor:
-    """QMM: [b, k, m, h, w], [b, k, h, w] -> [b, m, h, w], shots weighed by a softmax per cell."""
+def fuse_by_quality(activations: Tensor, quality: Tensor) -> Tensor:
+    """QMM: [b, k, m, h, w], [b, k, h, w] -> [b, m, h, w], weights by softmax over shots."""
     return einsum("bkmhw,bkhw->bmhw", activations, quality.softmax(dim=1))

@@ -4,10 +4,10 @@ Source   Wang et al., ICCV 2019, arXiv 1908.06391; "Eq. 3" below is equation 3 t
 Shapes   b episodes, n ways, k shots, c channels, h x w feature cells, H x W pixels,
          p = n + 1 prototypes, background first.
 Masks    1 object, 0 background, 255 ignored.
-Trained  The whole backbone, end to end: nothing is added to it. BatchNorm, where a backbone has
-         it, stays as ImageNet left it, since a step sees one episode.
-Differs  For n > 1 another way's object counts as background in Eq. 2: a support's mask knows its
-         own class only. Alignment (Eq. 7) likewise tells a support's class from background.
+Trained  The whole backbone; the method adds no parameters. BatchNorm keeps its ImageNet statistics
+         and weights, since a step has only one episode.
+Differs  For n > 1 the objects of other ways count as background in Eq. 2, since a support mask
+         marks one class only. Alignment (Eq. 7) likewise separates a class from background.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ class PANet(FewShotSegmenter):
     """Prototypes by masked average pooling, cosine scores, prototype alignment."""
 
     class Options(MethodOptions):
-        """PANet's one switch; alignment is switched off by `loss_weights.alignment: 0`."""
+        """Alignment has no option: it is switched off by `loss_weights.alignment: 0`."""
 
         scale: PositiveFloat = 20.0  # alpha in Eq. 3
 
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "alignment": 1.0}
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
-    # 2: VGG-16 at stride 8; 3: its pools 3 x 3, no alignment to a class that is not predicted
+    # 2: VGG-16 at stride 8; 3: its pools are 3 x 3, no alignment to a class that is not predicted
     RESULT_VERSION: ClassVar[int] = 3
 
     options: Options
@@ -46,13 +46,13 @@ class PANet(FewShotSegmenter):
 
     @classmethod
     def ways_of(cls, options: MethodOptions) -> None:
-        """Any number: a prototype stands for each class."""
+        """Any number of classes: each has a prototype."""
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Section 4.1: 30,000 single episodes, the rate divided by 10 every 10,000.
+        """Section 4.1: 30,000 steps of one episode; the rate is divided by 10 every 10,000.
 
-        For the small synthetic set length and decay are ours: three steps leave no time to learn.
+        Length and schedule on the synthetic data set were chosen for this repository.
         """
         length = {"steps": 30_000, "batch": 1, "size": 417, "lr": 1e-3}
         if dataset == "synthetic":
@@ -72,7 +72,7 @@ class PANet(FewShotSegmenter):
         return {"features": self.backbone(images).stages[-1]}
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """Eqs. 1 and 2 within one shot: [i, c] under the mask, and [i, c] beside it."""
+        """Eqs. 1 and 2 for one shot: mean features [i, c] of object and of background."""
         features = encoded["features"]
         foreground = mean_under_mask(features, masks == 1)
         background = mean_under_mask(features, masks == 0)
@@ -97,7 +97,7 @@ class PANet(FewShotSegmenter):
         logits = self.segment(query, supports, masks, (target.shape[-2], target.shape[-1]))
         predicted = logits.argmax(dim=1)
         swapped = self.swapped(query, supports, predicted, masks)
-        # Its code: a class that the query is not predicted to show has no prototype to align with
+        # As in the public code: a way without pixels in the prediction has no prototype to align
         ways = torch.arange(1, masks.shape[1] + 1, device=masks.device)[:, None, None]
         shown = (predicted[:, None] == ways).flatten(2).any(dim=2)  # [b, n]
         aligned = masks.masked_fill(~shown[:, :, None, None, None], IGNORE)

@@ -1,15 +1,15 @@
 """PFENet: a training-free prior mask, and features enriched at several scales.
 
 Source   Tian et al., "Prior Guided Feature Enrichment Network for Few-shot Segmentation",
-         TPAMI 2020, arXiv 2008.01449, and its public code, which settles what print leaves open.
+         TPAMI 2020, arXiv 2008.01449, and its public code where the paper is silent.
 Shapes   i images, b episodes, k shots, c3 and c2 channels of stages 3 and 2, d = 256 reduced
          channels, c4 channels of stage 4, h x w feature cells, H x W pixels.
 Masks    1 object, 0 background, 255 ignored (background in a support).
-Differs  The rates of `recipe` are those in effect: the public schedule multiplies every configured
-         one (0.0025 on PASCAL) by 10. On COCO its files have 641 pixels, print has 473.
-         The public loop also leaves BatchNorm of the fixed backbone in training mode, so that its
-         statistics drift; here they are fixed unless `batch_norm: batch` (preset public-code).
-         Feature maps need not be square, nor the input side minus 1 a multiple of 8.
+Differs  The learning rates of `recipe` are the effective ones: the public schedule multiplies every
+         configured rate (0.0025 on PASCAL) by 10. On COCO the public files use 641 pixels, the
+         paper says 473. The public code keeps BatchNorm of the fixed backbone in training mode, so
+         its statistics change; here they are fixed unless `batch_norm: batch` (preset public-code).
+         Feature maps need not be square, and the input side minus 1 need not be a multiple of 8.
 """
 
 from collections.abc import Mapping
@@ -50,12 +50,12 @@ class PFENet(FewShotSegmenter):
         # Side of each pyramid level; a value up to 1 is a share of the feature grid.
         bins: tuple[PositiveFloat, ...] = Field(default=(60, 30, 15, 8), min_length=1)
         prior: bool = True  # the prior mask as an input channel
-        batch_norm: Literal["fixed", "batch"] = "fixed"  # of the backbone, in training
+        batch_norm: Literal["fixed", "batch"] = "fixed"  # statistics of the backbone in training
         ckmm: bool = False  # JC2A's class-agnostic map as one more channel
 
     options: Options
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "auxiliary": 1.0}
-    RESULT_VERSION = 2  # 2: base prototypes (ckmm) no longer by batch statistics
+    RESULT_VERSION = 2  # 2: base prototypes (ckmm) are computed with fixed BatchNorm statistics
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "public-code": {"options": {"batch_norm": "batch"}}
     }
@@ -71,7 +71,7 @@ class PFENet(FewShotSegmenter):
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
-        """Bins follow the grid where its side is not 60: COCO in the public files, small images."""
+        """Bins are shares of the grid if its side is not 60: on COCO and on small images."""
         return {} if dataset == "pascal-5i" else {"bins": RATIOS}
 
     @classmethod
@@ -85,7 +85,7 @@ class PFENet(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """The public files for PASCAL and COCO; a short run on small images for the others."""
+        """As in the public files for PASCAL and COCO; shorter on the other data sets."""
         common = {"weight_decay": 1e-4, "schedule": "poly", "power": 0.9}
         shown = {"rotate": 10.0, "blur": True, "flip": True, "keep_object": 0.85}
         pascal = {"epochs": 200, "batch": 4, "size": 473, "lr": 0.025}
@@ -98,14 +98,14 @@ class PFENet(FewShotSegmenter):
         return {**common, **lengths.get(dataset, pascal), "augment": {"scale": scale, **shown}}
 
     def prepare(self, source: BaseImages, artefacts: Artefacts) -> None:
-        """Base prototypes of the class-agnostic map, where it is on."""
+        """Compute the base prototypes of the class-agnostic map if `ckmm` is on."""
         if self.objects is not None:
             self.objects.prepare(self.backbone, source, artefacts)
 
     # -------------------------------------------------------------- the network
 
     def encode(self, images: Tensor) -> Encoded:
-        """`middle` [i, c3 + c2, h, w]; all else comes from it."""
+        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; everything else is computed from it."""
         return {"middle": middle_features(self.backbone(images, upto=3))}
 
     def encode_query(self, encoded: Encoded) -> Encoded:
@@ -119,7 +119,7 @@ class PFENet(FewShotSegmenter):
         return found
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`prototype` [i, d]; `high` [i, c4, h, w] of stage 4 on masked stage 3, masked again."""
+        """`prototype` [i, d]; `high` [i, c4, h, w]: stage 4 of the masked stage 3, masked again."""
         middle = encoded["middle"]
         mask = grid_mask(masks, (middle.shape[-2], middle.shape[-1]))
         found = {"prototype": masked_mean(self.reduce_support(middle), mask)}
@@ -139,7 +139,7 @@ class PFENet(FewShotSegmenter):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the output, and the mean over the pyramid's levels."""
+        """Cross-entropy of the output, and its mean over the pyramid levels."""
         logits, levels = self._decode(query, supports)
         auxiliary = torch.stack([segmentation_loss(level, target) for level in levels]).mean()
         return {"segmentation": segmentation_loss(logits, target), "auxiliary": auxiliary}
@@ -147,7 +147,7 @@ class PFENet(FewShotSegmenter):
     def _decode(self, query: Encoded, supports: Encoded) -> tuple[Tensor, list[Tensor]]:
         """Logits [b, 2, h, w] on the feature grid, and those of every pyramid level.
 
-        Shots meet here: their prototypes are averaged, and so are their priors.
+        The prototypes of all shots are averaged, and so are their priors.
         """
         if supports["prototype"].shape[1] != 1:
             ways = supports["prototype"].shape[1]

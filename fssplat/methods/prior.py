@@ -1,7 +1,7 @@
-"""PFENet's prior mask alone: ImageNet features and a threshold, nothing learned.
+"""The prior mask of PFENet as a method: ImageNet features and a threshold, without training.
 
-Source   Tian et al., TPAMI 2020, arXiv 2008.01449: the prior of PFENet, here cut at a threshold.
-         It anchors every table: what a trained method adds, it adds to this.
+Source   Tian et al., TPAMI 2020, arXiv 2008.01449: the prior of PFENet, here with a threshold.
+         It is the baseline of every table, since it needs no training.
 Shapes   i images, b episodes, k shots, h x w feature cells, H x W pixels.
 Masks    1 object, 0 background, 255 ignored (background in a support).
 """
@@ -26,8 +26,8 @@ from fssplat.methods.layers.matching import (
 
 class Prior(FewShotSegmenter):
     class Options(MethodOptions):
-        # Object where the prior lies above it. Foreground IoU is flat between 0.3 and 0.6 (0.14 on
-        # 160 pairs of coco_mini, efficientnet_lite0), so the middle of the scale.
+        # A pixel is object if its prior is above the threshold. 0.5, since foreground IoU is flat
+        # between 0.3 and 0.6: 0.14 on 160 pairs of coco_mini with efficientnet_lite0.
         threshold: float = Field(default=0.5, ge=0, le=1)
 
     options: Options
@@ -39,12 +39,12 @@ class Prior(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Nothing to train; the size is PFENet's, for the test images."""
+        """No training; `size` is that of PFENet, for the test images."""
         sizes = {"coco-20i": 641, "fss-1000": 225, "synthetic": 129}
         return {"steps": 0, "size": sizes.get(dataset, 473)}
 
     def encode(self, images: Tensor) -> Encoded:
-        """`third` [i, c3, h, w]: stage 4 differs between a query and a support."""
+        """`third` [i, c3, h, w]: stage 4 is computed differently for queries and supports."""
         return {"third": self.backbone(images, upto=3).stages[2]}
 
     def encode_query(self, encoded: Encoded) -> Encoded:
@@ -52,7 +52,7 @@ class Prior(FewShotSegmenter):
         return {"high": masked_stage(self.backbone, encoded["third"], None)}
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`high` [i, c4, h, w] of stage 4 on masked stage 3, masked again."""
+        """`high` [i, c4, h, w]: stage 4 of the masked stage 3, masked again."""
         third = encoded["third"]
         mask = grid_mask(masks, (third.shape[-2], third.shape[-1]))
         return {"high": masked_stage(self.backbone, third, mask)}
@@ -60,7 +60,7 @@ class Prior(FewShotSegmenter):
     def segment(
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """The threshold against the prior, mean over shots: [b, 2, *size]."""
+        """Threshold and prior (mean over shots) as two logits: [b, 2, *size]."""
         if masks.shape[1] != 1:
             raise InputError(f"prior segments one class, not {masks.shape[1]}. Set way: 1.")
         prior = mean_best_match(query["high"], supports["high"][:, 0])
@@ -70,7 +70,7 @@ class Prior(FewShotSegmenter):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Measured, never minimised."""
+        """Reported, never minimised."""
         size = (target.shape[-2], target.shape[-1])
         logits = self.segment(query, supports, masks, size)
         return {"segmentation": segmentation_loss(logits, target)}

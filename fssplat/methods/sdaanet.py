@@ -1,36 +1,37 @@
-"""SD-AANet: distil what support and query share into the prototype, and learn where to look.
+"""SD-AANet: self-distilled prototypes and supervised affinity attention.
 
 Source   Zhao et al., "A Self-Distillation Embedded Supervised Affinity Attention Model for
-         Few-Shot Segmentation"; "Eq. 3" below is equation 3 there. The rest is PFENet's.
+         Few-Shot Segmentation"; "Eq. 3" below is equation 3 there. The rest is PFENet.
 Shapes   b episodes, n ways, k shots, c = 256 channels, h x w feature cells.
-Masks    1 object, 0 background, 255 ignored (background in a support, but not in its own loss).
-Differs  Paper first, by default; the authors' code, where it does otherwise, is a switch, and
-         preset `public-code` sets them all:
+Masks    1 object, 0 background, 255 ignored (background in a support, ignored in its own loss).
+Differs  The defaults follow the paper. Each difference of the authors' code is an option; preset
+         `public-code` sets all of them:
          query_weighting  Eq. 3 scales the query once; the code once per shot, then once more.
-         query_prototype  of the scaled query (section III-B); the code takes the unscaled one, so
-                          that its "separate" teachers differ in their support half alone.
+         query_prototype  of the scaled query (section III-B); the code uses the unscaled query, so
+                          its "separate" teachers differ in their support half only.
          teacher_average  of two softmax distributions (below Eq. 5); the code averages prototypes,
-                          then takes a softmax of temperature 5.
-         distillation     alpha = 50 times Eq. 5; the code's 50 comes on top of 0.9 x 25 and of a
-                          mean over the 256 channels (temperature, kd_factor, kd_mean).
-         auxiliary        Eq. 12 has no loss on pyramid levels; the code weighs it with 1.
-         batch_norm       fixed; in the code the backbone's statistics drift.
-         Training input: 321 crops, no blur; the code resizes to 321 and blurs. Its learning rate is
-         10 times the one in its files: 0.025 on PASCAL (in the preset), 0.05 on COCO, where the
-         paper has 0.0005. Test input: 321 padded, scored at the original size; the code 473
-         stretched. The paper averages five rounds; the code fixes one seed.
-         Eq. 5 prints the negative of a KL divergence. Eqs. 6, 10 and 11 print sums where text and
-         code average. Eqs. 7 and 9 print the query's prototype alone as teacher; below Eq. 5, as
-         here for any K, it is averaged with the support's. The COCO folds are printed with a range
-         on the fold where one on the class is meant. The query's mask is used in training, which
-         section III-A denies.
-         Fig. 3 draws no prior; the baseline and the code have PFENet's (`prior`).
-         14.1 M parameters in Table III are 21.3 M here and in the code: its pyramid alone has
-         10.5 M, and the paper gives no widths. Without the convolution that widens to 1024 it
-         would be 14.9 M, with bins a quarter as wide too 13.5 M; nothing plain gives 14.1 M.
-         Table V enlarges both scales to 473 before they are added; here they meet at the network's
-         own size. Several ways: five outputs as printed, a background whose logit is 0, and with
-         `prior` one prior per way, which Algorithm 1 does not list.
+                          then applies a softmax of temperature 5.
+         distillation     alpha = 50 times Eq. 5; the code also multiplies by 0.9 x 25 and averages
+                          over the 256 channels (temperature, kd_factor, kd_mean).
+         auxiliary        Eq. 12 has no loss on pyramid levels; the code gives it the weight 1.
+         batch_norm       fixed; in the code the statistics of the backbone change in training.
+         Training input: crops of 321, no blur; the code resizes to 321 and blurs. The effective
+         learning rate of the code is 10 times that of its files: 0.025 on PASCAL, 0.05 on COCO
+         (both in the preset); the paper says 0.0005 on COCO. Test input: padded to 321, scored at
+         the original size; the code stretches to 473. The paper averages five rounds; the code
+         uses one seed.
+         Eq. 5 prints the negative of a KL divergence. Eqs. 6, 10 and 11 print sums, text and code
+         average. Eqs. 7 and 9 print only the query prototype as teacher; it is averaged with the
+         support prototype below Eq. 5, and here for any K. The COCO folds are printed with a range
+         of the fold; a range of the class is meant. The query mask is used in training, although
+         section III-A says the opposite.
+         Fig. 3 shows no prior; the baseline and the code use that of PFENet (`prior`).
+         Table III reports 14.1 M parameters; here and in the code there are 21.3 M, of which the
+         pyramid has 10.5 M. The paper gives no widths. Without the convolution to 1024 channels
+         there would be 14.9 M, and 13.5 M if the pooled stages had a quarter of their width too.
+         Table V enlarges both scales to 473 before they are added; here they are added at the size
+         of the network input. Several ways: five outputs as printed, a background logit of 0, and
+         with `prior` one prior per way, which Algorithm 1 does not list.
 """
 
 from collections.abc import Mapping
@@ -66,7 +67,7 @@ class SDAANet(FewShotSegmenter):
         saam: bool = True  # supervised affinity attention (Table IV)
         prior: bool = True  # PFENet's prior as one more channel
         teacher: Literal["integral", "separate"] = "separate"  # Eqs. 6, 7 or 8, 9 (Table VI)
-        teacher_average: Literal["softmax", "prototype"] = "softmax"  # what is averaged, Eq. 5
+        teacher_average: Literal["softmax", "prototype"] = "softmax"  # average of which, Eq. 5
         temperature: PositiveFloat = 1.0  # of both softmaxes in Eq. 4
         kd_factor: PositiveFloat = 1.0  # on Eq. 5, besides temperature squared
         kd_mean: Literal["episodes", "elements"] = "episodes"  # Eq. 5 sums over channels
@@ -100,7 +101,7 @@ class SDAANet(FewShotSegmenter):
             "training_on": {"coco-20i": {"lr": 0.05}},
         },
     }
-    RESULT_VERSION = 2  # 2: preset public-code distils queries without the object too
+    RESULT_VERSION = 2  # 2: preset public-code also distils queries without the object
     SHOTS_SHARE_TRAINING = False
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales"})
 
@@ -111,7 +112,7 @@ class SDAANet(FewShotSegmenter):
         self.reduce_support = reduction(middle, CHANNELS)
         self.weigh = channel_weights(CHANNELS) if options.sdpm else None
         self.attention = AffinityAttention(CHANNELS) if options.saam else None
-        self.shorten = shortener(options.ways) if options.ways > 1 else None
+        self.shorten = prototype_mlp(options.ways) if options.ways > 1 else None
         maps = options.ways * (int(options.prior) + int(options.saam))
         outputs = 2 if options.ways == 1 else options.ways
         self.decoder = MultiScaleDecoder(2 * CHANNELS + maps, len(options.bins), outputs)
@@ -127,12 +128,12 @@ class SDAANet(FewShotSegmenter):
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
-        """Pyramid levels are shares of the grid in the authors' COCO files, and on small images."""
+        """Bins are shares of the grid on COCO, as in the authors' files, and on small images."""
         return {} if dataset == "pascal-5i" else {"bins": (1.0, 0.5, 0.25, 0.125)}
 
     @classmethod
     def fewest_episodes(cls, options: MethodOptions) -> int:
-        """Attention's pyramid has BatchNorm over a 1 x 1 grid: one value is no statistic."""
+        """2 with attention: its pyramid has BatchNorm over a 1 x 1 grid, one value per episode."""
         assert isinstance(options, cls.Options)
         return 2 if options.saam and options.ways == 1 else 1
 
@@ -143,9 +144,9 @@ class SDAANet(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Section IV-A; a shorter run on the small images of other data sets.
+        """Section IV-A; shorter on the other data sets, which have small images.
 
-        Ten times the rate, as in the authors' code, diverges with Eq. 5 as printed: alpha = 50.
+        The authors' code uses ten times this rate, which diverges with Eq. 5 and alpha = 50.
         """
         lengths: dict[str, dict[str, Any]] = {
             "coco-20i": {"epochs": 50, "batch": 8, "size": 321, "lr": 5e-4},
@@ -159,21 +160,21 @@ class SDAANet(FewShotSegmenter):
             "augment": {"resize": "crop", "rotate": 10.0, "flip": True},
         }
 
-    # -------------------------------------------------------------- what can be cached
+    # -------------------------------------------------------------- per image
 
     def encode(self, images: Tensor) -> Encoded:
-        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; all else comes from it."""
+        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; everything else is computed from it."""
         return {"middle": middle_features(self.backbone(images, upto=3))}
 
     def encode_query(self, encoded: Encoded) -> Encoded:
-        """`feature` [i, c, h, w], and stage 4 as `high`."""
+        """`feature` [i, c, h, w]; `high` is stage 4."""
         found = {"feature": self.reduce_query(encoded["middle"])}
         if self.options.prior:
             found["high"] = masked_stage(self.backbone, self._third(encoded["middle"]), None)
         return found
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`feature` [i, c, h, w]; `high` is stage 4 of the masked object, masked again."""
+        """`feature` [i, c, h, w]; `high` is stage 4 of the masked stage 3, masked again."""
         found = {"feature": self.reduce_support(encoded["middle"])}
         if self.options.prior:
             third = self._third(encoded["middle"])
@@ -184,12 +185,12 @@ class SDAANet(FewShotSegmenter):
     def _third(self, middle: Tensor) -> Tensor:
         return middle[:, : self.backbone.channels[2]]
 
-    # -------------------------------------------------------------- the episode
+    # -------------------------------------------------------------- per episode
 
     def segment(
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Several scales: the softmax of each is added, and the sum's logarithm returned."""
+        """Logits [b, p, *size]; with several `scales` the log of the sum of their softmaxes."""
         logits, _ = self._decode(query, supports, self._guide(supports, masks))
         if not self.options.scales:
             return resize(logits, size)
@@ -199,10 +200,10 @@ class SDAANet(FewShotSegmenter):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Eq. 12, its terms before their weights, and the pyramid levels' own."""
+        """The terms of Eq. 12 without their weights, and the mean loss of the pyramid levels."""
         if self.training and len(masks) < self.fewest_episodes(self.options):
             raise InputError(
-                "sdaanet: one episode cannot train, BatchNorm over a 1 x 1 grid needs two. "
+                "sdaanet cannot train on one episode: BatchNorm over a 1 x 1 grid needs two. "
                 "Set training.batch and training.micro_batch to 2 or more."
             )
         guide = self._guide(supports, masks)
@@ -216,10 +217,10 @@ class SDAANet(FewShotSegmenter):
         return found
 
     def _guide(self, supports: Encoded, masks: Tensor) -> "Guide":
-        """Prototypes of Eq. 2 and the channel weights that they give."""
+        """The prototypes of Eq. 2 and the channel weights computed from them."""
         if masks.shape[1] != self.options.ways:
             raise InputError(
-                f"sdaanet was built for {self.options.ways} classes per episode and got "
+                f"sdaanet was built for {self.options.ways} classes per episode, the batch has "
                 f"{masks.shape[1]}. Set the method's option `ways` to grid.way."
             )
         lead = masks.shape[:3]
@@ -235,7 +236,7 @@ class SDAANet(FewShotSegmenter):
     def _decode(
         self, query: Encoded, supports: Encoded, guide: "Guide"
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits [b, p, h, w] on the feature grid, and per pyramid level."""
+        """Logits [b, p, h, w] on the feature grid, and those of every pyramid level."""
         feature = query["feature"]
         grid = (feature.shape[-2], feature.shape[-1])
         maps = []
@@ -257,10 +258,10 @@ class SDAANet(FewShotSegmenter):
         return with_background(logits), [with_background(level) for level in levels]
 
     def _query_weights(self, weights: Tensor) -> Tensor:
-        """Factor of each query channel from every support's: [b, n, k, c] -> [b, c].
+        """Weights of the support channels -> one factor per query channel: [b, n, k, c] -> [b, c].
 
-        `once` is their mean, to which both teacher strategies come. `repeated`: one factor after
-        the other, then half of their mean and half of the feature as it was.
+        `once`: their mean, the result of both teacher strategies. `repeated`: their product, times
+        the average of their mean and 1.
         """
         if self.weigh is None:
             return weights[:, 0, 0]
@@ -269,10 +270,10 @@ class SDAANet(FewShotSegmenter):
         once = self.options.query_weighting == "once"
         return mean if once else flat.prod(dim=1) * (mean + 1) / 2
 
-    # -------------------------------------------------------------- the paper's losses
+    # -------------------------------------------------------------- losses
 
     def _distillation(self, feature: Tensor, guide: "Guide", target: Tensor) -> Tensor:
-        """Eqs. 4 to 9: mean over shots, and over the ways that the query [b, c, h, w] shows."""
+        """Eqs. 4 to 9: mean over shots, and over the ways visible in the query [b, c, h, w]."""
         small = F.interpolate(target[:, None].float(), size=feature.shape[-2:], mode="nearest")
         wanted = torch.arange(1, self.options.ways + 1, device=target.device)[:, None, None]
         inside = (small == wanted).float()  # [b, n, h, w]
@@ -283,12 +284,12 @@ class SDAANet(FewShotSegmenter):
             of_query = of_query * (shared if self.options.teacher == "integral" else guide.weights)
         loss = distillation(guide.scaled, of_query.expand_as(guide.scaled), self.options)
         if self.options.teacher_average == "prototype":
-            return loss.mean()  # the authors' code: a query without the object counts too
+            return loss.mean()  # the authors' code: queries without the object count too
         shown = (target[:, None] == wanted).flatten(2).any(dim=2)
         return (loss.mean(dim=2) * shown).sum() / shown.sum().clamp(min=1)
 
     def _support_loss(self, features: Tensor, guide: "Guide", masks: Tensor) -> Tensor:
-        """Eqs. 10 and 11: each support segments itself; the shots' losses are averaged."""
+        """Eqs. 10 and 11: loss of segmenting each support by its own prototype; mean over shots."""
         assert self.attention is not None
         losses = []
         for shot in range(masks.shape[2]):
@@ -301,14 +302,14 @@ class SDAANet(FewShotSegmenter):
 
 @dataclass(frozen=True)
 class Guide:
-    """What the supports tell the query: [b, n, k, c] each."""
+    """Prototypes and channel weights of the supports: [b, n, k, c] each."""
 
     prototypes: Tensor  # p_s of Eq. 2
-    weights: Tensor  # (v_s + 1) / 2 of Eq. 3, which scales a feature's channels
+    weights: Tensor  # (v_s + 1) / 2 of Eq. 3, one factor per channel
 
     @property
     def scaled(self) -> Tensor:
-        """p'_s: the prototype of the scaled feature, which is the scaled prototype."""
+        """p'_s: the prototype of the scaled feature, equal to the scaled prototype."""
         return self.prototypes * self.weights
 
 
@@ -316,7 +317,7 @@ class Guide:
 
 
 def channel_weights(channels: int) -> nn.Sequential:
-    """v_s: [i, c, 1, 1] -> the same shape, between 0 and 1, through a quarter of the channels."""
+    """v_s: [i, c, 1, 1] -> [i, c, 1, 1] between 0 and 1; a quarter of the channels inside."""
     return nn.Sequential(
         nn.Conv2d(channels, channels // 4, 1),
         nn.ReLU(),
@@ -326,10 +327,10 @@ def channel_weights(channels: int) -> nn.Sequential:
 
 
 def distillation(support: Tensor, query: Tensor, options: SDAANet.Options) -> Tensor:
-    """KL of the teacher from each support's prototype, Eqs. 5, 7, 9: two [b, n, k, c] -> [b, n, k].
+    """KL divergence between teacher and support prototype, Eqs. 5, 7, 9.
 
-    The teacher is half query, half support; with an integral teacher, half the mean support. The
-    gradient flows into both.
+    Two prototypes [b, n, k, c] -> [b, n, k]. The teacher is the average of query and support, or of
+    query and mean support (`teacher: integral`). Gradients flow into both.
     """
     heat = options.temperature
     half = support
@@ -350,20 +351,20 @@ def distillation(support: Tensor, query: Tensor, options: SDAANet.Options) -> Te
 
 
 def priors(query: Tensor, supports: Tensor) -> Tensor:
-    """PFENet's prior, mean over shots: [b, c, h, w], [b, n, k, c, h, w] -> [b, n, h, w]."""
+    """Prior of PFENet, mean over shots: [b, c, h, w], [b, n, k, c, h, w] -> [b, n, h, w]."""
     n, k = supports.shape[1:3]
     repeated = query.repeat_interleave(n * k, dim=0)
     found = best_match(repeated, supports.flatten(0, 2))
     return found.reshape(len(query), n, k, *found.shape[-2:]).mean(dim=2)
 
 
-def shortener(ways: int) -> nn.Sequential:
-    """Algorithm 1's MLP: all ways' prototypes side by side to one vector [b, c]."""
+def prototype_mlp(ways: int) -> nn.Sequential:
+    """MLP of Algorithm 1: the concatenated prototypes of all ways [b, n c] -> [b, c]."""
     return nn.Sequential(
         nn.Linear(ways * CHANNELS, CHANNELS), nn.ReLU(), nn.Linear(CHANNELS, CHANNELS)
     )
 
 
 def with_background(logits: Tensor) -> Tensor:
-    """[b, n, h, w] -> [b, n + 1, h, w] with background first, its logit 0."""
+    """[b, n, h, w] -> [b, n + 1, h, w]: the background comes first, with logit 0."""
     return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)

@@ -12,10 +12,10 @@ from fssplat.methods.jc2a import (
     JC2A,
     HybridAlignment,
     build_attention,
-    combined,
-    cut,
-    fullest,
-    picked,
+    combine,
+    cut_blocks,
+    fullest_blocks,
+    pick_blocks,
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap, class_prototypes
 from tests.fakes.method_inputs import (
@@ -42,7 +42,7 @@ def network(**switches: object) -> JC2A:
 
 def test_blocks_are_cut_row_by_row_and_padded_with_zeros() -> None:
     features = torch.arange(1.0, 16.0).view(1, 1, 3, 5)
-    parts = cut(features, 2)
+    parts = cut_blocks(features, 2)
     assert parts.shape == (1, 1, 6, 4)
     assert parts[0, 0, 0].tolist() == [1, 2, 6, 7]
     assert parts[0, 0, 2].tolist() == [5, 0, 10, 0]
@@ -56,7 +56,7 @@ def test_the_kept_blocks_are_those_with_most_mask(side: int, kind: str) -> None:
         kind, torch.ones(2, 7, 5)
     )
     count = 4
-    chosen = fullest(mask, side, count)
+    chosen = fullest_blocks(mask, side, count)
     columns = math.ceil(5 / side)
     for image in range(2):
         coverage = []
@@ -72,7 +72,7 @@ def test_the_kept_blocks_are_those_with_most_mask(side: int, kind: str) -> None:
 
 
 def test_asking_for_more_blocks_than_there_are_gives_all() -> None:
-    assert sorted(fullest(torch.rand(1, 4, 4), 2, 60)[0].tolist()) == [0, 1, 2, 3]
+    assert sorted(fullest_blocks(torch.rand(1, 4, 4), 2, 60)[0].tolist()) == [0, 1, 2, 3]
 
 
 def slow_attention(kind: str, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def test_point_to_block_is_the_loop_over_kept_blocks(position: bool) -> None:
         for row in range(3)
         for column in range(3)
     ]
-    kept = torch.stack([blocks[i] for i in fullest(mask, 2, 2)[0]], dim=1)  # [c, k, j]
+    kept = torch.stack([blocks[i] for i in fullest_blocks(mask, 2, 2)[0]], dim=1)  # [c, k, j]
     keys = torch.einsum("dc,ckj->dkj", w_s @ w_k, kept)
     values = torch.einsum("dc,ckj->dkj", w_v, kept)
     queries = (w_q @ (query + p_q)[0].flatten(1)).clamp(min=0)
@@ -160,7 +160,7 @@ def test_an_empty_support_aligns_to_nothing_point_by_point() -> None:
 @pytest.mark.parametrize(("how", "channels"), [("add", 3), ("multiply", 3), ("concat", 4)])
 def test_two_maps_are_combined_as_table_6_says(how: str, channels: int) -> None:
     left, right = torch.rand(1, 3, 2, 2), torch.rand(1, 1, 2, 2)
-    found = combined(left, right, how)  # type: ignore[arg-type]
+    found = combine(left, right, how)  # type: ignore[arg-type]
     assert found.shape[1] == channels
     expected = {"add": left + right, "multiply": left * right}.get(how, torch.cat([left, right], 1))
     assert torch.equal(found, expected)
@@ -168,7 +168,7 @@ def test_two_maps_are_combined_as_table_6_says(how: str, channels: int) -> None:
 
 def test_the_picked_blocks_keep_their_order() -> None:
     parts = torch.arange(12.0).view(1, 1, 4, 3)
-    assert picked(parts, torch.tensor([[2, 0]]))[0, 0, :, 0].tolist() == [6, 0]
+    assert pick_blocks(parts, torch.tensor([[2, 0]]))[0, 0, :, 0].tolist() == [6, 0]
 
 
 # ------------------------------------------------------------------ class-agnostic map

@@ -25,9 +25,9 @@ from fssplat.methods.layers.pseudo_labels import (
     Pool,
     PseudoMasks,
     Regions,
-    evenly,
+    evenly_spaced,
     kmeans,
-    nearest,
+    most_similar,
     nearest_centre,
     pseudo_masks,
     regions,
@@ -107,7 +107,7 @@ def test_representatives_are_the_mean_background_and_the_centres_of_all_objects(
 def test_a_cell_takes_the_most_similar_representative() -> None:
     torch.manual_seed(1)
     maps, centres = torch.randn(6, 4, 5), torch.randn(4, 6)
-    labels = nearest(maps, centres)
+    labels = most_similar(maps, centres)
     for y in range(4):
         for x in range(5):
             cosines = [float(F.cosine_similarity(maps[:, y, x], c, dim=0)) for c in centres]
@@ -127,15 +127,15 @@ def test_pseudo_masks_keep_each_image_at_its_own_size() -> None:
     centres = torch.eye(3)
     masks = PseudoMasks(**pseudo_masks(cell_means, Two(), centres))
     assert [tuple(masks.grid(i).shape) for i in range(2)] == [(2, 3), (3, 3)]
-    assert torch.equal(masks.grid(1), nearest(cell_means(Two().image(1)), centres).byte())
+    assert torch.equal(masks.grid(1), most_similar(cell_means(Two().image(1)), centres).byte())
     assert torch.equal(
         masks.mask(1, (12, 12)), masks.grid(1).repeat_interleave(4, 0).repeat_interleave(4, 1)
     )
 
 
 def test_a_pool_joins_sources_and_picks_evenly() -> None:
-    assert evenly(10, 4) == [0, 2, 5, 7]
-    assert evenly(3, None) == evenly(3, 9) == [0, 1, 2]
+    assert evenly_spaced(10, 4) == [0, 2, 5, 7]
+    assert evenly_spaced(3, None) == evenly_spaced(3, 9) == [0, 1, 2]
     pool = Pool([BaseImages(), BaseImages()], 2)
     assert len(pool) == 4
     assert torch.equal(pool.image(1), BaseImages().image(2))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fssplat.common.errors import InputError
 from fssplat.methods.layers.matching import best_match, masked_mean
-from fssplat.methods.mmnet import Memory, MMNet, globally, propagated, weighted
+from fssplat.methods.mmnet import Memory, MMNet, fuse_by_quality, propagate, propagate_mean
 from tests.fakes.method_inputs import (
     BaseImages,
     FourStageBackbone,
@@ -52,7 +52,7 @@ def test_propagation_is_the_loop_over_query_and_support_cells(kind: str) -> None
     query, support = torch.rand(2, 2, 4, 3, 2, generator=draw)
     soft = torch.rand(2, 3, 2, generator=draw)
     masks = {"binary": (soft > 0.5).float(), "soft": soft, "empty": soft * 0, "full": soft * 0 + 1}
-    fused, quality = propagated(query, support, masks[kind])
+    fused, quality = propagate(query, support, masks[kind])
     for image in range(2):
         expected, quality_expected = slow_propagation(
             query[image].flatten(1), support[image].flatten(1), masks[kind][image].flatten()
@@ -63,7 +63,7 @@ def test_propagation_is_the_loop_over_query_and_support_cells(kind: str) -> None
 
 def test_shots_are_weighed_by_a_softmax_over_their_quality_cell_by_cell() -> None:
     activations, quality = torch.rand(1, 5, 2, 3, 3), torch.rand(1, 5, 3, 3)
-    found = weighted(activations, quality)
+    found = fuse_by_quality(activations, quality)
     for row in range(3):
         for column in range(3):
             powers = [math.exp(float(quality[0, k, row, column])) for k in range(5)]
@@ -78,7 +78,7 @@ def test_global_propagation_multiplies_by_the_mean_activation_of_the_object() ->
     mask = torch.zeros(1, 3, 3)
     mask[0, 0, 0] = mask[0, 1, 2] = 1
     mean = (support[0, :, 0, 0] + support[0, :, 1, 2]) / 2.0005
-    found, _ = globally(query, support, mask)
+    found, _ = propagate_mean(query, support, mask)
     torch.testing.assert_close(found[0], query[0] * mean[:, None, None])
 
 
@@ -203,7 +203,7 @@ def test_two_classes_at_once_are_refused() -> None:
 
 
 def test_a_network_with_nothing_to_decode_is_refused() -> None:
-    with pytest.raises(ValueError, match="nothing is left to decode"):
+    with pytest.raises(ValueError, match="the decoder has no input"):
         MMNet.Options(nodes="none", confidence=False)
 
 

@@ -1,1 +1,1 @@
-"""What do several methods share? Layers and maths under their own names."""
+"""Layers and maths that several methods share, and large parts of single methods."""

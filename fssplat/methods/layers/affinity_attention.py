@@ -1,4 +1,4 @@
-"""SD-AANet's supervised affinity attention (SAAM): a map of where a class is, from its prototype.
+"""SD-AANet's supervised affinity attention (SAAM): a map of a class from its prototype.
 
 Source   Zhao et al., "A Self-Distillation Embedded Supervised Affinity Attention Model for
          Few-Shot Segmentation"; the pyramid pooling is PSPNet's (Zhao et al., CVPR 2017).

@@ -1,10 +1,11 @@
-"""Where is any object at all? JC2A's class-agnostic map from base-class prototypes (CKMM).
+"""JC2A's class-agnostic map of all objects (CKMM), computed from base-class prototypes.
 
-Source   Huang et al., ACCV 2022; "Eq. 11" below is equation 11 there. Its Table 5 adds the map to
-         PFENet and MM-Net as well.
+Source   Huang et al., ACCV 2022; "Eq. 11" below is equation 11 there. Its Table 5 also adds the
+         map to PFENet and MM-Net.
 Shapes   i images, c channels, h x w feature cells.
-Differs  Eq. 13 is a bare dot product, which the text calls a probability: it is scaled to 0..1 per
-         image, as PFENet's prior. Classes are averaged before the product, which gives the same.
+Differs  Eq. 13 is a dot product, which the text calls a probability; here it is scaled to 0..1 in
+         each image, like the prior of PFENet. Classes are averaged before the product, which gives
+         the same result.
 """
 
 import zlib
@@ -19,9 +20,9 @@ from fssplat.methods.layers.matching import grid_mask, middle_features, scaled
 
 
 class ObjectMap(nn.Module):
-    """Eqs. 11 to 13. The prototypes are computed once, before training, and saved with the weights.
+    """Eqs. 11 to 13. The prototype is computed once, before training, and saved with the weights.
 
-    Until `prepare` has run or weights were loaded the prototype is NaN, and so is every map.
+    It is NaN until `prepare` has run or weights are loaded, and so is every map.
     """
 
     prototype: Tensor  # [c], mean over the classes of FP_base in Eq. 12
@@ -44,7 +45,7 @@ class ObjectMap(nn.Module):
 
         def compute() -> dict[str, Tensor]:
             training = backbone.training
-            backbone.eval()  # an image's features do not depend on its batch, nor move statistics
+            backbone.eval()  # else features depend on the batch, and statistics change
             try:
                 return {"prototypes": class_prototypes(features, source, device)}
             finally:
@@ -58,10 +59,10 @@ class ObjectMap(nn.Module):
 def class_prototypes(
     features: Callable[[Tensor], Tensor], source: BaseImages, device: torch.device
 ) -> Tensor:
-    """Eqs. 11 and 12: mean feature per object, then per class: [classes, c].
+    """Eqs. 11 and 12: mean feature of each object, then of each class: [classes, c].
 
-    An image counts for a class if the class covers any of its feature cells; a class that no image
-    shows is left out.
+    An image counts for a class if the class covers any of its feature cells. A class without images
+    is left out.
     """
     classes = torch.tensor(source.classes, device=device)[:, None, None]
     totals = torch.zeros((), dtype=torch.float64, device=device)
@@ -73,7 +74,7 @@ def class_prototypes(
         masks = masks.reshape(*of_class.shape[:2], *maps.shape[-2:]).double()
         areas = masks.sum(dim=(2, 3))
         means = einsum("inhw,ichw->inc", masks, maps) / areas.clamp(min=1e-12).unsqueeze(2)
-        totals = totals + means.sum(dim=0)  # 0 where the class is absent
+        totals = totals + means.sum(dim=0)  # 0 if the class is absent
         counts += (areas > 0).sum(dim=0)
     seen = counts > 0
     assert seen.any(), "no base image shows a base class"
@@ -81,9 +82,10 @@ def class_prototypes(
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Hex name of a module's parameters and buffers, by their bytes."""
-    seen = 0
+    """Hexadecimal checksum of the names and bytes of all parameters and buffers."""
+    checksum = 0
     for name, value in sorted(module.state_dict().items()):
         flat = value.detach().cpu().contiguous().reshape(-1)
-        seen = zlib.crc32(flat.view(torch.uint8).numpy(), zlib.crc32(name.encode(), seen))
-    return f"{seen:08x}"
+        checksum = zlib.crc32(name.encode(), checksum)
+        checksum = zlib.crc32(flat.view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"

@@ -1,4 +1,4 @@
-"""How K segmentations of one query become one, for methods that see one support at a time.
+"""Fusion of K segmentations of one query, for methods that use one support at a time.
 
 Shapes   k shots, p classes with background first, H x W pixels.
 """
@@ -10,16 +10,16 @@ from torch import Tensor
 
 
 def fuse_shots(logits: Tensor, fusion: Literal["vote", "mean-mask"]) -> Tensor:
-    """[k, p, H, W] -> labels int64 [H, W]; with one shot the argmax, whatever the fusion."""
+    """[k, p, H, W] -> labels int64 [H, W]; with one shot the argmax for either fusion."""
     if len(logits) == 1:
         return labels(logits)[0]
     return vote(logits) if fusion == "vote" else mean_mask(logits)
 
 
 def vote(logits: Tensor) -> Tensor:
-    """HSNet's: a class needs half as many votes as its most agreed pixel of the image has.
+    """Fusion of HSNet: a pixel needs half of the votes of the pixel with most votes of that class.
 
-    [k, p, H, W] -> [H, W]. Of several such classes the one with the larger share wins.
+    [k, p, H, W] -> [H, W]. If several classes have enough, the one with the larger share wins.
     """
     classes = torch.arange(1, logits.shape[1], device=logits.device)
     counts = (labels(logits).unsqueeze(-1) == classes).sum(dim=0)  # [H, W, p - 1]
@@ -29,14 +29,14 @@ def vote(logits: Tensor) -> Tensor:
 
 
 def mean_mask(logits: Tensor) -> Tensor:
-    """JC2A's: the mean of the predicted soft masks. [k, p, H, W] -> [H, W]."""
+    """Fusion of JC2A: the mean of the predicted soft masks. [k, p, H, W] -> [H, W]."""
     return labels(logits.softmax(dim=1).mean(dim=0, keepdim=True))[0]
 
 
 def labels(scores: Tensor) -> Tensor:
-    """The best class, [i, p, H, W] -> int64 [i, H, W]; the first of equals.
+    """The class with the highest score, the first if equal: [i, p, H, W] -> int64 [i, H, W].
 
-    For two classes a comparison does, at a tenth of what `argmax` over a short axis costs a CPU.
+    Two classes are compared directly: on a CPU `argmax` over a short axis takes ten times as long.
     """
     if scores.shape[1] == 2:
         return (scores[:, 1] > scores[:, 0]).long()

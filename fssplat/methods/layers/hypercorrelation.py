@@ -1,4 +1,4 @@
-"""HSNet's head: correlations of many blocks, squeezed by centre-pivot 4D convolutions.
+"""Head of HSNet: correlations of many blocks, squeezed by centre-pivot 4D convolutions.
 
 Source   Min et al., ICCV 2021, arXiv 2104.01538.
 Shapes   b episodes, m maps (blocks) or c channels, h x w query cells, h' x w' support cells.
@@ -14,14 +14,14 @@ from fssplat.methods.base import resize
 
 
 def correlations(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
-    """Products of unit features, negatives cut: one map per block of `widths` channels.
+    """Positive parts of the products of unit features, one map per block of `widths` channels.
 
-    [b, sum of widths, h, w], [b, sum of widths, h', w'] -> [b, m, h, w, h', w'], laid out with m
-    behind h and w, so that the convolution over the support axes reads it as it lies.
+    [b, sum of widths, h, w], [b, sum of widths, h', w'] -> [b, m, h, w, h', w']. In memory m comes
+    after h and w, so that the convolution over the support axes reads it without a copy.
     """
     (b, _, *grid), (*_, rows, columns) = query.shape, support.shape
     q, s = query.flatten(2), support.flatten(2)
-    # Leaving cells out pays on the CPU; elsewhere the host would wait for their number.
+    # Leaving cells out is faster on the CPU; on a GPU the host would wait for their number.
     found = products_inside(q, s, widths) if q.device.type == "cpu" else products(q, s, widths)
     return found.view(b, *grid, len(widths), rows, columns).permute(0, 3, 1, 2, 4, 5)
 
@@ -29,38 +29,38 @@ def correlations(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tenso
 def products(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
     """[b, c, q], [b, c, s] -> positive part of the products, [b, q, m, s]."""
     found = query.new_empty(len(query), query.shape[2], len(widths), support.shape[2])
-    for number, pair in enumerate(_pairs(query, support, widths)):
+    for number, pair in enumerate(_blocks(query, support, widths)):
         found[:, :, number] = einsum("bcq,bcs->bqs", *pair).clamp_(min=0)
     return found
 
 
 def products_inside(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
-    """`products` of the support cells that are not 0; the others stay 0."""
+    """The same as `products`, computed only for support cells that are not 0."""
     found = query.new_zeros(len(query), query.shape[2], len(widths), support.shape[2])
     for maps, q, s in zip(found, query, support, strict=True):
         inside = (s.abs().amax(dim=0) > 0).nonzero().squeeze(1)
-        for number, pair in enumerate(_pairs(q, s[:, inside], widths)):
+        for number, pair in enumerate(_blocks(q, s[:, inside], widths)):
             values = einsum("cq,cs->qs", *pair).clamp_(min=0)
             maps[:, number].index_copy_(1, inside, values.to(maps.dtype))
     return found
 
 
 def spread(maps: Tensor, widths: Sequence[int]) -> Tensor:
-    """A map for every block -> one for every channel of it: [i, m, h, w] -> [i, sum of c, h, w]."""
+    """Repeat the map of each block for all its channels: [i, m, h, w] -> [i, sum of c, h, w]."""
     parts = zip(torch.split(maps, 1, dim=1), widths, strict=True)
     return torch.cat([part.expand(-1, width, -1, -1) for part, width in parts], dim=1)
 
 
-def _pairs(
+def _blocks(
     query: Tensor, support: Tensor, widths: Sequence[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Block by block; blocks lie side by side along the channels, the axis before the last."""
+    """Yield the features of each block; blocks are concatenated along the axis before the last."""
     sizes = list(widths)
     yield from zip(torch.split(query, sizes, -2), torch.split(support, sizes, -2), strict=True)
 
 
 class CentrePivot(nn.Module):
-    """A 4D convolution by its two planes through the centre: 2D over query and over support."""
+    """A 4D convolution reduced to two 2D convolutions, over query and over support cells."""
 
     def __init__(self, channels_in: int, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -84,10 +84,10 @@ class CentrePivot(nn.Module):
 
 
 def _convolve(convolution: nn.Conv2d, planes: Tensor) -> Tensor:
-    """The convolution, in float32 on planes no wider than a stride, which images of 65 px have.
+    """Apply the convolution; in float32 if a plane is no wider than the stride (65 px images).
 
-    There the CPU's bfloat16 weight gradient leaves the taps that meet padding alone unwritten
-    (oneDNN under torch 2.15): whatever the memory held before comes out as their gradient.
+    On such planes the bfloat16 weight gradient of the CPU (oneDNN under torch 2.15) does not write
+    the taps that see only padding, so their gradient would be uninitialised memory.
     """
     thin = min(planes.shape[-2:]) <= convolution.stride[0]
     with torch.autocast(planes.device.type, enabled=False) if thin else nullcontext():
@@ -108,7 +108,7 @@ def building_block(
 
 
 class Squeeze(nn.Module):
-    """Three levels of correlations, deepest first, to logits on twice the grid of the last."""
+    """Three levels of correlations, deepest first -> logits on twice the grid of the last."""
 
     WIDTHS = (16, 64, 128)
     KERNELS = ((3, 3, 3), (5, 3, 3), (5, 5, 3))
@@ -146,7 +146,7 @@ class Squeeze(nn.Module):
 
 
 def resized_4d(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Along the query axes; along the support axes only where the squeezed grids differ."""
+    """Resize the query axes; the support axes too if the squeezed grids differ."""
     x = _resized_query(x, sizes)
     if x.shape[-2:] == tuple(sizes[2:]):
         return x

@@ -1,4 +1,4 @@
-"""Unlabelled images from a folder of the user's, e.g. ImageNet's training images."""
+"""Unlabelled images from a folder, e.g. the training images of ImageNet."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ from fssplat.common.errors import InputError
 from fssplat.experiment.schema import digest
 
 VARIABLE = "FSSPLAT_IMAGENET"
-PER_CLASS = 10  # as MiningFSS samples ImageNet (Table 5)
+PER_CLASS = 10  # images, as MiningFSS samples ImageNet (Table 5)
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 class ImageFolder:
-    """A folder of class folders; the first `per_class` images of each class, evenly spaced."""
+    """A folder with one folder per class; `per_class` images of each, evenly spaced by name."""
 
     def __init__(self, root: Path, per_class: int = PER_CLASS) -> None:
         self.paths: list[Path] = []
@@ -26,7 +26,9 @@ class ImageFolder:
             kept = min(per_class, len(inside))
             self.paths += [inside[i * len(inside) // kept] for i in range(kept)]
         if not self.paths:
-            raise InputError(f"{root}: no images in its folders. {VARIABLE} needs one per class.")
+            raise InputError(
+                f"{root}: no images in its folders. {VARIABLE} needs one folder per class."
+            )
         listed = [(str(path.relative_to(root)), path.stat().st_size) for path in self.paths]
         self.key = digest("image-folder", listed)
 
@@ -41,11 +43,11 @@ class ImageFolder:
 
 
 def imagenet() -> ImageFolder:
-    """The folder that $FSSPLAT_IMAGENET names."""
+    """The folder in $FSSPLAT_IMAGENET. Raises InputError if there is none."""
     root = os.environ.get(VARIABLE, "")
     if not Path(root).is_dir() or not root:
         raise InputError(
-            f"unlabelled: imagenet needs images, and ${VARIABLE} is {root or 'not set'}. Set it to "
+            f"unlabelled: imagenet needs images, but ${VARIABLE} is {root or 'not set'}. Set it to "
             "a folder with one folder of images per class, or leave imagenet out."
         )
     return ImageFolder(Path(root))

@@ -1,4 +1,4 @@
-"""What several methods compute between a support and a query.
+"""Masked means, cosine matches between query and support, and the segmentation loss.
 
 Shapes   b episodes, c channels, h x w feature cells; masks are 0..1 on the feature grid.
 """
@@ -19,7 +19,7 @@ def grid_mask(masks: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def masked_mean(features: Tensor, mask: Tensor, eps: float = 5e-4) -> Tensor:
-    """[i, c, h, w], [i, h, w] -> mean feature under the mask [i, c]; zero where it is empty."""
+    """[i, c, h, w], [i, h, w] -> mean feature under the mask [i, c]; zero if it is empty."""
     total = einsum("ichw,ihw->ic", features, mask)
     return total / (mask.sum(dim=(1, 2)).unsqueeze(1) + eps)
 
@@ -27,15 +27,16 @@ def masked_mean(features: Tensor, mask: Tensor, eps: float = 5e-4) -> Tensor:
 def best_match(query: Tensor, support: Tensor) -> Tensor:
     """Highest cosine similarity of each query cell with any support cell, scaled to 0..1.
 
-    [i, c, h, w], [i, c, h', w'] zero outside the object -> [i, h, w]; all 0 for an empty support.
+    [i, c, h, w], [i, c, h', w'] that is zero outside the object -> [i, h, w]; all 0 if the support
+    is empty.
     """
     return mean_best_match(query, support.unsqueeze(1))
 
 
 def mean_best_match(query: Tensor, supports: Tensor) -> Tensor:
-    """`best_match` with every shot, averaged: [b, c, h, w], [b, k, c, h', w'] -> [b, h, w]."""
+    """Mean `best_match` over shots: [b, c, h, w], [b, k, c, h', w'] -> [b, h, w]."""
     q, s = F.normalize(query.flatten(2), dim=1), F.normalize(supports.flatten(3), dim=2)
-    # Leaving cells out pays on the CPU; elsewhere the host would wait for their number.
+    # Leaving cells out is faster on the CPU; on a GPU the host would wait for their number.
     best = best_cosine_inside(q, s) if q.device.type == "cpu" else best_cosine(q, s)
     return scaled(best.flatten(0, 1)).view(*s.shape[:2], *query.shape[-2:]).mean(dim=1)
 
@@ -46,7 +47,7 @@ def best_cosine(query: Tensor, supports: Tensor) -> Tensor:
 
 
 def best_cosine_inside(query: Tensor, supports: Tensor) -> Tensor:
-    """`best_cosine` from the object's cells alone: those outside are 0 and match with 0."""
+    """The same as `best_cosine`, from the cells of the object only: the others match with 0."""
     b, k = supports.shape[:2]
     rows = [_best_inside(query[i], supports[i, shot]) for i in range(b) for shot in range(k)]
     return torch.stack(rows).reshape(b, k, -1)
@@ -64,9 +65,9 @@ def _best_inside(query: Tensor, support: Tensor) -> Tensor:
 
 @torch.no_grad()
 def masked_stage(backbone: Backbone, third: Tensor, mask: Tensor | None) -> Tensor:
-    """Stage 4 of a fixed backbone on stage 3's output times a mask, and times the mask again.
+    """Stage 4 of a fixed backbone; its input and its output are multiplied by the mask.
 
-    [i, c3, h, w], [i, h, w] in 0..1, or None for an image that has none -> [i, c4, h', w'].
+    Output of stage 3 [i, c3, h, w], mask [i, h, w] in 0..1 or None -> [i, c4, h', w'].
     """
     if mask is None:
         return backbone.stage(4, third)
@@ -75,20 +76,20 @@ def masked_stage(backbone: Backbone, third: Tensor, mask: Tensor | None) -> Tens
 
 
 def scaled(values: Tensor) -> Tensor:
-    """[i, n] -> the same between 0 and 1, each row by its own smallest and largest value."""
+    """Scale each row between 0 and 1 by its smallest and largest value: [i, n] -> [i, n]."""
     low, high = values.aminmax(dim=1, keepdim=True)
     return (values - low) / (high - low + EPS)
 
 
 def middle_features(features: Features) -> Tensor:
-    """Stages 3 and 2 side by side on stage 3's grid, as PFENet reads them: [i, c3 + c2, h, w]."""
+    """Stages 3 and 2 concatenated on the grid of stage 3, as in PFENet: [i, c3 + c2, h, w]."""
     third = features.stages[2]
     second = resize(features.stages[1], (third.shape[-2], third.shape[-1]))
     return torch.cat([third, second], dim=1)
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of [b, p, h, w] enlarged to [b, H, W]; 0 where every pixel is ignored."""
+    """Mean cross-entropy of [b, p, h, w] enlarged to [b, H, W]; 0 if all pixels are ignored."""
     enlarged = resize(logits, (target.shape[-2], target.shape[-1]))
     total = F.cross_entropy(enlarged, target, ignore_index=255, reduction="sum")
     return total / (target != 255).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""The multi-scale decoder of PFENet (its feature enrichment module), which four methods share.
+"""The multi-scale decoder of PFENet (its feature enrichment module), used by four methods.
 
 Source   Tian et al., "Prior Guided Feature Enrichment Network for Few-shot Segmentation",
          TPAMI 2020, arXiv 2008.01449.
@@ -14,7 +14,7 @@ from fssplat.methods.base import resize
 
 
 class MultiScaleDecoder(nn.Module):
-    """Per level: merge the inputs, blend in the level before, refine; then all levels at once."""
+    """Per level: merge the inputs, add the previous level, refine; then combine all levels."""
 
     def __init__(
         self, channels_in: int, levels: int, classes: int = 2, channels: int = 256
@@ -31,7 +31,7 @@ class MultiScaleDecoder(nn.Module):
     def forward(
         self, inputs: Sequence[Tensor], grid: tuple[int, int]
     ) -> tuple[Tensor, list[Tensor]]:
-        """[b, channels_in, ...] per level -> logits on the grid, and logits of each level."""
+        """[b, channels_in, *level size] per level -> logits on the grid, logits of each level."""
         enlarged: list[Tensor] = []
         logits: list[Tensor] = []
         for level, given in enumerate(inputs):
@@ -47,12 +47,12 @@ class MultiScaleDecoder(nn.Module):
 
 
 def reduction(channels_in: int, channels: int) -> nn.Sequential:
-    """What stands before the decoder: backbone features to its width."""
+    """Layers that reduce backbone features to the channels of the decoder."""
     return nn.Sequential(*narrow(channels_in, channels), nn.Dropout2d(0.5))
 
 
 def level_sizes(bins: Sequence[float], grid: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of each level, in cells: a bin up to 1 is a share of the grid, cut off."""
+    """Height and width of each level in cells; a bin up to 1 is a share of the grid."""
     return [
         (max(int(grid[0] * side), 1), max(int(grid[1] * side), 1))
         if side <= 1

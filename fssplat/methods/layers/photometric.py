@@ -1,6 +1,6 @@
-"""Strong changes of colour and sharpness, drawn per image and applied where the images lie.
+"""Strong random changes of colour and sharpness, and the ImageNet normalisation.
 
-Source   SimCLR (Chen et al., ICML 2020, appendix A), which MiningFSS names: colour distortion of
+Source   SimCLR (Chen et al., ICML 2020, appendix A), cited by MiningFSS: colour distortion of
          strength 1 with probability 0.8, grey with 0.2, blur with 0.5.
 """
 
@@ -12,21 +12,21 @@ from torch import Tensor
 
 from fssplat.data.transforms import DEVIATION, MEAN
 
-KERNEL = 13  # pixels; SimCLR takes a tenth of the side, but weights past 3 sigma = 6 vanish
+KERNEL = 13  # pixels; SimCLR uses a tenth of the side, but weights beyond 3 sigma = 6 are near 0
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """What happens to one image; None leaves that part alone."""
+    """The changes to one image; None means no change of that kind."""
 
     colour: tuple[float, float, float, float] | None  # brightness, contrast, saturation, hue
-    order: tuple[int, ...]  # in which the four are applied
+    order: tuple[int, ...]  # of the four colour changes
     grey: bool
     blur: float | None  # standard deviation, pixels
 
 
 def draw_distortion(draw: np.random.Generator) -> Distortion:
-    """One image's distortion; takes the same number of draws whatever comes out."""
+    """Draw the distortion of one image, always with the same number of random draws."""
     chances = draw.random(3)
     factors = draw.uniform(0.2, 1.8, size=3)
     hue = draw.uniform(-0.2, 0.2)
@@ -40,27 +40,27 @@ def draw_distortion(draw: np.random.Generator) -> Distortion:
     )
 
 
-def distort(image: Tensor, by: Distortion) -> Tensor:
-    """float32 [3, H, W] in 0..1 -> the same range."""
-    # Here, because it takes over a second to import and most commands distort nothing.
+def distort(image: Tensor, distortion: Distortion) -> Tensor:
+    """Apply a distortion: float32 [3, H, W] in 0..1 -> float32 [3, H, W] in 0..1."""
+    # Imported here, because it takes over a second and most commands do not need it.
     from torchvision.transforms.v2 import functional as images
 
-    if by.colour is not None:
+    if distortion.colour is not None:
         changes = (
             images.adjust_brightness, images.adjust_contrast,
             images.adjust_saturation, images.adjust_hue,
         )  # fmt: skip
-        for number in by.order:
-            image = changes[number](image, by.colour[number])
-    if by.grey:
+        for number in distortion.order:
+            image = changes[number](image, distortion.colour[number])
+    if distortion.grey:
         image = images.rgb_to_grayscale(image, num_output_channels=3)
-    if by.blur is not None:
-        image = images.gaussian_blur(image, [KERNEL, KERNEL], [by.blur, by.blur])
+    if distortion.blur is not None:
+        image = images.gaussian_blur(image, [KERNEL, KERNEL], [distortion.blur, distortion.blur])
     return image
 
 
 def normalised(image: Tensor) -> Tensor:
-    """[..., 3, H, W] in 0..1 -> by ImageNet's mean and deviation."""
+    """[..., 3, H, W] in 0..1 -> minus the mean of ImageNet, divided by its deviation."""
     mean = torch.tensor(MEAN, device=image.device).view(3, 1, 1)
     deviation = torch.tensor(DEVIATION, device=image.device).view(3, 1, 1)
     return (image - mean) / deviation

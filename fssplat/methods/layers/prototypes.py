@@ -1,10 +1,11 @@
-"""Class prototypes and their match with every position, as PANet and MiningFSS compute them.
+"""Class prototypes and their cosine with every position, as in PANet and MiningFSS.
 
-Shapes   c channels, h x w feature cells, H x W pixels of a mask, p prototypes; "..." any lead.
+Shapes   c channels, h x w feature cells, H x W pixels of a mask, p prototypes; "..." any
+         leading axes.
 
-Both papers enlarge the features to the mask before averaging. The enlarged map is never built:
-averaging it under a mask weighs each feature cell by how much of the mask interpolation gives it,
-which is the same sum in another order and needs H x W numbers in place of c x H x W.
+Both papers enlarge the features to the size of the mask before averaging. Here the enlarged map is
+not built: each feature cell is weighted by its share in the interpolated pixels under the mask.
+That is the same sum in another order, and needs H x W numbers instead of c x H x W.
 """
 
 import torch
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 
 
 def mean_under_mask(features: Tensor, mask: Tensor) -> Tensor:
-    """Mean of [..., c, h, w], enlarged to [..., H, W], where the mask is true: [..., c], float32.
+    """Mean of features, enlarged to the size of the mask, over the pixels where the mask is true.
 
-    Zero where the mask is empty.
+    [..., c, h, w], bool [..., H, W] -> float32 [..., c]; zero if the mask is empty.
     """
     with torch.autocast(features.device.type, enabled=False):
         inside = mask.to(torch.float32)
@@ -29,7 +30,7 @@ def mean_under_mask(features: Tensor, mask: Tensor) -> Tensor:
 def corner_weights(fine: int, coarse: int, device: torch.device) -> Tensor:
     """Share of each of `coarse` cells in each of `fine` pixels, bilinear with aligned corners.
 
-    [fine, coarse], rows sum to 1.
+    Returns [fine, coarse]; each row sums to 1.
     """
     step = (coarse - 1) / (fine - 1) if fine > 1 else 0.0
     places = torch.arange(fine, device=device, dtype=torch.float64) * step
@@ -40,8 +41,8 @@ def corner_weights(fine: int, coarse: int, device: torch.device) -> Tensor:
 def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine of every position with every prototype: [b, c, h, w], [b, p, c] -> [b, p, h, w].
 
-    In float32 whatever the precision around it: softmax multiplies differences by the scale. A
-    zero prototype scores 0 everywhere.
+    Always in float32, since the methods multiply the result by a scale before softmax. A zero
+    prototype scores 0 everywhere.
     """
     with torch.autocast(features.device.type, enabled=False):
         places = F.normalize(features.float(), dim=1)

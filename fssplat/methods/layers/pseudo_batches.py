@@ -1,6 +1,6 @@
-"""Pseudo-labelled images for training, numbered: number i is the same crop whenever it is drawn.
+"""Numbered crops of pseudo-labelled images for training: a number always gives the same crop.
 
-A resumed or repeated step therefore sees what it would have seen, and images can be read ahead.
+So a resumed or repeated step uses the same crops, and images can be read ahead.
 """
 
 import os
@@ -17,38 +17,39 @@ from fssplat.methods.base import Images
 from fssplat.methods.layers.photometric import Distortion, distort, draw_distortion, normalised
 from fssplat.methods.layers.pseudo_labels import PseudoMasks
 
-THREADS = 8  # at most; decoding releases the interpreter's lock
+THREADS = 8  # at most; decoding releases the lock of the interpreter
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One crop with its pseudo mask, and the distortion it is to get."""
+    """One crop, its pseudo mask, and the distortion that `stacked` applies."""
 
     image: Tensor  # uint8 [3, S, S]
-    label: Tensor  # uint8 [S, S], 255 beyond the image
+    label: Tensor  # uint8 [S, S], 255 outside the image
     distortion: Distortion
 
 
 class PseudoBatches:
-    """Crops of a pool by number, read by a few threads one call ahead."""
+    """Crops of a pool by number; threads read the crops of the next call ahead."""
 
     def __init__(self, pool: Images, masks: PseudoMasks, seed: int) -> None:
         assert len(pool) == len(masks)
         self.pool, self.masks, self.seed = pool, masks, seed
         self.readers = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
-        self.coming: dict[tuple[int, int], Future[Sample]] = {}
+        self.reading_ahead: dict[tuple[int, int], Future[Sample]] = {}
 
     def take(self, first: int, count: int, size: int) -> list[Sample]:
-        """Samples `first` to `first + count` - 1; the next `count` are asked for as well."""
-        wanted = [(number, size) for number in range(first, first + 2 * count)]
+        """Return samples `first` to `first + count - 1`, and start to read the next `count`."""
+        keys = [(number, size) for number in range(first, first + 2 * count)]
         running = {
-            key: self.coming.get(key) or self.readers.submit(self.sample, *key) for key in wanted
+            key: self.reading_ahead.get(key) or self.readers.submit(self.sample, *key)
+            for key in keys
         }
-        self.coming = {key: running[key] for key in wanted[count:]}
-        return [running[key].result() for key in wanted[:count]]
+        self.reading_ahead = {key: running[key] for key in keys[count:]}
+        return [running[key].result() for key in keys[:count]]
 
     def sample(self, number: int, size: int) -> Sample:
-        """A uniformly drawn image: padded right and below, cropped, flipped half the time."""
+        """A random image, padded on the right and below, cropped, flipped with probability 0.5."""
         draw = np.random.default_rng([self.seed, number])
         index = int(draw.integers(len(self.pool)))
         image = self.pool.image(index)
@@ -65,7 +66,10 @@ class PseudoBatches:
 
 
 def stacked(samples: list[Sample], strong: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Normalised float32 [i, 3, S, S] and int64 [i, S, S] on a device, distorted there."""
+    """Normalised images float32 [i, 3, S, S] and labels int64 [i, S, S] on the device.
+
+    If `strong`, images are distorted there first.
+    """
     images = []
     for sample in samples:
         image = sample.image.to(device, non_blocking=True).float() / 255

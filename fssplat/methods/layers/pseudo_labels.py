@@ -1,8 +1,8 @@
-"""Which parts of an image look like an object? MiningFSS's pseudo masks, and the regions they cut.
+"""Pseudo masks of MiningFSS, by clusters of base-class objects, and the regions in them.
 
 Source   Yang et al., ICCV 2021, section 3.3.1; "Eq. 2" below is equation 2 there. K-means:
          Lloyd, IEEE Trans. Inf. Theory 1982; its starts: Arthur and Vassilvitskii, SODA 2007.
-Shapes   I images, R regions, c channels, h x w feature cells of an image (its own), H x W pixels,
+Shapes   I images, R regions, c channels, h x w feature cells (they differ by image), H x W pixels,
          K clusters. Labels: 0 background, 1..K a cluster.
 """
 
@@ -22,7 +22,7 @@ ITERATIONS = 300  # at most, of K-means; its assignments settle long before
 
 
 class Pool:
-    """Several sources of images as one, at most `limit` of each, evenly picked."""
+    """Several sources of images joined, with at most `limit` of each, evenly spaced."""
 
     def __init__(self, sources: list[Images], limit: int | None) -> None:
         self.sources = sources
@@ -30,7 +30,7 @@ class Pool:
         self.places = [
             (number, index)
             for number, source in enumerate(sources)
-            for index in evenly(len(source), limit)
+            for index in evenly_spaced(len(source), limit)
         ]
 
     def __len__(self) -> int:
@@ -42,14 +42,14 @@ class Pool:
         return self.sources[number].image(inside)
 
 
-def evenly(count: int, limit: int | None) -> list[int]:
-    """At most `limit` of the numbers below `count`, evenly spaced."""
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of the numbers below `count`, evenly spaced; all if it is None."""
     kept = count if limit is None else min(limit, count)
     return [number * count // kept for number in range(kept)]
 
 
-def on_device(image: Tensor, device: torch.device) -> Tensor:
-    """uint8 [3, H, W] -> float32 [1, 3, H, W] as a backbone takes it."""
+def network_input(image: Tensor, device: torch.device) -> Tensor:
+    """uint8 [3, H, W] -> normalised float32 [1, 3, H, W] on the device."""
     return normalised(image.to(device).float() / 255).unsqueeze(0)
 
 
@@ -60,13 +60,13 @@ def on_device(image: Tensor, device: torch.device) -> Tensor:
 def representatives(
     features: Features, source: BaseImages, clusters: int, limit: int | None
 ) -> Tensor:
-    """P_rep: the mean background, then K centres of all objects of base classes, [K + 1, c].
+    """P_rep: the mean background, then the K centres of the objects of base classes: [K + 1, c].
 
-    Every object counts once: the pixels of one class in one image (Eq. 2).
+    An object is the pixels of one class in one image (Eq. 2).
     """
     objects: list[Tensor] = []
     backgrounds: list[Tensor] = []
-    for index in evenly(len(source), limit):
+    for index in evenly_spaced(len(source), limit):
         maps, label = features(source.image(index)), source.label(index)
         label = label.to(maps.device)
         for class_id in torch.unique(label).tolist():
@@ -88,7 +88,7 @@ def kmeans(points: Tensor, k: int, seed: int = 0) -> Tensor:
     fewer than `k` distinct points. A centre that loses all its points does not move.
     """
     assert len(points), "no point to group"
-    centres = spread_out(points, k, torch.Generator().manual_seed(seed))
+    centres = spread_out_starts(points, k, torch.Generator().manual_seed(seed))
     assigned: Tensor | None = None
     for _ in range(ITERATIONS):
         owners = nearest_centre(points, centres)
@@ -102,12 +102,12 @@ def kmeans(points: Tensor, k: int, seed: int = 0) -> Tensor:
 
 
 def nearest_centre(points: Tensor, centres: Tensor) -> Tensor:
-    """[n, c], [k, c] -> number of the nearest centre [n], the first of equals."""
+    """[n, c], [k, c] -> index of the nearest centre [n], the first if equal."""
     return torch.cdist(points, centres).argmin(dim=1)
 
 
-def spread_out(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
-    """k-means++: each next start is a point drawn by its squared distance to those chosen."""
+def spread_out_starts(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
+    """k-means++ starts: points drawn with probability by squared distance to those chosen."""
     chosen = [int(torch.randint(len(points), (), generator=draw))]
     distance = torch.cdist(points, points[chosen]).square().squeeze(1).double().cpu()
     while len(chosen) < k:
@@ -123,10 +123,10 @@ def spread_out(points: Tensor, k: int, draw: torch.Generator) -> Tensor:
 
 
 class PseudoMasks:
-    """One label grid per image of a pool, of its own size."""
+    """One label grid per image of a pool; grids differ in size."""
 
     def __init__(self, labels: Tensor, sizes: Tensor) -> None:
-        """uint8, all grids one after the other; int64 [I, 2], height and width of each."""
+        """`labels` uint8: all grids, flattened and concatenated; `sizes` int64 [I, 2]."""
         self.labels, self.sizes = labels, sizes
         self.starts: list[int] = [0, *sizes.prod(dim=1).cumsum(dim=0).tolist()]
 
@@ -140,24 +140,27 @@ class PseudoMasks:
         return self.labels[start:end].view(height, width)
 
     def mask(self, index: int, size: tuple[int, int]) -> Tensor:
-        """uint8 [H, W]: the grid enlarged to its image, nearest cell."""
+        """uint8 [H, W]: the grid enlarged to the image, by nearest cell."""
         grid = self.grid(index)[None, None].float()
         return F.interpolate(grid, size=size, mode="nearest")[0, 0].to(torch.uint8)
 
 
 @torch.no_grad()
 def pseudo_masks(features: Features, pool: Images, centres: Tensor) -> dict[str, Tensor]:
-    """Eq. 3: each feature cell takes the nearest of the K + 1 representatives by cosine."""
+    """Eq. 3: label each feature cell by the most similar of the K + 1 representatives.
+
+    Returns the arguments of `PseudoMasks`.
+    """
     labels, sizes = [], []
     for index in range(len(pool)):
-        grid = nearest(features(pool.image(index)), centres)
+        grid = most_similar(features(pool.image(index)), centres)
         labels.append(grid.to("cpu", torch.uint8).flatten())
         sizes.append(torch.tensor(grid.shape))
     return {"labels": torch.cat(labels), "sizes": torch.stack(sizes)}
 
 
-def nearest(maps: Tensor, centres: Tensor) -> Tensor:
-    """[c, h, w], [K + 1, c] -> number of the most similar centre [h, w]."""
+def most_similar(maps: Tensor, centres: Tensor) -> Tensor:
+    """[c, h, w], [K + 1, c] -> index of the centre with the highest cosine [h, w]."""
     return cosine_scores(maps.unsqueeze(0), centres.unsqueeze(0))[0].argmax(dim=0)
 
 
@@ -166,32 +169,32 @@ def nearest(maps: Tensor, centres: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Regions:
-    """Images and the objects that pseudo masks cut from them, as mean features.
+    """Mean features of images and of their regions, the parts with the same pseudo label.
 
-    Images in which everything is background are left out.
+    Images that are all background are left out.
     """
 
-    images: Tensor  # [I, c] mean feature of the whole image
-    regions: Tensor  # [R, c] mean feature under one label of one image, image by image
-    counts: Tensor  # [I] regions of each image, at least 1
+    images: Tensor  # [I, c], mean feature of the whole image
+    regions: Tensor  # [R, c], mean feature of each region, in the order of the images
+    counts: Tensor  # [I], number of regions in each image, at least 1
 
     def rectified(self, prototypes: Tensor, embeddings: Tensor, count: int, share: float) -> Tensor:
-        """Eqs. 8 and 9: prototypes [i, c] moved by `share` towards their most similar regions.
+        """Eqs. 8 and 9: move prototypes [i, c] by `share` towards their most similar regions.
 
-        One region from each of the `count` images nearest to the support's own embedding [i, c].
+        Each of the `count` images nearest to the embedding [i, c] of the support gives one region.
         """
         if not len(self.images):
             return prototypes
-        likeness = cosines(embeddings, self.images)  # [i, I]
-        near = likeness.topk(min(count, len(self.images)), dim=1).indices  # [i, N]
-        found = self._of_images(near, prototypes)  # [i, N, c]
+        similarity = cosines(embeddings, self.images)  # [i, I]
+        near = similarity.topk(min(count, len(self.images)), dim=1).indices  # [i, N]
+        found = self._best_regions(near, prototypes)  # [i, N, c]
         cosine = F.cosine_similarity(found, prototypes.unsqueeze(1), dim=2)
         total = cosine.sum(dim=1, keepdim=True)
         weights = torch.where(total.abs() > 1e-6, cosine / total, torch.zeros_like(cosine))
         return (1 - share) * prototypes + share * (weights.unsqueeze(2) * found).sum(dim=1)
 
-    def _of_images(self, near: Tensor, prototypes: Tensor) -> Tensor:
-        """The region most similar to each prototype [i, c] in each of its images [i, N]."""
+    def _best_regions(self, near: Tensor, prototypes: Tensor) -> Tensor:
+        """The region most similar to a prototype [i, c] in each of its images [i, N]: [i, N, c]."""
         starts = self.counts.cumsum(dim=0) - self.counts
         slots = torch.arange(int(self.counts.max()), device=near.device)
         used = slots < self.counts[near].unsqueeze(2)  # [i, N, K]
@@ -208,13 +211,13 @@ class Regions:
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """[i, c], [j, c] -> [i, j], float32."""
+    """Cosine of all pairs: [i, c], [j, c] -> float32 [i, j]."""
     return F.normalize(a.float(), dim=1) @ F.normalize(b.float(), dim=1).T
 
 
 @torch.no_grad()
 def regions(features: Features, pool: Images, masks: PseudoMasks) -> dict[str, Tensor]:
-    """The fields of `Regions`, vectors in half precision."""
+    """Compute the arguments of `Regions`, with vectors in half precision."""
     images: list[Tensor] = []
     found: list[Tensor] = []
     counts: list[int] = []
@@ -222,7 +225,7 @@ def regions(features: Features, pool: Images, masks: PseudoMasks) -> dict[str, T
         if not masks.grid(index).any():
             continue
         maps = features(pool.image(index)).float()
-        parts = list(_parts(maps, masks.grid(index).to(maps.device)))
+        parts = list(_region_means(maps, masks.grid(index).to(maps.device)))
         images.append(maps.mean(dim=(1, 2)))
         found += parts
         counts.append(len(parts))
@@ -236,8 +239,8 @@ def regions(features: Features, pool: Images, masks: PseudoMasks) -> dict[str, T
     }
 
 
-def _parts(maps: Tensor, grid: Tensor) -> Iterator[Tensor]:
-    """Mean feature [c] under each cluster's label in turn."""
+def _region_means(maps: Tensor, grid: Tensor) -> Iterator[Tensor]:
+    """Yield the mean feature [c] of each region of an image."""
     for label in torch.unique(grid).tolist():
         if label:
             yield mean_under_mask(maps, grid == label)
