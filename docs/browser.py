@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its debugging pipe: no port, and no package but the browser."""
+"""Controls a headless Chromium through its debugging pipe: no port, no package but the browser."""
 
 import base64
 import io
@@ -24,11 +24,11 @@ FLAGS = (
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FIND = """
 (function find(text, exact) {
-  const said = node => (node.innerText || node.getAttribute("aria-label") || "").trim();
+  const textOf = node => (node.innerText || node.getAttribute("aria-label") || "").trim();
   const all = [...document.querySelectorAll("button, a, input, label, [role], li, span, div, p")];
   const hits = all.filter(node => node.offsetParent !== null || node.getClientRects().length)
-    .filter(node => exact ? said(node) === text : said(node).includes(text));
-  hits.sort((a, b) => said(a).length - said(b).length || b.compareDocumentPosition(a) - 4);
+    .filter(node => exact ? textOf(node) === text : textOf(node).includes(text));
+  hits.sort((a, b) => textOf(a).length - textOf(b).length || b.compareDocumentPosition(a) - 4);
   if (!hits.length) return null;
   const box = hits[0].getBoundingClientRect();
   return [box.x + box.width / 2, box.y + box.height / 2];
@@ -48,21 +48,21 @@ class Browser:
         program = chromium()
         assert program is not None, "no browser: install the system's package `chromium`"
         self._profile = tempfile.mkdtemp(prefix="fssplat-chromium-")
-        theirs_in, self._write = os.pipe()
-        self._read, theirs_out = os.pipe()
+        browser_in, self._write = os.pipe()
+        self._read, browser_out = os.pipe()
         flags = [*FLAGS, f"--user-data-dir={self._profile}", f"--window-size={width},{height}"]
-        ends = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'  # the pipe has fixed numbers
+        ends = f'exec "$0" "$@" 3<&{browser_in} 4>&{browser_out}'  # the pipe has fixed numbers
         self._process = subprocess.Popen(
             ["bash", "-c", ends, program, *flags, "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(theirs_in, theirs_out),
+            pass_fds=(browser_in, browser_out),
             start_new_session=True,
         )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._numbers, self._left = itertools.count(1), b""
+        os.close(browser_in)
+        os.close(browser_out)
+        self._numbers, self._unread = itertools.count(1), b""
         self._session = ""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
@@ -87,7 +87,7 @@ class Browser:
         self.wait(wait_for, timeout_s)
 
     def wait(self, text: str, timeout_s: float = 180) -> None:
-        """Until the page shows a text. Raises TimeoutError with what it shows instead."""
+        """Wait until the page shows a text. Raises TimeoutError with what it shows instead."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             if text in str(self.run("document.body.innerText")):
@@ -96,7 +96,7 @@ class Browser:
         raise TimeoutError(f"no {text!r} on the page, but: {self.run('document.body.innerText')}")
 
     def click(self, text: str, exact: bool = True, timeout_s: float = 90) -> None:
-        """Press the smallest thing that says so, once it is there."""
+        """Wait for the smallest element with this text, then click it. Raises TimeoutError."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
             place = self.run(f"{FIND}({json.dumps(text)}, {json.dumps(exact)})")
@@ -104,10 +104,10 @@ class Browser:
                 self.press(*place)
                 return
             time.sleep(0.2)
-        raise TimeoutError(f"nothing on the page says {text!r}")
+        raise TimeoutError(f"no element of the page has the text {text!r}")
 
     def press(self, x: float, y: float) -> None:
-        """The left button, at a place of the page."""
+        """Click with the left button at a place of the page, in pixels."""
         button = {"x": x, "y": y, "button": "left", "clickCount": 1}
         self._call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self._call("Input.dispatchMouseEvent", type="mousePressed", **button)
@@ -115,7 +115,7 @@ class Browser:
         time.sleep(0.3)
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """With the left button, from one place of the page to another."""
+        """Drag with the left button from one place of the page to another."""
         for kind, (x, y), held in (
             ("mouseMoved", start, 0), ("mousePressed", start, 1), ("mouseMoved", end, 1),
             ("mouseReleased", end, 0),
@@ -127,11 +127,11 @@ class Browser:
             time.sleep(0.1)
 
     def type(self, text: str) -> None:
-        """Into whatever has the focus."""
+        """Type into the element that has the focus."""
         self._call("Input.insertText", text=text)
 
     def key(self, name: str, code: int) -> None:
-        """A key such as Enter (13) or Escape (27)."""
+        """Press a key such as Enter (13) or Escape (27)."""
         for kind in ("keyDown", "keyUp"):
             self._call(
                 "Input.dispatchKeyEvent", type=kind, key=name, code=name,
@@ -145,7 +145,7 @@ class Browser:
         return found["result"].get("value")
 
     def picture(self, path: Path, settle_s: float = 1.5) -> None:
-        """The page as PNG of 256 colours, once it has had time to come to rest."""
+        """Save the page as a PNG with 256 colours, after `settle_s` seconds."""
         time.sleep(settle_s)
         found = self._call("Page.captureScreenshot", format="png")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,10 +167,10 @@ class Browser:
 
     def _next(self) -> dict[str, Any]:
         """One message; messages end with a zero byte."""
-        while b"\0" not in self._left:
+        while b"\0" not in self._unread:
             part = os.read(self._read, 65536)
-            assert part, "the browser has gone"
-            self._left += part
-        one, _, self._left = self._left.partition(b"\0")
+            assert part, "the browser has ended"
+            self._unread += part
+        one, _, self._unread = self._unread.partition(b"\0")
         message: dict[str, Any] = json.loads(one)
         return message

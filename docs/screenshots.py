@@ -1,7 +1,7 @@
-"""The pictures of docs/compare.md: python docs/screenshots.py experiment.yaml [search.yaml]
+"""Makes the pictures of docs/compare.md: python docs/screenshots.py X.yaml --search S.yaml
 
-Takes a finished launch (and a search in the same store), serves them as a user would, and drives a
-real headless Chromium through the clicks that the page describes. Needs the system's `chromium`.
+Serves a finished launch (and a search in the same store) as a user would, and makes the clicks that
+the page describes in a headless Chromium. Needs the system's package `chromium`.
 """
 
 import argparse
@@ -33,7 +33,7 @@ HIDE_PATHS = """
 [...document.querySelectorAll("div, span")]
   .filter(node => node.innerText.trim().startsWith("Path: file:"))
   .forEach(node => node.style.visibility = "hidden")
-"""  # they are of the machine that took the picture
+"""  # paths of this machine
 
 
 def free_port() -> int:
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 @contextmanager
 def served(command: list[str], port: int, page: str = "/") -> Iterator[str]:
-    """A server of this machine while the block runs; its address."""
+    """Run a server on this machine for the length of the block; gives its address."""
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -58,7 +58,7 @@ def served(command: list[str], port: int, page: str = "/") -> Iterator[str]:
 
 
 def await_answer(process: subprocess.Popen[bytes], page: str, timeout_s: float = 120) -> None:
-    """Until the page answers. Raises TimeoutError, or AssertionError where the server ended."""
+    """Wait until the page answers. Raises TimeoutError, or AssertionError if the server ended."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         assert process.poll() is None, f"the server ended with {process.returncode}"
@@ -79,13 +79,13 @@ def mlflow_pages(request: Request, port: int) -> list[str]:
 
 
 def tracked(request: Request) -> tuple[Any, Any]:
-    """The experiment's MLflow, opened, and its settings."""
+    """Open the experiment's MLflow; return it with the settings."""
     spec = request.load()
     return open_tracking(tracking_uri(spec.tracking, Store(spec.store)), spec.name), spec
 
 
 def of_launch(request: Request, folder: Path) -> None:
-    """The table, its charts, and a trial's own page."""
+    """Save pictures of the table, its charts, and the page of a trial."""
     tracking, _ = tracked(request)
     table = page_of(tracking.experiment_id)
     runs = tracking.client.search_runs(
@@ -111,7 +111,7 @@ def of_launch(request: Request, folder: Path) -> None:
 
 
 def of_search(request: Request, folder: Path) -> None:
-    """The points of a search in MLflow, and its study in Optuna's own dashboard."""
+    """Save a picture of the points of a search in MLflow."""
     tracking, _ = tracked(request)
     port = free_port()
     points = page_of(tracking.experiment_id, SEARCH)
@@ -125,7 +125,7 @@ def of_search(request: Request, folder: Path) -> None:
 
 
 def of_study(storage: str, folder: Path) -> None:
-    """Optuna's dashboard over a study's storage."""
+    """Save a picture of Optuna's dashboard for a study's storage."""
     port = free_port()
     program = Path(sys.executable).with_name("optuna-dashboard")
     command = [str(program), storage, "--host", "127.0.0.1", "--port", str(port)]
@@ -136,7 +136,7 @@ def of_study(storage: str, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("experiment", type=Path, help="finished, with a local store")
+    parser.add_argument("experiment", type=Path, help="a finished experiment with a local store")
     parser.add_argument("--search", type=Path, help="a finished search")
     parser.add_argument("--storage", help="address of the search's study")
     parser.add_argument("--set", action="append", default=[], dest="changes")

@@ -22,7 +22,7 @@ CHANNELS = 64
 
 
 class NearestSupport(FewShotSegmenter):
-    """Cosine to the support's mean object and mean background, in a learned space."""
+    """Cosine to the mean object and mean background of the supports, in a learned space."""
 
     class Options(MethodOptions):
         scale: PositiveFloat = 10.0  # logits per unit of cosine
@@ -41,12 +41,12 @@ class NearestSupport(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Fields of `training:`; an experiment changes them as it likes."""
+        """Fields of `training:`; an experiment may change each of them."""
         size = 129 if dataset == "synthetic" else 321
         return {"steps": 200, "batch": 4, "size": size, "optimizer": "adam", "lr": 1e-3}
 
     def encode(self, images: Tensor) -> Encoded:
-        """[i, 3, H, W] -> [i, c, h, w]: all that depends on an image alone, so it is cached."""
+        """[i, 3, H, W] -> [i, c, h, w]; depends on the image alone, so it is cached."""
         return {"features": self.project(self.backbone(images).stages[-1])}
 
     def segment(
@@ -65,7 +65,7 @@ class NearestSupport(FewShotSegmenter):
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """One named loss; LOSS_WEIGHTS of the base class weighs `segmentation` by 1."""
+        """One named loss; LOSS_WEIGHTS of the base class gives `segmentation` the weight 1."""
         logits = self.segment(query, supports, masks, (target.shape[-2], target.shape[-1]))
         valid = (target != 255).sum().clamp(min=1)
         total = F.cross_entropy(logits, target, ignore_index=255, reduction="sum")
@@ -73,6 +73,6 @@ class NearestSupport(FewShotSegmenter):
 
 
 def mean_where(features: Tensor, chosen: Tensor) -> Tensor:
-    """Mean over the chosen cells [b, n, k, c]; zero where there is none."""
+    """Mean over the chosen cells [b, n, k, c]; zero if no cell is chosen."""
     total = torch.einsum("bnkchw,bnkhw->bnkc", features, chosen.to(features.dtype))
     return total / chosen.sum(dim=(-2, -1)).clamp(min=1).unsqueeze(-1)

@@ -18,15 +18,22 @@ class Protocol(Spec):
 
     not_hashed = frozenset({"name"})
     name: str  # of the preset
-    # What training sees; the public lists come from `fssplat data import-lists`
-    training_list: Literal["all", "pfenet", "hsnet"] = "all"  # images that train
-    novel: Literal["background", "ignore", "exclude-image"] = "background"  # novel pixels
-    training_draw: Literal["image", "class-line", "class"] = "image"  # first draw of an episode
-    min_area: NonNegativeInt = 2048  # pixels of the class at original size, for supports
-    min_area_query: NonNegativeInt = 2048  # for queries; 0: any size once the image is listed
-    coco_folds: Literal["interleaved", "contiguous"] = "interleaved"  # which classes are novel
+    # What training sees
+
+    # training images: all, or those of a public list that `fssplat data import-lists` has read
+    training_list: Literal["all", "pfenet", "hsnet"] = "all"
+    # pixels of novel classes in training: background, ignored, or their images are left out
+    novel: Literal["background", "ignore", "exclude-image"] = "background"
+    # what is drawn first for a training episode: an image, a line of the public list, or a class
+    training_draw: Literal["image", "class-line", "class"] = "image"
+    min_area: NonNegativeInt = 2048  # pixels of the class in a support, at original size
+    min_area_query: NonNegativeInt = 2048  # the same in a query; 0: any listed image
+    # novel classes of a fold on COCO: every fourth class, or 20 in a row
+    coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
     # What the network sees at test time
-    input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"  # geometry of test images
+
+    # test images are padded, stretched, padded with sides cut to multiples of 8, or unchanged
+    input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"
     # side of test images in pixels, of all data sets or by name; None: the method's own
     size: dict[str, PositiveInt] | PositiveInt | None = None
     # Which episodes
@@ -35,23 +42,28 @@ class Protocol(Spec):
     episodes: dict[str, PositiveInt] | PositiveInt = {"coco-20i": 4000, "default": 1000}
     # each one draws a list of episodes; their mean and spread are reported
     episode_seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2, 3, 4), min_length=1)
-    # how a query and its class are drawn; even: every class equally often
+    # how a query and its class are drawn: every class equally often, HSNet's public sequence, class
+    # first, image first, or every image once
     draw: Literal["even", "walk-list", "class-first", "image-first", "all-queries"] = "even"
     supports_repeat: bool = False  # whether two supports may be one image
-    short_classes: Literal["error", "drop"] = "error"  # classes with too few images
+    # classes with too few images for an episode: stop with an error, or leave them out
+    short_classes: Literal["error", "drop"] = "error"
     # How a prediction is scored
 
-    # sizes at which mIoU is computed; the first one is the mIoU of tables
+    # sizes at which predictions are scored, in pixels or by name; tables show the first
     score: tuple[Literal["original", "original-square"] | PositiveInt, ...] = Field(
         ("original", 473), min_length=1
     )
-    absent_class: Literal["skip", "zero"] = "skip"  # classes without episodes
+    # a class that no episode shows: left out of the mean, or counted as 0
+    absent_class: Literal["skip", "zero"] = "skip"
     # remove pixels of label 255 from the score; False: they are background
     ignore_border: dict[str, bool] | bool = True
     # whether K shots reuse the 1-shot weights or are trained apart; method: as in its paper
     five_shot: Literal["reuse", "apart", "method"] = "method"
-    selection: Literal["last", "base-val", "novel-best"] = "last"  # which checkpoint is scored
-    test_classes_in_pretraining: bool = True  # as in ImageNet; recorded, changes nothing
+    # checkpoint that is scored: the last, or the best on held-out base or on novel classes
+    selection: Literal["last", "base-val", "novel-best"] = "last"
+    # whether the backbone has seen test classes, as with ImageNet; recorded, changes nothing
+    test_classes_in_pretraining: bool = True
 
     @model_validator(mode="after")
     def _data_sets_exist(self) -> Self:
