@@ -256,10 +256,10 @@ def _print_info(dataset: "Dataset", contiguous: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fssplat.data.summary import DEFAULT, class_lines
+    from fssplat.data.summary import DEFAULT, class_summaries
 
     info = dataset.info
-    lines = class_lines(dataset, "contiguous" if contiguous else "interleaved")
+    lines = class_summaries(dataset, "contiguous" if contiguous else "interleaved")
     table = Table(title=f"{info.name}: images per class with >= {DEFAULT.min_area:,} px / any")
     table.add_column("fold" if info.labels == "class-index" else "split")
     table.add_column("id", justify="right")

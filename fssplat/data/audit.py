@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.data.episodes.candidates import novel_lines
+from fssplat.data.episodes.candidates import novel_candidates
 from fssplat.data.episodes.training import Episode
 from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.labels import IGNORE
@@ -134,5 +134,5 @@ def _roles(episode: Episode) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 def _tested_rows(batches: TrainingBatches) -> set[int]:
     """Rows that evaluation may draw from on the same fold."""
-    lines = novel_lines(batches.dataset, batches.fold, batches.protocol)
+    lines = novel_candidates(batches.dataset, batches.fold, batches.protocol)
     return {*lines.rows.tolist()}

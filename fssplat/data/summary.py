@@ -11,7 +11,7 @@ DEFAULT = PROTOCOLS["fssplat"]
 
 
 @dataclass(frozen=True)
-class ClassLine:
+class ClassSummary:
     """One class: which fold or split it belongs to, and its images by split."""
 
     class_id: int
@@ -20,9 +20,9 @@ class ClassLine:
     images: dict[str, tuple[int, int]]  # all, and those large enough for the default protocol
 
 
-def class_lines(
+def class_summaries(
     dataset: Dataset, coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
-) -> list[ClassLine]:
+) -> list[ClassSummary]:
     """One line per class, sorted by fold, then class id."""
     info = dataset.info
     if info.labels == "binary":
@@ -31,7 +31,7 @@ def class_lines(
         rules = DEFAULT.model_copy(update={"coco_folds": coco_folds})
         fold = {c: str(fold_of(info, c, rules)) for c in range(1, len(info.classes) + 1)}
     lines = [
-        ClassLine(class_id, name, fold[class_id], _images(dataset, class_id))
+        ClassSummary(class_id, name, fold[class_id], _images(dataset, class_id))
         for class_id, name in enumerate(info.classes, start=1)
     ]
     if info.labels == "binary":

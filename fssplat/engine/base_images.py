@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fssplat.data.batch import IGNORE
-from fssplat.data.episodes.candidates import training_lines
+from fssplat.data.episodes.candidates import training_candidates
 from fssplat.data.folds import base_classes, ignored_classes
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import fit, normalise
@@ -38,7 +38,7 @@ class BaseImages(TrainingImages):
     """
 
     def __init__(self, dataset: Dataset, trial: Trial) -> None:
-        rows = np.unique(training_lines(dataset, trial.fold, trial.protocol).rows)
+        rows = np.unique(training_candidates(dataset, trial.fold, trial.protocol).rows)
         self.trial, self.size = trial, trial.training.size
         self.classes = base_classes(dataset.info, trial.fold, trial.protocol)
         self.ignored = ignored_classes(dataset.info, trial.fold, trial.protocol)

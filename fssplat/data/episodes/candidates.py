@@ -1,7 +1,7 @@
-"""Lines: which image may play which role for which class, before anything is drawn.
+"""Candidates: which image may be a query or a support of which class.
 
-A protocol's rules (split, area, public list, what becomes of images with novel classes) end in one
-table of (image, class) lines; training episodes and manifests both draw from it.
+A protocol's rules (split, area, public list, images with novel classes) are applied once and give
+one table of (image, class) pairs. Training episodes and manifests are drawn from this table.
 """
 
 from collections.abc import Mapping
@@ -18,24 +18,24 @@ from fssplat.data.index import Dataset
 from fssplat.data.public_lists import PUBLIC, PublicList, public_list
 from fssplat.experiment.protocols import Protocol
 
-LIST_AREA = 2048  # pixels of its class in an image that HSNet's own lists name
+LIST_AREA = 2048  # pixels of its class in every image of HSNet's own lists
 Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Row `rows[i]` shows class `ids[i]`: may it be a query of it, may it be a support?"""
+class Candidates:
+    """Candidate i: the image in row `rows[i]` shows class `ids[i]`."""
 
-    classes: tuple[int, ...]  # that the fold is about, with or without lines
-    rows: Rows
-    ids: Rows
-    query: Flags
-    support: Flags
-    notes: tuple[str, ...] = ()  # what a reader of the numbers must know
+    classes: tuple[int, ...]  # all classes of the fold, with or without candidates
+    rows: Rows  # [candidates]
+    ids: Rows  # [candidates], class ids
+    query: Flags  # [candidates], whether it may be a query of its class
+    support: Flags  # [candidates], whether it may be a support of its class
+    notes: tuple[str, ...] = ()  # shown beside the results
 
     @cached_property
     def queries(self) -> Mapping[int, Rows]:
-        """Class id -> rows, in the order of the lines; every class of `classes` is there."""
+        """Class id -> rows in the order of the candidates, for every class of `classes`."""
         return self._by_class(self.query)
 
     @cached_property
@@ -43,20 +43,20 @@ class Lines:
         return self._by_class(self.support)
 
     @cached_property
-    def query_lines(self) -> npt.NDArray[np.int64]:
-        """[lines, 2]: row and class of each query line, in order."""
+    def query_pairs(self) -> npt.NDArray[np.int64]:
+        """[queries, 2]: row and class id of each candidate query, in order."""
         return np.stack([self.rows[self.query], self.ids[self.query]], axis=1)
 
     @cached_property
     def classes_of(self) -> Mapping[int, list[int]]:
-        """Row -> classes that it may be a query of; rows in the order of the lines."""
+        """Row -> class ids that it may be a query of; rows in the order of the candidates."""
         found: dict[int, list[int]] = {}
-        for row, class_id in self.query_lines.tolist():
+        for row, class_id in self.query_pairs.tolist():
             found.setdefault(row, []).append(class_id)
         return found
 
-    def keep(self, chosen: Flags) -> "Lines":
-        """Some of the lines."""
+    def subset(self, chosen: Flags) -> "Candidates":
+        """The candidates whose flag is set."""
         return replace(
             self,
             rows=self.rows[chosen],
@@ -65,72 +65,77 @@ class Lines:
             support=self.support[chosen],
         )
 
-    def noted(self, note: str) -> "Lines":
+    def with_note(self, note: str) -> "Candidates":
         return replace(self, notes=(*self.notes, note)) if note else self
 
     def _by_class(self, role: Flags) -> dict[int, Rows]:
         return {c: self.rows[role & (self.ids == c)] for c in self.classes}
 
 
-# ---------------------------------------------------------------- by the protocol's rules
+# ---------------------------------------------------------------- the protocol's rules
 
 
-def training_lines(dataset: Dataset, fold: int, protocol: Protocol) -> Lines:
+def training_candidates(dataset: Dataset, fold: int, protocol: Protocol) -> Candidates:
     """Base classes in training images, by the protocol's list, area rule and novel policy."""
     info = dataset.info
-    lines = protocol_lines(dataset, base_classes(info, fold, protocol), "train", protocol)
+    candidates = candidates_of_protocol(
+        dataset, base_classes(info, fold, protocol), "train", protocol
+    )
     if protocol.novel != "exclude-image" or info.labels == "binary":
-        return lines
+        return candidates
     novel = novel_classes(info, fold, protocol)
-    spoilt = [dataset.rows_of(c, split) for c in novel for split in info.counts]
-    return lines.keep(~np.isin(lines.rows, np.concatenate(spoilt)))
+    with_novel = [dataset.rows_of(c, split) for c in novel for split in info.counts]
+    return candidates.subset(~np.isin(candidates.rows, np.concatenate(with_novel)))
 
 
-def novel_lines(dataset: Dataset, fold: int, protocol: Protocol, train_on: str = "") -> Lines:
+def novel_candidates(
+    dataset: Dataset, fold: int, protocol: Protocol, train_on: str = ""
+) -> Candidates:
     """Novel classes in test images."""
     classes = novel_classes(dataset.info, fold, protocol, train_on)
-    return protocol_lines(dataset, classes, novel_split(dataset.info), protocol)
+    return candidates_of_protocol(dataset, classes, novel_split(dataset.info), protocol)
 
 
-def selection_lines(dataset: Dataset, fold: int, protocol: Protocol) -> Lines:
-    """Base classes in images outside the training split: what weights may be chosen by."""
+def selection_candidates(dataset: Dataset, fold: int, protocol: Protocol) -> Candidates:
+    """Base classes in images outside the training split; weights may be chosen by these."""
     classes = selection_classes(dataset.info, fold, protocol)
-    return area_lines(dataset, classes, "val", protocol.min_area, protocol.min_area_query)
+    return candidates_by_area(dataset, classes, "val", protocol.min_area, protocol.min_area_query)
 
 
-def protocol_lines(
+def candidates_of_protocol(
     dataset: Dataset, classes: tuple[int, ...], split: str, protocol: Protocol
-) -> Lines:
-    """From the public list where the protocol asks for one and it exists, else by size."""
+) -> Candidates:
+    """From the public list if the protocol asks for one and it exists, else by area."""
     code, area, area_query = protocol.training_list, protocol.min_area, protocol.min_area_query
     if code == "all" or dataset.info.name not in PUBLIC[code]:
         if code == "hsnet" and dataset.info.labels == "class-index":
             area, area_query = max(area, LIST_AREA), max(area_query, LIST_AREA)
-        return area_lines(dataset, classes, split, area, area_query)
+        return candidates_by_area(dataset, classes, split, area, area_query)
     public = public_list(dataset.root, f"{code}-{'train' if split == 'train' else 'val'}")
     if code == "hsnet":
-        return listed_lines(dataset, classes, public)
-    allowed, note = matched_rows(dataset, public)
-    lines = area_lines(dataset, classes, split, area, area_query)
-    return lines.keep(np.isin(lines.rows, allowed)).noted(note)
+        return candidates_of_list(dataset, classes, public)
+    allowed, note = rows_of_list(dataset, public)
+    candidates = candidates_by_area(dataset, classes, split, area, area_query)
+    return candidates.subset(np.isin(candidates.rows, allowed)).with_note(note)
 
 
-def area_lines(
+def candidates_by_area(
     dataset: Dataset, classes: tuple[int, ...], split: str, min_area: int, min_area_query: int
-) -> Lines:
-    """Lines by size: a support shows `min_area` pixels of its class, a query `min_area_query`.
+) -> Candidates:
+    """A support shows at least `min_area` pixels of its class, a query `min_area_query`.
 
-    A query image must also show some class of the set at `min_area`: that is what lists it.
+    A query image must also show some class of `classes` with `min_area` pixels, because the public
+    code lists only such images.
     """
-    found = [_class_lines(dataset, c, split, min_area, min_area_query) for c in classes]
+    found = [_class_candidates(dataset, c, split, min_area, min_area_query) for c in classes]
     rows, ids, query, support = (np.concatenate(column) for column in zip(*found, strict=True))
     query &= np.isin(rows, rows[support])
     order = np.lexsort((ids, rows))
-    lines = Lines(classes, rows[order], ids[order], query[order], support[order])
-    return lines.keep(lines.query | lines.support)
+    candidates = Candidates(classes, rows[order], ids[order], query[order], support[order])
+    return candidates.subset(candidates.query | candidates.support)
 
 
-def _class_lines(
+def _class_candidates(
     dataset: Dataset, class_id: int, split: str, min_area: int, min_area_query: int
 ) -> tuple[Rows, Rows, Flags, Flags]:
     rows = dataset.rows_of(class_id, split, 1)
@@ -139,19 +144,21 @@ def _class_lines(
     return rows, np.full(len(rows), class_id, dtype=np.int64), query, support
 
 
-def listed_lines(dataset: Dataset, classes: tuple[int, ...], public: PublicList) -> Lines:
-    """The list's own (image, class) lines for these classes, in its order, whatever the split."""
-    rows, note = matched_rows(dataset, public)
+def candidates_of_list(
+    dataset: Dataset, classes: tuple[int, ...], public: PublicList
+) -> Candidates:
+    """The list's own (image, class) pairs for these classes, in its order, from any split."""
+    rows, note = rows_of_list(dataset, public)
     chosen = (rows >= 0) & np.isin(public.classes, classes)
     both = np.ones(int(chosen.sum()), dtype=bool)
     ids = public.classes[chosen].astype(np.int64)
-    return Lines(classes, rows[chosen], ids, both, both).noted(note)
+    return Candidates(classes, rows[chosen], ids, both, both).with_note(note)
 
 
-def matched_rows(dataset: Dataset, public: PublicList) -> tuple[Rows, str]:
-    """[lines] row of each entry, -1 where the data set lacks it, and a note on how many it lacks.
+def rows_of_list(dataset: Dataset, public: PublicList) -> tuple[Rows, str]:
+    """Row of each entry of a list, and a note if entries are missing from the data set.
 
-    Raises InputError where it has none of them.
+    [entries]; -1 for a missing entry. Raises InputError if all are missing.
     """
     places = {key: row for row, key in enumerate(dataset.keys)}
     rows = np.array([places.get(key, -1) for key in public.keys], dtype=np.int64)
@@ -168,32 +175,35 @@ def matched_rows(dataset: Dataset, public: PublicList) -> tuple[Rows, str]:
 # ---------------------------------------------------------------- classes with too few images
 
 
-def usable(
-    dataset: Dataset, lines: Lines, shot: int, protocol: Protocol, way: int = 1
-) -> tuple[Lines, tuple[int, ...]]:
-    """Lines without the queries that lack supports, and the classes that then have no line left.
+def with_enough_supports(
+    dataset: Dataset, candidates: Candidates, shot: int, protocol: Protocol, way: int = 1
+) -> tuple[Candidates, tuple[int, ...]]:
+    """Drop queries whose class has too few supports, and classes without a remaining query.
 
-    An episode takes `shot` supports beside its query; where supports repeat, one will do. Raises
-    InputError for such a class unless the protocol drops them.
+    An episode needs `shot` supports beside its query, or one if supports may repeat. Returns the
+    remaining candidates and the dropped class ids. Raises InputError instead of dropping a class
+    unless the protocol says `short_classes: drop`.
     """
     need = 1 if protocol.supports_repeat else shot
-    query = lines.query.copy()
+    query = candidates.query.copy()
     short = []
-    for class_id, supports in lines.supports.items():
+    for class_id, supports in candidates.supports.items():
         distinct = np.unique(supports)
-        others = len(distinct) - np.isin(lines.rows, distinct)
+        others = len(distinct) - np.isin(candidates.rows, distinct)
         enough = others >= need if way == 1 else np.full(len(others), len(distinct) > need)
-        query &= (lines.ids != class_id) | enough
-        if not (query & (lines.ids == class_id)).any():
+        query &= (candidates.ids != class_id) | enough
+        if not (query & (candidates.ids == class_id)).any():
             short.append(class_id)
     if short and protocol.short_classes == "error":
-        raise _too_few(dataset, lines, short, need, shot)
-    kept = replace(lines, query=query).keep(~np.isin(lines.ids, short))
-    return kept.keep(kept.query | kept.support), tuple(short)
+        raise _too_few(dataset, candidates, short, need, shot)
+    kept = replace(candidates, query=query).subset(~np.isin(candidates.ids, short))
+    return kept.subset(kept.query | kept.support), tuple(short)
 
 
-def _too_few(dataset: Dataset, lines: Lines, short: list[int], need: int, shot: int) -> InputError:
-    images = {c: len(np.unique(lines.rows[lines.ids == c])) for c in short}
+def _too_few(
+    dataset: Dataset, candidates: Candidates, short: list[int], need: int, shot: int
+) -> InputError:
+    images = {c: len(np.unique(candidates.rows[candidates.ids == c])) for c in short}
     names = ", ".join(f"{dataset.info.classes[c - 1]} ({n})" for c, n in images.items())
     return InputError(
         f"{dataset.info.name}: shot={shot} needs {need + 1} images per class; fewer in {names}. "

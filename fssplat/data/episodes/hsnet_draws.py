@@ -1,13 +1,13 @@
 """HSNet's test episodes, draw for draw.
 
-Its code draws with numpy's legacy generator from one seed, without loader workers, so the list
-files fix the sequence. Every draw is one item of a permutation; a support that is the query is
-drawn again, one that repeats another support is kept. Images are any integers that tell them apart.
+HSNet's code draws with numpy's legacy generator from one seed, without loader workers, so the list
+files determine the sequence. Every draw takes one item of a permutation. A support equal to the
+query is drawn again; a support equal to another support is kept. Images are distinct integers.
 
-PASCAL    walks through the (image, class) list and wraps around; only supports are drawn.
+PASCAL    takes queries in the order of the (image, class) list, again and again; draws supports.
 COCO      draws class, query, supports.
-FSS-1000  walks through all images of all test classes by name (1, 10, 2, ...); supports as for
-          PASCAL, but from a class's images by number.
+FSS-1000  takes all images of all test classes in the order of their names (1, 10, 2, ...); draws
+          supports as for PASCAL, but from a class's images sorted by number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from fssplat.data.episodes.seeded_draws import Rows
 PublicEpisode = tuple[int, int, tuple[int, ...]]  # class, query, supports in draw order
 
 
-def walk(
+def in_list_order(
     images: Rows,
     classes: Rows,
     shot: int,
@@ -27,17 +27,17 @@ def walk(
     seed: int,
     pools: Mapping[int, Rows] | None = None,
 ) -> list[PublicEpisode]:
-    """`count` episodes over the query lines [l], [l].
+    """`count` episodes whose queries are `images` [q] and `classes` [q], in order.
 
-    A class's supports are drawn from its pool, in that order; without pools, from its lines. A
-    pool holds an image beside each query.
+    A class's supports are drawn from its pool (order matters), or without pools from the images of
+    its queries. A pool needs at least one image that is not the query.
     """
     rng = np.random.RandomState(seed)  # as the public code
     pools = _by_class(images, classes) if pools is None else pools
     episodes = []
     for index in range(count):
-        line = index % len(images)
-        query, class_id = int(images[line]), int(classes[line])
+        place = index % len(images)
+        query, class_id = int(images[place]), int(classes[place])
         episodes.append((class_id, query, _supports(rng, pools[class_id], query, shot)))
     return episodes
 
@@ -50,15 +50,15 @@ def class_first(
     seed: int,
     pools: Mapping[int, Rows] | None = None,
 ) -> list[PublicEpisode]:
-    """`count` episodes; queries are drawn from a class's lines in order, supports as in `walk`."""
+    """`count` episodes; first the class is drawn, then its query, then supports as above."""
     rng = np.random.RandomState(seed)  # as the public code
     queries = _by_class(images, classes)
     pools = queries if pools is None else pools
     ids = sorted(queries)
     episodes = []
     for _ in range(count):
-        class_id = ids[_one(rng, ids)]
-        query = int(queries[class_id][_one(rng, queries[class_id])])
+        class_id = ids[_draw_index(rng, ids)]
+        query = int(queries[class_id][_draw_index(rng, queries[class_id])])
         episodes.append((class_id, query, _supports(rng, pools[class_id], query, shot)))
     return episodes
 
@@ -70,12 +70,12 @@ def _by_class(images: Rows, classes: Rows) -> dict[int, Rows]:
 def _supports(rng: np.random.RandomState, pool: Rows, query: int, shot: int) -> tuple[int, ...]:
     chosen: list[int] = []
     while len(chosen) < shot:
-        image = int(pool[_one(rng, pool)])
+        image = int(pool[_draw_index(rng, pool)])
         if image != query:
             chosen.append(image)
     return tuple(chosen)
 
 
-def _one(rng: np.random.RandomState, items: Sequence[int] | Rows) -> int:
-    """What `choice(items, 1, replace=False)` consumes: the head of a whole permutation."""
+def _draw_index(rng: np.random.RandomState, items: Sequence[int] | Rows) -> int:
+    """The index that `choice(items, 1, replace=False)` takes: the first of a permutation."""
     return int(rng.permutation(len(items))[0])

@@ -1,4 +1,4 @@
-"""Draws that depend on their name alone: the same on every machine, for any order of asking."""
+"""Random draws that depend only on a name: the same on every machine and in any order."""
 
 import hashlib
 import json
@@ -13,23 +13,23 @@ Rows = npt.NDArray[np.int64]
 
 
 def stream(*name: int | str) -> np.random.Generator:
-    """A Philox stream keyed by a digest of its name.
+    """A Philox generator whose key is a digest of the name.
 
-    The functions below read it by `random` alone: numpy keeps those bits stable, not the ways in
-    which it makes integers or permutations of them.
+    The functions below call only `random` on it: numpy guarantees the same bits in every version,
+    but not the same integers or permutations.
     """
     digest = hashlib.blake2b(json.dumps(name).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 def pick(rng: np.random.Generator, items: Sequence[T] | npt.NDArray[np.int64]) -> T:
-    """One item, each as likely."""
+    """One item; all are equally likely."""
     item: T = items[int(rng.random() * len(items))]
     return item
 
 
 def shuffled(rng: np.random.Generator, count: int) -> Rows:
-    """0 .. count - 1 in a drawn order."""
+    """0 .. count - 1 in random order."""
     return np.argsort(rng.random(count), kind="stable")
 
 
@@ -38,7 +38,7 @@ def sample(
 ) -> list[int]:
     """`count` items other than `avoid`; distinct unless `repeat`.
 
-    Draws again what is taken, so `items` must hold enough: `count` others, or one with `repeat`.
+    A rejected item is drawn again, so `items` needs `count` distinct others, or one with `repeat`.
     """
     chosen: list[int] = []
     while len(chosen) < count:

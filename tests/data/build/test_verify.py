@@ -14,7 +14,7 @@ from fssplat.common.errors import InputError
 from fssplat.data.build.convert import build
 from fssplat.data.build.verify import verify
 from fssplat.data.index import Dataset, DatasetInfo, fingerprint_of
-from fssplat.data.summary import class_lines
+from fssplat.data.summary import class_summaries
 from tests.fakes.official_layouts import built_voc, fss_layout
 
 
@@ -141,7 +141,7 @@ def test_dataset_json_keeps_every_field(whole: Dataset) -> None:
 
 
 def test_info_counts_images_of_a_class_by_fold_and_split(tmp_path: Path) -> None:
-    lines = class_lines(built_voc(tmp_path))
+    lines = class_summaries(built_voc(tmp_path))
     assert [line.class_id for line in lines] == list(range(1, 21))
     assert [line.fold for line in lines] == [str(fold) for fold in range(4) for _ in range(5)]
     assert lines[0].images == {"train": (1, 0), "val": (1, 0)}  # 64 pixels: none is large enough
@@ -151,7 +151,7 @@ def test_info_counts_images_of_a_class_by_fold_and_split(tmp_path: Path) -> None
 def test_info_of_split_classes_goes_by_split(tmp_path: Path) -> None:
     source = fss_layout(tmp_path / "fss", {"trn": ["bus", "ant"], "val": ["cat"], "test": ["dog"]})
     build("fss-1000", source, tmp_path / "built")
-    lines = class_lines(Dataset.open(tmp_path / "built"))
+    lines = class_summaries(Dataset.open(tmp_path / "built"))
     assert [(line.name, line.fold) for line in lines] == [
         ("bus", "train"),
         ("ant", "train"),

@@ -10,7 +10,7 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import build
-from fssplat.data.episodes import hsnet_draws as hsnet_draw
+from fssplat.data.episodes import hsnet_draws
 from fssplat.data.episodes.manifest import Manifest, load, manifest, save
 from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.index import Dataset
@@ -46,7 +46,7 @@ def test_hsnets_thousand_test_episodes_are_drawn_exactly(
     wanted = case["expected"][f"{kind} fold {fold} shot {shot}"]
     entries, classes = listed(shared / "data/lists/hsnet", kind, fold)
     names, images = np.unique(entries, return_inverse=True)
-    draw = hsnet_draw.class_first if kind == "coco" else hsnet_draw.walk
+    draw = hsnet_draws.class_first if kind == "coco" else hsnet_draws.in_list_order
     drawn = draw(images.astype(np.int64), np.array(classes), shot, 1000, seed=0)
     rows = [" ".join([str(c), names[q], *(names[s] for s in chosen)]) for c, q, chosen in drawn]
     assert rows[:4] == wanted["first"]
@@ -271,4 +271,4 @@ def test_public_draws_use_numpys_legacy_generator_step_by_step() -> None:
         while chosen == images[line]:
             chosen = rng.choice([10, 11], 1, replace=False)[0]
         episodes.append((0, images[line], (chosen,)))
-    assert hsnet_draw.walk(images[:2], classes[:2], 1, 3, seed=4) == episodes
+    assert hsnet_draws.in_list_order(images[:2], classes[:2], 1, 3, seed=4) == episodes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fssplat.common.errors import InputError
-from fssplat.data.episodes.candidates import training_lines
+from fssplat.data.episodes.candidates import training_candidates
 from fssplat.data.episodes.seeded_draws import pick, sample, shuffled, stream
 from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.folds import novel_classes
@@ -76,7 +76,7 @@ def test_novel_classes_are_never_asked_for(scenes: Dataset) -> None:
 
 def test_images_with_novel_classes_can_be_left_out(scenes: Dataset) -> None:
     """Image i shows classes i and i + 5: half of the images show one of fold 0."""
-    lines = training_lines(scenes, 0, small_area_protocol(novel="exclude-image"))
+    lines = training_candidates(scenes, 0, small_area_protocol(novel="exclude-image"))
     shown = {c for row in lines.rows.tolist() for c in scenes.classes_of(row).tolist()}
     assert shown == set(range(6, 21))
     assert len(set(lines.rows.tolist())) == 20
