@@ -16,14 +16,15 @@ from safetensors.torch import load_file
 
 from fssplat.common.errors import InputError
 from fssplat.launching.launch import Request, launch, rehearse
-from tests.cli.small import experiment, fssplat, said
+from tests.fakes.command_line import output_of, start_command
+from tests.fakes.experiment_files import experiment_with_images
 
 
 def test_a_grid_runs_to_its_table_and_a_second_launch_starts_nothing(
     tmp_path: Path, synthetic: Path
 ) -> None:
-    path = experiment(tmp_path, synthetic)
-    code, out, err = said(fssplat("launch", path))
+    path = experiment_with_images(tmp_path, synthetic)
+    code, out, err = output_of(start_command("launch", path))
     assert code == 0, err
     assert "4 trials in 2 jobs (1 trainings saved by sharing)" in out
     assert "synthetic, 4-shot, mIoU under protocol fssplat" in out
@@ -34,15 +35,15 @@ def test_a_grid_runs_to_its_table_and_a_second_launch_starts_nothing(
     assert {"episodes.parquet", "metrics.json", "spec.json"} <= set(files)
     assert len([name for name in files if name.startswith("panels/")]) == 3
     before = {item: item.stat().st_mtime_ns for item in results}
-    code, out, err = said(fssplat("launch", path))
+    code, out, err = output_of(start_command("launch", path))
     assert code == 0, err
     assert "0 jobs left" in " ".join(out.split())
     assert {item: item.stat().st_mtime_ns for item in results} == before
 
 
 def test_missing_data_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    path = experiment(tmp_path, tmp_path / "nowhere")
-    code, out, err = said(fssplat("launch", "--dry-run", path))
+    path = experiment_with_images(tmp_path, tmp_path / "nowhere")
+    code, out, err = output_of(start_command("launch", "--dry-run", path))
     assert code == 2
     assert out == ""
     assert len(err.strip().splitlines()) == 1
@@ -69,7 +70,7 @@ def test_missing_data_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
 def test_bad_settings_stop_a_launch_before_it_starts(
     tmp_path: Path, synthetic: Path, change: str, says: str
 ) -> None:
-    request = Request(experiment(tmp_path, synthetic), tuple(change.split()))
+    request = Request(experiment_with_images(tmp_path, synthetic), tuple(change.split()))
     for command in (rehearse, launch):
         with pytest.raises(InputError) as error:
             command(request, Console(file=StringIO()))
@@ -78,7 +79,7 @@ def test_bad_settings_stop_a_launch_before_it_starts(
 
 
 def test_a_dry_run_leaves_nothing_behind(tmp_path: Path, synthetic: Path) -> None:
-    request = Request(experiment(tmp_path, synthetic))
+    request = Request(experiment_with_images(tmp_path, synthetic))
     before = set(tmp_path.rglob("*"))
     out = StringIO()
     rehearse(request, Console(file=out, width=200))
@@ -90,7 +91,9 @@ def test_a_dry_run_on_a_cluster_does_not_ask_this_machine(
     tmp_path: Path, synthetic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    rehearse(Request(experiment(tmp_path, synthetic), ("resources.cpu=999",)), Console())
+    rehearse(
+        Request(experiment_with_images(tmp_path, synthetic), ("resources.cpu=999",)), Console()
+    )
 
 
 def test_a_cut_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: Path) -> None:
@@ -99,7 +102,7 @@ def test_a_cut_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: 
     shard = next(data.glob("val-*.tar"))
     shard.write_bytes(shard.read_bytes()[:5000])
     with pytest.raises(InputError, match=re.escape(shard.name)):
-        launch(Request(experiment(tmp_path, data)), Console(file=StringIO()))
+        launch(Request(experiment_with_images(tmp_path, data)), Console(file=StringIO()))
 
 
 def waiting_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> Path:
@@ -110,7 +113,7 @@ def waiting_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> Pat
         if found is not None:
             return found
         time.sleep(0.1)
-    raise AssertionError(f"no {pattern} in {path}: {said(process)}")
+    raise AssertionError(f"no {pattern} in {path}: {output_of(process)}")
 
 
 @pytest.mark.slow
@@ -119,49 +122,49 @@ def test_a_stopped_launch_goes_on_to_the_same_bits(
     tmp_path: Path, synthetic: Path, number: signal.Signals, expected: int
 ) -> None:
     only = ("--set", "grid.method=[panet]", "--set", "grid.shot=[1]")
-    path = experiment(tmp_path / "cut", synthetic, steps=150)
-    process = fssplat("launch", path, *only)
+    path = experiment_with_images(tmp_path / "cut", synthetic, steps=150)
+    process = start_command("launch", path, *only)
     waiting_for(tmp_path / "cut" / "store" / "jobs", "*/claim", process)
     time.sleep(15)
     process.send_signal(number)
-    code, out, err = said(process)
+    code, out, err = output_of(process)
     assert code == expected, err
     assert f"Stopped. To go on: fssplat launch {path}" in out
     assert "1 of 1 trials have no result yet" in out
-    code, out, _ = said(fssplat("status", path, *only))
+    code, out, _ = output_of(start_command("status", path, *only))
     assert code == 0
     assert "stopped at step" in out
-    code, _, err = said(fssplat("launch", path, *only))
+    code, _, err = output_of(start_command("launch", path, *only))
     assert code == 0, err
-    whole = experiment(tmp_path / "whole", synthetic, steps=150)
-    assert said(fssplat("launch", whole, *only))[0] == 0
+    whole = experiment_with_images(tmp_path / "whole", synthetic, steps=150)
+    assert output_of(start_command("launch", whole, *only))[0] == 0
     compare(tmp_path / "cut" / "store", tmp_path / "whole" / "store")
 
 
 @pytest.mark.slow
 def test_a_killed_worker_changes_no_bit(tmp_path: Path, synthetic: Path) -> None:
     only = ("--set", "grid.method=[panet]", "--set", "grid.shot=[1]")
-    path = experiment(tmp_path / "cut", synthetic, steps=60)
-    process = fssplat("launch", path, *only)
+    path = experiment_with_images(tmp_path / "cut", synthetic, steps=60)
+    process = start_command("launch", path, *only)
     claim = waiting_for(tmp_path / "cut" / "store" / "jobs", "*/claim", process)
     time.sleep(8)
     os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
-    code, _, err = said(process)
+    code, _, err = output_of(process)
     assert code == 0, err
-    whole = experiment(tmp_path / "whole", synthetic, steps=60)
-    assert said(fssplat("launch", whole, *only))[0] == 0
+    whole = experiment_with_images(tmp_path / "whole", synthetic, steps=60)
+    assert output_of(start_command("launch", whole, *only))[0] == 0
     compare(tmp_path / "cut" / "store", tmp_path / "whole" / "store")
 
 
 @pytest.mark.slow
 def test_a_killed_driver_leaves_what_the_next_launch_needs(tmp_path: Path, synthetic: Path) -> None:
-    path = experiment(tmp_path, synthetic, steps=100)
-    process = fssplat("launch", path)
+    path = experiment_with_images(tmp_path, synthetic, steps=100)
+    process = start_command("launch", path)
     waiting_for(tmp_path / "store", "*/result.json", process)
     process.kill()
     process.wait()
     time.sleep(3)  # Ray's workers notice
-    code, out, err = said(fssplat("launch", path))
+    code, out, err = output_of(start_command("launch", path))
     assert code == 0, err
     assert "have no result yet" not in out
     assert len(list((tmp_path / "store").glob("*/result.json"))) == 4

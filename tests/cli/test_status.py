@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from fssplat.cli import app
 from fssplat.common.errors import InputError
 from fssplat.launching.launch import Request, plan_from
-from tests.cli.small import fssplat, said
+from tests.fakes.command_line import output_of, start_command
 from tests.fakes.experiment_files import experiment_without_images
 
 RUN = CliRunner()
@@ -95,7 +95,9 @@ def test_ui_names_a_server_that_runs_elsewhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["sync", "ui"])
 def test_without_tracking_there_is_nothing_to_sync_or_show(tmp_path: Path, command: str) -> None:
-    code, out, err = said(fssplat(command, experiment_without_images(tmp_path, tracking="none")))
+    code, out, err = output_of(
+        start_command(command, experiment_without_images(tmp_path, tracking="none"))
+    )
     assert code == 2
     assert out == ""
     assert "MLflow is off for this experiment" in err
@@ -126,7 +128,7 @@ def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = fssplat("ui", path, "--port", str(port))
+    process = start_command("ui", path, "--port", str(port))
     try:
         answer = b""
         end = time.monotonic() + 120
@@ -144,5 +146,5 @@ def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
         assert str(tmp_path / "store" / "mlflow.db") not in running  # may hold a password
     finally:
         process.send_signal(signal.SIGINT)
-        code, _, _ = said(process, 60)
+        code, _, _ = output_of(process, 60)
     assert code == 0

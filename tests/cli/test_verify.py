@@ -11,7 +11,7 @@ from fssplat.data.build.convert import build
 from fssplat.launching.launch import plan_from
 from fssplat.launching.verify import RowRequest, differs
 from fssplat.report import published
-from tests.cli.small import fssplat, said
+from tests.fakes.command_line import output_of, start_command
 from tests.fakes.official_layouts import voc_layout
 
 BASE = """
@@ -49,7 +49,7 @@ def typed(*arguments: str | Path) -> tuple[int, str]:
 
 
 def test_a_row_is_run_and_stands_beside_the_printed_one(base: Path) -> None:
-    code, out, err = said(fssplat("verify", ROW, "--base", base, *TINY))
+    code, out, err = output_of(start_command("verify", ROW, "--base", base, *TINY))
     assert code == 0, err
     lines = [line.split() for line in out.splitlines()]
     printed = next(line for line in lines if line[:1] == ["printed"])
@@ -58,7 +58,7 @@ def test_a_row_is_run_and_stands_beside_the_printed_one(base: Path) -> None:
     assert 0 <= float(ours[1]) <= 100
     assert ours[2:] == ["-"] * 4  # one fold ran
     assert "other settings" in out
-    code, out, err = said(fssplat("verify", ROW, "--base", base, *TINY))
+    code, out, err = output_of(start_command("verify", ROW, "--base", base, *TINY))
     assert code == 0, err
     assert "0 jobs left" in out
 
@@ -135,7 +135,7 @@ def test_a_row_runs_in_the_smoke_profile_on_real_images(shared: Path, tmp_path: 
     roots = f"datasets: {{pascal-5i: {{name: pascal-5i, root: {tmp_path}/data/pascal-5i}}}}"
     base.write_text(f"extends: {shown}\n{roots}\nstore: {tmp_path}/store\ntracking: none\n")
     smoke = ("--set", "profile=smoke", "--set", "grid.fold=[0]")
-    code, out, err = said(fssplat("verify", "JC2A:3:17", "--base", base, *smoke))
+    code, out, err = output_of(start_command("verify", "JC2A:3:17", "--base", base, *smoke))
     assert code == 0, err
     ours = next(line.split() for line in out.splitlines() if line.strip().startswith("ours"))
     assert 0 <= float(ours[1]) <= 100

@@ -14,7 +14,7 @@ from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import BackboneSpec
 from fssplat.planning.absolute_paths import rooted
 from fssplat.planning.plan import contents, given_weights
-from tests.engine.small_jobs import job_of
+from tests.fakes.synthetic_jobs import synthetic_job
 
 PARTS = ("miou", "fb_iou")
 
@@ -27,12 +27,12 @@ def scores(metrics: dict[str, float]) -> dict[str, float]:
     return {name: metrics[name] for name in PARTS}
 
 
-def test_given_weights_are_scored_and_nothing_is_trained(root: Path, tmp_path: Path) -> None:
-    trained = job_of(root, "pfenet", training={"steps": 2})
+def test_given_weights_are_scored_and_nothing_is_trained(synthetic: Path, tmp_path: Path) -> None:
+    trained = synthetic_job(synthetic, "pfenet", training={"steps": 2})
     data = JobData.open(trained)
     (wanted,) = run_job(trained, data, tmp_path / "a", settings=settings(tmp_path)).values()
     weights = tmp_path / "a" / "weights.safetensors"
-    given = job_of(root, "pfenet", training={"steps": 2, "checkpoint": str(weights)})
+    given = synthetic_job(synthetic, "pfenet", training={"steps": 2, "checkpoint": str(weights)})
     assert given.first.training.steps == 0
     events: list[Event] = []
     folder = tmp_path / "b"
@@ -44,10 +44,10 @@ def test_given_weights_are_scored_and_nothing_is_trained(root: Path, tmp_path: P
 
 
 def test_the_content_of_given_weights_names_the_result_not_their_place(
-    root: Path, tmp_path: Path
+    synthetic: Path, tmp_path: Path
 ) -> None:
     def trial(path: str) -> Trial:
-        return job_of(root, "pfenet", training={"checkpoint": path}).first
+        return synthetic_job(synthetic, "pfenet", training={"checkpoint": path}).first
 
     one, copy = trial("a.safetensors"), trial("b.safetensors")
     same = {"a.safetensors": "123", "b.safetensors": "123"}
@@ -57,11 +57,11 @@ def test_the_content_of_given_weights_names_the_result_not_their_place(
 
 
 def test_a_worker_with_another_weight_file_than_planned_does_not_start(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FSSPLAT_WEIGHTS", str(tmp_path))
     (tmp_path / "resnet50.pth").write_bytes(b"planned with")
-    job = job_of(root, "pfenet")
+    job = synthetic_job(synthetic, "pfenet")
     backbone = BackboneSpec(name="resnet50")
     job = job.model_copy(update={"trials": (job.first.model_copy(update={"backbone": backbone}),)})
     planned = contents(job.trials)
@@ -71,16 +71,18 @@ def test_a_worker_with_another_weight_file_than_planned_does_not_start(
         JobData.open(job, planned)
 
 
-def test_weights_of_another_method_or_none_stop_a_plan(root: Path, tmp_path: Path) -> None:
-    job = job_of(root, "panet", training={"steps": 1})
+def test_weights_of_another_method_or_none_stop_a_plan(synthetic: Path, tmp_path: Path) -> None:
+    job = synthetic_job(synthetic, "panet", training={"steps": 1})
     run_job(job, JobData.open(job), tmp_path, settings=settings(tmp_path))
     weights = str(tmp_path / "weights.safetensors")
-    same = job_of(root, "panet", training={"checkpoint": weights})
+    same = synthetic_job(synthetic, "panet", training={"checkpoint": weights})
     assert list(given_weights(same.trials)) == [weights]
-    other = job_of(root, "pfenet", training={"checkpoint": weights})
+    other = synthetic_job(synthetic, "pfenet", training={"checkpoint": weights})
     with pytest.raises(InputError, match="a checkpoint of method panet, needed is pfenet"):
         given_weights(other.trials)
-    missing = job_of(root, "pfenet", training={"checkpoint": str(tmp_path / "none.safetensors")})
+    missing = synthetic_job(
+        synthetic, "pfenet", training={"checkpoint": str(tmp_path / "none.safetensors")}
+    )
     with pytest.raises(InputError, match="no such checkpoint"):
         given_weights(missing.trials)
 
@@ -89,9 +91,9 @@ def entry(scales: list[int]) -> dict[str, Any]:
     return {"name": "sdaanet", "options": {"scales": scales}}
 
 
-def test_several_scales_are_scored_from_one_training(root: Path, tmp_path: Path) -> None:
-    alone = job_of(root, entry([33, 65]), training={"steps": 2})
-    job = job_of(root, entry([]), training={"steps": 2})
+def test_several_scales_are_scored_from_one_training(synthetic: Path, tmp_path: Path) -> None:
+    alone = synthetic_job(synthetic, entry([33, 65]), training={"steps": 2})
+    job = synthetic_job(synthetic, entry([]), training={"steps": 2})
     assert alone.key == job.key
     both = job.model_copy(
         update={
@@ -111,16 +113,16 @@ def test_several_scales_are_scored_from_one_training(root: Path, tmp_path: Path)
 
 
 def test_a_worker_with_another_checkpoint_than_planned_does_not_score_it(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its path is relative in the file and absolute in the worker."""
-    trained = job_of(root, "pfenet", training={"steps": 1})
+    trained = synthetic_job(synthetic, "pfenet", training={"steps": 1})
     run_job(trained, JobData.open(trained), tmp_path / "a", settings=settings(tmp_path))
     monkeypatch.chdir(tmp_path)
-    given = job_of(root, "pfenet", training={"checkpoint": "a/weights.safetensors"})
+    given = synthetic_job(synthetic, "pfenet", training={"checkpoint": "a/weights.safetensors"})
     planned, sent = contents(given.trials), rooted(given)
     JobData.open(sent, planned)
-    other = job_of(root, "pfenet", training={"steps": 2})
+    other = synthetic_job(synthetic, "pfenet", training={"steps": 2})
     run_job(other, JobData.open(other), tmp_path / "b", settings=settings(tmp_path))
     (tmp_path / "b" / "weights.safetensors").replace(tmp_path / "a" / "weights.safetensors")
     with pytest.raises(InputError, match=r"a/weights\.safetensors .* here, planned with"):

@@ -17,15 +17,15 @@ from fssplat.engine.settings import RunSettings
 from fssplat.experiment.grid import Job
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.methods import METHODS
-from tests.engine.small_jobs import job_of
+from tests.fakes.synthetic_jobs import synthetic_job
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
+def trained(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path]:
     """PFENet's job for both shots, finished."""
-    job, folder = job_of(root, "pfenet", (1, 5)), tmp_path_factory.mktemp("job")
+    job, folder = synthetic_job(synthetic, "pfenet", (1, 5)), tmp_path_factory.mktemp("job")
     finish(job, folder)
     return job, folder
 
@@ -81,21 +81,21 @@ OTHERS = [
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_every_method_can_be_loaded_where_no_base_image_is(
-    name: str, root: Path, tmp_path: Path
+    name: str, synthetic: Path, tmp_path: Path
 ) -> None:
     """MiningFSS reads regions of base images when it scores: they come with its model."""
-    job = job_of(root, name, training={"steps": 2})
+    job = synthetic_job(synthetic, name, training={"steps": 2})
     finish(job, tmp_path)
     assert (tmp_path / EVALUATION).exists() == (name == "mining")
     assert_same(job, tmp_path)
 
 
 def test_a_model_names_no_folder_of_the_machine_it_was_trained_on(
-    trained: tuple[Job, Path], root: Path
+    trained: tuple[Job, Path], synthetic: Path
 ) -> None:
     _, folder = trained
     text = (folder / MODEL).read_text()
-    assert str(root) not in text
+    assert str(synthetic) not in text
     assert str(folder) not in text
 
 

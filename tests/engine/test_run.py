@@ -30,7 +30,7 @@ from fssplat.experiment.grid import Job
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import DatasetSpec
 from fssplat.methods import METHODS
-from tests.engine.small_jobs import SIZE, job_of
+from tests.fakes.synthetic_jobs import SIZE, synthetic_job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,8 +45,8 @@ def settings(folder: Path, workers: int = 0) -> RunSettings:
     )
 
 
-def test_shots_share_one_training(root: Path, tmp_path: Path) -> None:
-    job = job_of(root, "hsnet", (1, 5))
+def test_shots_share_one_training(synthetic: Path, tmp_path: Path) -> None:
+    job = synthetic_job(synthetic, "hsnet", (1, 5))
     events: list[Event] = []
     results = run_job(job, JobData.open(job), tmp_path, events.append, settings=settings(tmp_path))
     assert list(results) == list(job.trial_ids)
@@ -63,8 +63,8 @@ def test_shots_share_one_training(root: Path, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "steps.parquet").num_rows == 4
 
 
-def test_a_second_call_only_reads_back(root: Path, tmp_path: Path) -> None:
-    job = job_of(root, "pfenet")
+def test_a_second_call_only_reads_back(synthetic: Path, tmp_path: Path) -> None:
+    job = synthetic_job(synthetic, "pfenet")
     data = JobData.open(job)
     first = run_job(job, data, tmp_path, settings=settings(tmp_path))
     events: list[Event] = []
@@ -72,8 +72,8 @@ def test_a_second_call_only_reads_back(root: Path, tmp_path: Path) -> None:
     assert [type(event) for event in events] == [TrainingDone, TrialScored]
 
 
-def test_a_job_stopped_anywhere_ends_with_the_same_numbers(root: Path, tmp_path: Path) -> None:
-    job = job_of(root, "hsnet", (1, 5))
+def test_a_job_stopped_anywhere_ends_with_the_same_numbers(synthetic: Path, tmp_path: Path) -> None:
+    job = synthetic_job(synthetic, "hsnet", (1, 5))
     data = JobData.open(job)
     whole = run_job(job, data, tmp_path / "a", settings=settings(tmp_path))
     for calls in (2, 6, 15):  # within the training, the first trial and the second
@@ -87,13 +87,13 @@ def test_a_job_stopped_anywhere_ends_with_the_same_numbers(root: Path, tmp_path:
 
 
 def test_the_prior_needs_no_training_nor_images_for_it(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(*_: object) -> NoReturn:
         raise InputError("too few training images for an episode")
 
     monkeypatch.setattr(JobData, "batches", none)
-    job = job_of(root, "prior")
+    job = synthetic_job(synthetic, "prior")
     events: list[Event] = []
     (metrics,) = run_job(
         job, JobData.open(job), tmp_path, events.append, settings=settings(tmp_path)
@@ -103,20 +103,20 @@ def test_the_prior_needs_no_training_nor_images_for_it(
     assert metrics["miou"] > 0
 
 
-def test_a_checkpoint_is_scored_like_its_job(root: Path, tmp_path: Path) -> None:
-    job = job_of(root, "hsnet")
+def test_a_checkpoint_is_scored_like_its_job(synthetic: Path, tmp_path: Path) -> None:
+    job = synthetic_job(synthetic, "hsnet")
     data = JobData.open(job)
     (metrics,) = run_job(job, data, tmp_path / "a", settings=settings(tmp_path)).values()
     weights = tmp_path / "a/weights.safetensors"
     again = score_checkpoint(job.first, weights, data, tmp_path / "b", settings=settings(tmp_path))
     assert again["miou"] == metrics["miou"]
-    other = job_of(root, "pfenet")
+    other = synthetic_job(synthetic, "pfenet")
     with pytest.raises(InputError, match="checkpoint of method hsnet, needed is pfenet"):
         score_checkpoint(other.first, weights, data, tmp_path / "c", settings=settings(tmp_path))
 
 
-def test_a_fold_without_episodes_is_skipped_untrained(root: Path, tmp_path: Path) -> None:
-    job = job_of(root, "pfenet", (500,))
+def test_a_fold_without_episodes_is_skipped_untrained(synthetic: Path, tmp_path: Path) -> None:
+    job = synthetic_job(synthetic, "pfenet", (500,))
     events: list[Event] = []
     assert run_job(job, JobData.open(job), tmp_path, events.append) == {}
     (event,) = events
@@ -127,10 +127,10 @@ def test_a_fold_without_episodes_is_skipped_untrained(root: Path, tmp_path: Path
 
 @pytest.mark.parametrize("selection", ["base-val", "novel-best"])
 def test_weights_can_be_selected(
-    root: Path, tmp_path: Path, selection: str, monkeypatch: pytest.MonkeyPatch
+    synthetic: Path, tmp_path: Path, selection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(EPISODES, selection, 5)
-    job = job_of(root, "hsnet", selection=selection)
+    job = synthetic_job(synthetic, "hsnet", selection=selection)
     data = JobData.open(job)
     best = data.selection(job.first, torch.device("cpu"))
     assert best is not None
@@ -144,22 +144,22 @@ def test_weights_can_be_selected(
     assert ("novel classes' own scores" in notes.read_text()) is (selection == "novel-best")
 
 
-def test_a_rebuilt_data_set_is_noticed(root: Path) -> None:
-    job = job_of(root, "prior")
+def test_a_rebuilt_data_set_is_noticed(synthetic: Path) -> None:
+    job = synthetic_job(synthetic, "prior")
     with pytest.raises(InputError, match=r"planned with old.*rebuilt meanwhile"):
         JobData.open(job, {"synthetic": "old"})
 
 
-def test_another_data_set_at_the_root_is_named(root: Path) -> None:
-    job = job_of(root, "prior")
-    other = DatasetSpec(name="pascal-5i", root=str(root))
+def test_another_data_set_at_the_root_is_named(synthetic: Path) -> None:
+    job = synthetic_job(synthetic, "prior")
+    other = DatasetSpec(name="pascal-5i", root=str(synthetic))
     trial = job.first.model_copy(update={"dataset": other, "train_on": other})
     with pytest.raises(InputError, match=r"holds synthetic, not pascal-5i\. Set datasets"):
         JobData.open(job.model_copy(update={"trials": (trial,)}))
 
 
-def test_base_images_never_show_a_novel_label(root: Path) -> None:
-    job = job_of(root, "pfenet")
+def test_base_images_never_show_a_novel_label(synthetic: Path) -> None:
+    job = synthetic_job(synthetic, "pfenet")
     data = JobData.open(job)
     images = data.base_images(job.first)
     dataset = data.dataset(job.first)
@@ -181,8 +181,10 @@ def test_base_images_never_show_a_novel_label(root: Path) -> None:
     assert shown <= {0, 255, *images.classes}
 
 
-def test_base_images_ignore_novel_pixels_where_training_does(root: Path) -> None:
-    plain, hidden = (job_of(root, "mining", novel=policy) for policy in ("background", "ignore"))
+def test_base_images_ignore_novel_pixels_where_training_does(synthetic: Path) -> None:
+    plain, hidden = (
+        synthetic_job(synthetic, "mining", novel=policy) for policy in ("background", "ignore")
+    )
     data = JobData.open(plain)
     dataset = data.dataset(plain.first)
     shown, ignored = (data.base_images(job.first) for job in (plain, hidden))
@@ -198,8 +200,8 @@ def test_base_images_ignore_novel_pixels_where_training_does(root: Path) -> None
     assert seen
 
 
-def test_remaining_images_show_no_base_class(root: Path) -> None:
-    job = job_of(root, "pfenet")
+def test_remaining_images_show_no_base_class(synthetic: Path) -> None:
+    job = synthetic_job(synthetic, "pfenet")
     data = JobData.open(job)
     images: BaseImages = data.base_images(job.first)
     rest = images.remaining()
@@ -230,21 +232,23 @@ run_job(job, JobData.open(job), Path(sys.argv[2]), slow, settings=settings(Path(
 """
 
 
-def killed_job(root: Path, method: str) -> Job:
+def killed_job(synthetic: Path, method: str) -> Job:
     """Long enough to be killed on the way; a checkpoint every few steps would hide nothing.
 
     Random backbones give features so large that some methods diverge at the rate of their recipe.
     """
-    return job_of(root, method, training={"steps": 10, "lr": 1e-4})
+    return synthetic_job(synthetic, method, training={"steps": 10, "lr": 1e-4})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"prior"}))
-def test_a_killed_worker_ends_with_the_same_bits(root: Path, tmp_path: Path, method: str) -> None:
+def test_a_killed_worker_ends_with_the_same_bits(
+    synthetic: Path, tmp_path: Path, method: str
+) -> None:
     """Twice killed with SIGKILL in mid-epoch, two loader processes, every method."""
-    job = killed_job(root, method)
+    job = killed_job(synthetic, method)
     whole = run_job(job, JobData.open(job), tmp_path / "a", settings=settings(tmp_path / "a"))
-    command = [sys.executable, "-c", WORKER, str(root), str(tmp_path / "b"), method]
+    command = [sys.executable, "-c", WORKER, str(synthetic), str(tmp_path / "b"), method]
     for kill_at in (5, 8):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None

@@ -19,8 +19,8 @@ from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import Away, Tracking, open_tracking
 from fssplat.tracking.models import Segmenter, model_key
 from fssplat.worker.claimed_job import Task, perform
-from tests.engine.small_jobs import data_set, job_of
 from tests.fakes.engines import RecordedNotes
+from tests.fakes.synthetic_jobs import synthetic_job
 
 LOADED = """
 import sys
@@ -39,15 +39,10 @@ np.save(f"{folder}/predicted.npy", mlflow.pyfunc.load_model(uri).predict(episode
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return data_set(tmp_path_factory.mktemp("data") / "synthetic")
-
-
-@pytest.fixture(scope="module")
-def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Store]:
+def finished(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Store]:
     """PFENet trained for four steps and scored at both shots, in a store."""
     store = Store.open(str(tmp_path_factory.mktemp("models") / "store"))
-    job = job_of(root, "pfenet", (1, 5))
+    job = synthetic_job(synthetic, "pfenet", (1, 5))
     assert perform(Task(job, store.address, "l1"), RecordedNotes()).state == "finished"
     return job, store
 

@@ -1,4 +1,4 @@
-"""A launch on several nodes while processes die at random: workers, raylets, the driver once."""
+"""Kill workers, raylets and once the driver of a launch on several nodes, at random times."""
 
 import json
 import os
@@ -13,34 +13,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from safetensors.torch import load_file
 
-from tests.launching.local_cluster import LocalCluster
+from tests.fakes.processes.local_cluster import LocalCluster
 
-QUIET_S = 30.0  # without a death is long enough, and enough for a busy machine to start a worker
-EXPERIMENT = """
-name: chaos
-dataset: synthetic
-datasets: {{synthetic: {{name: synthetic, root: {data}}}}}
-store: {folder}/store
-backbones: {{efficientnet_lite0: {{name: efficientnet_lite0, weights: random}}}}
-grid: {{shot: [1, 4], method: [panet, hsnet], backbone: [efficientnet_lite0], seed: [{seeds}]}}
-training: {{steps: 10, batch: 1, size: 65}}
-protocol: {{name: fssplat, episodes: 4, episode_seeds: [0], size: 65, score: [original],
-           min_area: 1, min_area_query: 1, short_classes: drop}}
-evaluation: {{panels: 0}}
-tracking: {tracking}
-"""
+QUIET_S = 30.0  # without a kill; long enough for a busy machine to start a worker
 
 
-def experiment(folder: Path, data: Path, jobs: int, tracking: str = "none") -> Path:
-    """A grid of so many jobs, half PANet and half HSNet, two trials each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "chaos.yaml"
-    seeds = ", ".join(map(str, range(jobs // 2)))
-    path.write_text(EXPERIMENT.format(data=data, folder=folder, seeds=seeds, tracking=tracking))
-    return path
-
-
-def drive(path: Path, address: str, work: str = "run_engine_slowly") -> subprocess.Popen[bytes]:
+def start_launch(
+    path: Path, address: str, work: str = "run_engine_slowly"
+) -> subprocess.Popen[bytes]:
     """A launch on the cluster, in a process that may be killed; its screen goes to a file."""
     environment = {**os.environ, "RAY_ADDRESS": address, "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
@@ -49,16 +29,16 @@ def drive(path: Path, address: str, work: str = "run_engine_slowly") -> subproce
         return subprocess.Popen(command, stdout=screen, stderr=screen, env=environment)
 
 
-def victims(count: int, seed: int) -> list[str]:
-    """Who dies, in order: workers, about a third raylets, and the driver once, half way."""
+def choose_victims(count: int, seed: int) -> list[str]:
+    """Kinds of the processes to kill, in order: workers, a third raylets, the driver half way."""
     draw = random.Random(seed)
     kinds = draw.choices(("worker", "raylet"), weights=(2, 1), k=count - 1)
     return [*kinds[: count // 2], "driver", *kinds[count // 2 :]]
 
 
 @dataclass
-class Chaos:
-    """Kills until the grid is done. The seed decides who dies; the machine's pace, when."""
+class RandomKills:
+    """Kills processes until the grid is done. `seed` chooses the workers and nodes."""
 
     path: Path
     cluster: LocalCluster
@@ -66,41 +46,41 @@ class Chaos:
     victims: list[str]  # spread over the first four fifths of the work
     seed: int
     limit_s: float
-    dead: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)  # of the launches, in order
 
     def run(self) -> None:
-        """Ends when a launch ends by itself. Raises TimeoutError after `limit_s`."""
+        """Returns when a launch ends by itself. Raises TimeoutError after `limit_s`."""
         draw, start = random.Random(self.seed), time.monotonic()
-        driver, last = drive(self.path, self.cluster.address), start
+        driver, last = start_launch(self.path, self.cluster.address), start
         try:
             while time.monotonic() - start < self.limit_s:
                 if driver.poll() is not None:
                     self.codes.append(driver.returncode)
                     if driver.returncode >= 0:
                         return
-                    driver = drive(self.path, self.cluster.address)
+                    driver = start_launch(self.path, self.cluster.address)
                 if self._due(time.monotonic() - last - draw.random()) and self._kill(draw, driver):
                     last = time.monotonic()
                 time.sleep(0.05)
-            raise TimeoutError(f"{self._done()} trials done, dead: {self.dead}")
+            raise TimeoutError(f"{self._done()} trials done, killed: {self.killed}")
         finally:
             driver.kill()
             driver.wait()
 
     def _due(self, waited_s: float) -> bool:
-        """Whether fewer have died than the work done asks for, or all is quiet."""
-        if len(self.dead) == len(self.victims) or waited_s < 0.2:
+        """Whether the share of kills is below that of finished work, or QUIET_S have passed."""
+        if len(self.killed) == len(self.victims) or waited_s < 0.2:
             return False
         share = self._done() / (2 * self.jobs * 0.8)
-        return len(self.dead) < len(self.victims) * share + 0.5 or waited_s > QUIET_S
+        return len(self.killed) < len(self.victims) * share + 0.5 or waited_s > QUIET_S
 
     def _done(self) -> int:
         return len(list((self.path.parent / "store").glob("*/result.json")))
 
     def _kill(self, draw: random.Random, driver: "subprocess.Popen[bytes]") -> bool:
-        """SIGKILL the next one on the list, once some worker is at work."""
-        busy, victim = self._busy(), self.victims[len(self.dead)]
+        """SIGKILL the next victim; return False if no worker runs a job yet."""
+        busy, victim = self._busy(), self.victims[len(self.killed)]
         if not busy:
             return False
         if victim == "driver":
@@ -110,11 +90,11 @@ class Chaos:
             self.cluster.kill_and_replace(draw.randrange(len(self.cluster.workers)))
         else:
             os.kill(draw.choice(busy), signal.SIGKILL)
-        self.dead.append(victim)
+        self.killed.append(victim)
         return True
 
     def _busy(self) -> list[int]:
-        """Workers that hold a job."""
+        """Process ids of the workers that have claimed a job."""
         claims = (self.path.parent / "store" / "jobs").glob("*/claim")
         return sorted({pid for claim in claims if (pid := _holder(claim)) is not None})
 
@@ -128,11 +108,8 @@ def _holder(claim: Path) -> int | None:
     return pid if b"ray::" in command else None
 
 
-# ------------------------------------------------------------------ what has to hold afterwards
-
-
 def differences(one: Path, other: Path) -> list[str]:
-    """Where two stores' weights, losses, episodes or metrics are not the same to the bit."""
+    """Files of weights, losses, episodes or metrics that differ between two stores in any bit."""
     found = []
     names = sorted(path.relative_to(one).as_posix() for path in one.glob("jobs/*/*.safetensors"))
     names += sorted(path.relative_to(one).as_posix() for path in one.glob("jobs/*/steps.parquet"))
@@ -154,7 +131,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _scores(path: Path) -> dict[str, float]:
-    """Metrics but what a clock or a meter says."""
+    """IoU metrics: the others depend on a clock or a meter."""
     values = json.loads(path.read_text())
     return {name: value for name, value in values.items() if "iou" in name}
 

@@ -1,4 +1,4 @@
-"""A small real data set on disk and jobs over it, for tests of whole jobs."""
+"""A synthetic data set on disk and jobs over it, for tests of whole jobs."""
 
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from fssplat.methods import METHODS
 SIZE = 65
 
 
-def data_set(folder: Path) -> Path:
+def build_synthetic(folder: Path) -> Path:
+    """Build a synthetic data set of 40 training and 60 test images."""
     options = SourceOptions(train_images=40, val_images=60, workers=1)
     build("synthetic", folder.parent / "raw", folder, BuildSettings(options=options, workers=1))
     return folder
 
 
-def job_of(root: Path, method: Any, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
+def synthetic_job(root: Path, method: Any, shots: tuple[int, ...] = (1,), **changes: Any) -> Job:
     """The one job of a small grid; `changes` are axes of the protocol or `training`."""
     training = {"steps": 4, "size": SIZE, "batch": 2, **changes.pop("training", {})}
     evaluation = changes.pop("evaluation", {})

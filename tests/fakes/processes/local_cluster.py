@@ -1,4 +1,4 @@
-"""Several Ray nodes on this machine's loopback, each with a processor and a GPU on paper."""
+"""Several Ray nodes on this machine's loopback, each with one CPU and one pretended GPU."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ STORE_BYTES = 80_000_000  # of shared memory per node; jobs pass nothing through
 
 
 class LocalCluster:
-    """A head and workers, every one a raylet of its own that can be killed and replaced."""
+    """A head and workers; each has its own raylet, which can be killed and replaced."""
 
     def __init__(self, workers: int, gpus: int = 1) -> None:
         from ray.cluster_utils import Cluster
@@ -30,7 +30,7 @@ class LocalCluster:
         return self._cluster.add_node(**self._each, wait=False)
 
     def kill_and_replace(self, index: int) -> None:
-        """SIGKILL the raylet of a worker node; a new node comes in its place."""
+        """SIGKILL the raylet of a worker node and add a new node."""
         node = self.workers[index]
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         self._cluster.remove_node(node, allow_graceful=False)  # also reaps the dead process

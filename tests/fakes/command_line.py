@@ -1,0 +1,26 @@
+"""The command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def start_command(*arguments: str | Path) -> subprocess.Popen[str]:
+    """Start `fssplat` with these arguments, one thread per worker."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-c", "from fssplat.cli import main; main()"]
+    return subprocess.Popen(
+        [*command, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def output_of(process: subprocess.Popen[str], timeout_s: float = 280) -> tuple[int, str, str]:
+    """Wait until the command ends; return its exit code, standard output and standard error."""
+    out, err = process.communicate(timeout=timeout_s)
+    return process.returncode, out, err
