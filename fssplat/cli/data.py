@@ -130,8 +130,8 @@ def import_lists(
 
     Protocols named after public code train and test on the images of its lists.
     """
+    from fssplat.data.build.import_lists import import_lists as import_all
     from fssplat.data.index import Dataset
-    from fssplat.data.public_lists import import_lists as import_all
 
     for found in import_all(Dataset.open(_root(root)), source):
         kind = "as published" if found.published else "NOT the published list"

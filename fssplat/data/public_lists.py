@@ -1,315 +1,41 @@
-"""The public code's list files, kept beside a data set as lists/<name>.parquet.
+"""The public code's lists of images, stored beside a data set as lists/<name>.parquet.
 
-PFENet  <place>/pascal/voc_sbd_merge_noduplicate.txt, val.txt: `image label`, one a line.
-HSNet   <place>/pascal/{trn,val}/fold<f>.txt: `image__class`, one a line.
-        <place>/coco/{trn,val}/fold<f>.pkl: class from 0 -> image files.
-        <place>/fss/{trn,val,test}.txt: class names.
-
-Files of one role repeat each other fold by fold (a fold's training list names all other classes),
-so one list per role is kept, in the files' order; a fold's part of it follows from the classes.
+`fssplat data import-lists` writes them (see `build/import_lists.py`). There is one list per role
+(training, test); the part for a fold follows from the classes of the fold.
 """
 
-import io
-import pickle
-import re
-import zlib
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fssplat.common.errors import InputError
-from fssplat.common.whole_files import write_bytes
-from fssplat.data.folds import classes_of_split
-from fssplat.data.index import Dataset, default_root, parquet_table
+from fssplat.data.index import default_root, parquet_table
 from fssplat.data.shards import digest_of
-from fssplat.data.sources.record import safe_key
 from fssplat.experiment.protocols import Protocol
-from fssplat.experiment.schema import FOLDS, DatasetSpec
+from fssplat.experiment.schema import DatasetSpec
 
 FOLDER = "lists"
-PLACES = {
-    "pfenet": (".", "pfenet", "lists", "PFENet/lists"),
-    "hsnet": (".", "hsnet", "data/splits", "hsnet/data/splits"),
-}
-# Public code and data set pairs that have lists; elsewhere a list follows from the data set itself
-# (PFENet's COCO lists hold every annotated image, which the area rule then reads alike).
+# Public code -> data sets for which it has lists. For others the data set itself gives the list:
+# PFENet's COCO lists contain every annotated image, to which the area rule is applied anyway.
 PUBLIC = {"pfenet": ("pascal-5i",), "hsnet": ("pascal-5i", "coco-20i")}
-# CRC-32 of the lists as published (see `checksum`); what differs is said to differ.
-PUBLISHED = {
-    ("pascal-5i", "pfenet-train"): 1848734428,
-    ("pascal-5i", "pfenet-val"): 202243954,
-    ("pascal-5i", "hsnet-train"): 651526160,
-    ("pascal-5i", "hsnet-val"): 3211651686,
-    ("coco-20i", "hsnet-train"): 711636355,
-    ("coco-20i", "hsnet-val"): 3850460655,
-    ("fss-1000", "hsnet-classes"): 2391966793,
-}
-PICKLE_LIMIT = 64 * 2**20  # bytes; the largest public pickle has 4 MiB
 SCHEMA = pa.schema([("key", pa.string()), ("class_id", pa.int32()), ("entry", pa.string())])
 
 
 @dataclass(frozen=True)
-class Line:
-    """One entry: an image by the data set's key, and the class it stands for (0: any)."""
-
-    key: str
-    class_id: int
-    entry: str  # as the file has it
-
-
-@dataclass(frozen=True)
 class PublicList:
-    """A list as it lies beside a data set."""
+    """A list as stored beside a data set."""
 
     name: str
     keys: tuple[str, ...]
-    classes: npt.NDArray[np.int32]  # [lines], class ids from 1; 0 where a line names none
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What became of one list."""
-
-    name: str
-    lines: int
-    images: int
-    unmatched: tuple[str, ...]  # entries whose image (or class) the data set lacks
-    published: bool  # line for line the list that comes with the public code
-
-
-# ---------------------------------------------------------------- importing
-
-
-def import_lists(dataset: Dataset, source: Path) -> tuple[Imported, ...]:
-    """Read every public list of the data set that lies under `source`, and keep it beside the data.
-
-    Raises InputError where there is none, or where a file is not what its place promises.
-    """
-    name = dataset.info.name
-    readers = _readers(dataset)
-    done = []
-    for list_name, read in readers.items():
-        code = list_name.partition("-")[0]
-        found = (read(source / place) for place in PLACES[code])
-        lines = next((lines for lines in found if lines is not None), None)
-        if lines is not None:
-            done.append(_keep(dataset, list_name, lines))
-    if not done:
-        kinds = ", ".join(readers) or "none are published for it"
-        raise InputError(
-            f"{source}: no public lists of {name} there (wanted: {kinds}). Give the folder that "
-            f"holds the public code's lists, e.g. one with pfenet/pascal/val.txt."
-        )
-    _public_list.cache_clear()
-    return tuple(done)
-
-
-def _readers(dataset: Dataset) -> Mapping[str, Callable[[Path], list[Line] | None]]:
-    """List name -> how to read it from a place; None where the place does not hold it."""
-    if dataset.info.name == "pascal-5i":
-        return {
-            "pfenet-train": lambda place: _pfenet(place, "voc_sbd_merge_noduplicate.txt"),
-            "pfenet-val": lambda place: _pfenet(place, "val.txt"),
-            "hsnet-train": lambda place: _hsnet_pascal(place, "trn"),
-            "hsnet-val": lambda place: _hsnet_pascal(place, "val"),
-        }
-    if dataset.info.name == "coco-20i":
-        return {
-            "hsnet-train": lambda place: _hsnet_coco(place, "trn"),
-            "hsnet-val": lambda place: _hsnet_coco(place, "val"),
-        }
-    if dataset.info.name == "fss-1000":
-        return {"hsnet-classes": lambda place: _hsnet_fss(place, dataset)}
-    return {}
-
-
-def _keep(dataset: Dataset, name: str, lines: list[Line]) -> Imported:
-    """Write a list beside the data set and say how it fits."""
-    known = set(dataset.info.classes if name == "hsnet-classes" else dataset.keys)
-    unmatched = tuple(line.entry for line in lines if line.key not in known)
-    columns = [[getattr(line, field.name) for line in lines] for field in SCHEMA]
-    arrays = [pa.array(values, type=f.type) for values, f in zip(columns, SCHEMA, strict=True)]
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), buffer, compression="zstd")
-    _write(f"{dataset.root}/{FOLDER}", f"{name}.parquet", buffer.getvalue())
-    images = len({line.key for line in lines})
-    published = checksum(lines) == PUBLISHED[dataset.info.name, name]
-    return Imported(name, len(lines), images, unmatched, published)
-
-
-def checksum(lines: list[Line]) -> int:
-    """CRC-32 of `key class`, one a line."""
-    return zlib.crc32("\n".join(f"{line.key} {line.class_id}" for line in lines).encode())
-
-
-def _write(folder: str, name: str, content: bytes) -> None:
-    import fsspec
-
-    if "://" in folder:  # a bucket shows an object whole or not at all
-        with fsspec.open(f"{folder}/{name}", "wb") as stream:
-            stream.write(content)
-        return
-    try:
-        write_bytes(Path(folder) / name, content)
-    except OSError as error:
-        raise InputError(f"{folder}/{name}: cannot be written ({error.strerror}).") from error
-
-
-# ---------------------------------------------------------------- the files
-
-
-def _pfenet(place: Path, file: str) -> list[Line] | None:
-    path = place / "pascal" / file
-    if not path.is_file():
-        return None
-    lines = []
-    for number, text in _text_lines(path):
-        image = text.split()[0]
-        if not image.endswith(".jpg"):
-            raise InputError(f"{path}, line {number}: {text[:60]!r} is not `image.jpg label.png`.")
-        lines.append(Line(key_of(image), 0, image))
-    return lines
-
-
-def _hsnet_pascal(place: Path, part: str) -> list[Line] | None:
-    paths = [place / "pascal" / part / f"fold{fold}.txt" for fold in range(FOLDS["pascal-5i"])]
-    if not _all_there(paths):
-        return None
-    lines = []
-    for path in paths:
-        for number, text in _text_lines(path):
-            match = re.fullmatch(r"(\S+)__(\d{1,2})", text)
-            if match is None or not 1 <= int(match[2]) <= 20:
-                raise InputError(
-                    f"{path}, line {number}: {text[:60]!r} is not `image__class`, class 01 to 20."
-                )
-            lines.append(Line(key_of(match[1]), int(match[2]), text))
-    return lines
-
-
-def _hsnet_coco(place: Path, part: str) -> list[Line] | None:
-    """Class by class, each in its own list's order, as the public code draws from it."""
-    paths = [place / "coco" / part / f"fold{fold}.pkl" for fold in range(FOLDS["coco-20i"])]
-    if not _all_there(paths):
-        return None
-    images: dict[int, list[str]] = {}
-    for path in paths:
-        for class_index, names in _class_lists(path).items():
-            known = images.get(class_index, [])
-            if names and known and names != known:
-                raise InputError(
-                    f"{path}: class {class_index} has other images than in the folds before it. "
-                    f"Take all four files from one version of the public code."
-                )
-            images[class_index] = known or names
-    return [Line(key_of(n), c + 1, n) for c in sorted(images) for n in images[c]]
-
-
-def _hsnet_fss(place: Path, dataset: Dataset) -> list[Line] | None:
-    """Class names; raises InputError where the data set has one in another split."""
-    parts = {"train": "trn", "val": "val", "test": "test"}
-    paths = {split: place / "fss" / f"{name}.txt" for split, name in parts.items()}
-    if not _all_there(list(paths.values())):
-        return None
-    numbers = {name: number for number, name in enumerate(dataset.info.classes, start=1)}
-    lines = []
-    for split, path in paths.items():
-        has_some = split in dataset.info.class_counts
-        here = set(classes_of_split(dataset.info, split)) if has_some else set()
-        for number, name in _text_lines(path):
-            if name in numbers and numbers[name] not in here:
-                raise InputError(
-                    f"{path}, line {number}: {name} is no {split} class of {dataset.root}. "
-                    f"Run `fssplat data build fss-1000 --lists {path.parent} --overwrite`."
-                )
-            lines.append(Line(name, numbers.get(name, 0), name))
-    return lines
-
-
-def _all_there(paths: list[Path]) -> bool:
-    """False where none is; raises InputError where only some are."""
-    missing = [path for path in paths if not path.is_file()]
-    if missing and len(missing) < len(paths):
-        raise InputError(f"{missing[0]}: missing, while {len(paths)} such files make one list.")
-    return not missing
-
-
-def key_of(name: str) -> str:
-    """The data set's key of an image: its file's stem, for COCO its 12 digits."""
-    stem = name.rpartition("/")[2].removesuffix(".jpg")
-    coco = re.fullmatch(r"COCO_\w+_(\d{12})", stem)
-    return coco[1] if coco else safe_key(stem)
-
-
-def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that hold something, with their numbers from 1."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file.") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            yield number, line.strip()
-
-
-# ---------------------------------------------------------------- pickles
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, strings, lists and dicts; whatever would look a name up is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-    def persistent_load(self, reference: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside of itself")
-
-
-def plain_pickle(path: Path) -> Any:
-    """What a pickle of plain values holds. No code of the file's choosing runs.
-
-    Raises InputError for anything else than such a pickle.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-    if len(content) > PICKLE_LIMIT:
-        raise InputError(f"{path}: {len(content):,} bytes is too much for a list of images.")
-    try:
-        return _PlainUnpickler(io.BytesIO(content)).load()
-    except Exception as error:  # broken pickles raise nearly anything
-        raise InputError(
-            f"{path}: not a pickle of plain strings, lists and dicts ({error}). Nothing in it was "
-            f"run. Take the file from the public code again."
-        ) from error
-
-
-def _class_lists(path: Path) -> dict[int, list[str]]:
-    value = plain_pickle(path)
-    right = isinstance(value, dict) and all(
-        isinstance(key, int) and isinstance(names, list) and all(isinstance(n, str) for n in names)
-        for key, names in value.items()
-    )
-    if not right or not all(0 <= key < 80 for key in value):
-        raise InputError(f"{path}: not a dict from class (0 to 79) to a list of image names.")
-    return dict(value)
-
-
-# ---------------------------------------------------------------- reading back
+    classes: npt.NDArray[np.int32]  # [entries], class ids from 1; 0 if the entry names no class
 
 
 def lists_content(spec: DatasetSpec, rules: Protocol) -> str:
-    """Digest of the public lists that a protocol reads; empty where there are none (yet)."""
+    """Digest of the lists that a protocol reads; empty if it reads none or one is missing."""
     code, root = rules.training_list, spec.root or default_root(spec.name)
     if code == "all" or spec.name not in PUBLIC[code]:
         return ""
@@ -321,12 +47,12 @@ def lists_content(spec: DatasetSpec, rules: Protocol) -> str:
             with fsspec.open(f"{root}/{FOLDER}/{code}-{split}.parquet", "rb") as stream:
                 found.append(stream.read())
         except FileNotFoundError:
-            return ""  # the data check says so, with the command that imports them
+            return ""  # the check of the data reports this, with the command that imports them
     return digest_of(found)
 
 
 def public_list(root: str, name: str) -> PublicList:
-    """A list that was imported. Raises InputError, with the command, where it was not."""
+    """An imported list. Raises InputError, with the command to run, if it is missing."""
     path = Path(root) / FOLDER / f"{name}.parquet"
     return _public_list(root, name, path.stat().st_mtime_ns if path.is_file() else 0)
 
@@ -336,19 +62,24 @@ def _public_list(root: str, name: str, changed: int) -> PublicList:
     import fsspec
 
     path = f"{root}/{FOLDER}/{name}.parquet"
-    again = f"Run `fssplat data import-lists {root} --source FOLDER`"
+    remedy = f"Run `fssplat data import-lists {root} --source FOLDER`"
     try:
         with fsspec.open(path, "rb") as stream:
             table = parquet_table(stream.read())
     except FileNotFoundError:
         raise InputError(
-            f"{path}: this protocol needs the public list {name}. {again}, with the folder of the "
+            f"{path}: this protocol needs the public list {name}. {remedy}, with the folder of the "
             f"public code's lists."
         ) from None
     except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). {again}.") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}). {remedy}.") from error
     except ValueError as error:
-        raise InputError(f"{path}: cut short or not Parquet. {again}.") from error
+        raise InputError(f"{path}: cut short or not Parquet. {remedy}.") from error
     if not table.schema.equals(SCHEMA):
-        raise InputError(f"{path}: not a list of fssplat. {again}.")
+        raise InputError(f"{path}: not a list of fssplat. {remedy}.")
     return PublicList(name, tuple(table["key"].to_pylist()), table["class_id"].to_numpy())
+
+
+def forget_lists() -> None:
+    """Read every list from its file again, for example after an import."""
+    _public_list.cache_clear()

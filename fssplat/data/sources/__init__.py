@@ -16,15 +16,15 @@ SOURCES: dict[str, ReadSource] = {
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a data set that no source is known for."""
+    """Raises InputError if the name is not in SOURCES."""
     if name not in SOURCES:
         raise InputError(f"data set {name!r} is unknown. Known: {', '.join(SOURCES)}.")
 
 
 def default_source(name: str, out: Path | None = None) -> Path:
-    """Where a data set's official layout is looked for; `fssplat data download` puts it there.
+    """The folder of a data set's official layout, where `fssplat data download` unpacks it.
 
-    Synthetic pictures have no archive: they lie beside the shards made from them.
+    Synthetic pictures have no archive; they are drawn into a folder beside their shards.
     """
     if name == "synthetic" and out is not None:
         return out / "source"
@@ -33,12 +33,12 @@ def default_source(name: str, out: Path | None = None) -> Path:
 
 
 def expected_synthetic(name: str, options: SourceOptions) -> tuple[str, dict[str, int]] | None:
-    """dataset.json's `source` and `counts` where the options alone decide every picture."""
+    """dataset.json's `source` and `counts` of the synthetic set; None for other data sets."""
     return synthetic.expected(options) if name == "synthetic" else None
 
 
 def read_source(name: str, folder: Path, options: SourceOptions) -> Source:
-    """Read a data set's official layout."""
+    """Read a data set's official layout. Raises InputError if that fails."""
     check_name(name)
     try:
         return SOURCES[name](folder, options)

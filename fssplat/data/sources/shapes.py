@@ -1,7 +1,7 @@
-"""What the synthetic classes are made of: forms and textures as functions of coordinates.
+"""Forms and textures of the synthetic classes, as functions of coordinates.
 
-A form says which points of the square [-1, 1]^2 lie inside; y grows downwards. A texture maps
-coordinates in periods to a tone in [0, 1]. All take and give arrays of one shape.
+A form returns which points of the square [-1, 1]^2 are inside; y grows downwards. A texture maps
+coordinates, in periods, to a tone in [0, 1]. Arguments and result are arrays of the same shape.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def polygon(*corners: tuple[float, float]) -> Form:
 
 
 def polar(radius: Callable[[Plane], Plane]) -> Form:
-    """Points nearer to the centre than `radius` of their angle."""
+    """Points whose distance from the centre is below `radius(angle)`."""
     return lambda x, y: np.asarray(np.hypot(x, y) < radius(np.arctan2(y, x)))
 
 
@@ -76,7 +76,7 @@ def drop(x: Plane, y: Plane) -> Inside:
 
 
 def cell(u: Plane) -> Plane:
-    """Place within a period, in [-0.5, 0.5)."""
+    """Position within a period, in [-0.5, 0.5)."""
     return np.asarray(u - np.floor(u) - 0.5)
 
 

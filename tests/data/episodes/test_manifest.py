@@ -10,11 +10,11 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import build
+from fssplat.data.build.import_lists import import_lists
 from fssplat.data.episodes import hsnet_draws
 from fssplat.data.episodes.manifest import Manifest, load, manifest, save
 from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.index import Dataset
-from fssplat.data.public_lists import import_lists
 from fssplat.experiment.protocols import resolve_protocol
 from tests.fakes.official_layouts import built_voc_of_pairs, fss_layout, small_area_protocol
 

@@ -10,7 +10,7 @@ from fssplat.common.errors import InputError
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
 from fssplat.data.labels import class_pixels
-from fssplat.data.sources import synthetic
+from fssplat.data.sources import synthetic, synthetic_pictures
 from fssplat.data.sources.record import SourceOptions
 from fssplat.data.sources.shapes import FORMS, TEXTURES, polygon
 
@@ -18,29 +18,29 @@ SMALL = SourceOptions(train_images=8, val_images=4)
 
 
 def test_a_picture_is_a_function_of_seed_split_and_number() -> None:
-    picture, label = synthetic.draw(3, "train", 5)
-    again, label_again = synthetic.draw(3, "train", 5)
+    picture, label = synthetic_pictures.draw(3, "train", 5)
+    again, label_again = synthetic_pictures.draw(3, "train", 5)
     assert (picture == again).all()
     assert (label == label_again).all()
-    for other in (synthetic.draw(4, "train", 5), synthetic.draw(3, "val", 5)):
+    for other in (synthetic_pictures.draw(4, "train", 5), synthetic_pictures.draw(3, "val", 5)):
         assert other[0].shape != picture.shape or (other[0] != picture).any()
 
 
 def test_every_class_has_its_own_form_and_texture() -> None:
-    assert len(FORMS) == len(TEXTURES) == len(set(synthetic.CLASSES)) == 20
+    assert len(FORMS) == len(TEXTURES) == len(set(synthetic_pictures.CLASSES)) == 20
 
 
 def test_the_main_object_is_in_sight_and_classes_take_turns() -> None:
     for number in range(20):
-        _, label = synthetic.draw(0, "train", number)
+        _, label = synthetic_pictures.draw(0, "train", number)
         share = (label == number + 1).mean()
-        assert synthetic.VISIBLE <= share <= 0.6
+        assert synthetic_pictures.VISIBLE <= share <= 0.6
         assert set(class_pixels(label)) <= set(range(1, 21))
         assert (label == 255).any()
 
 
 def test_images_show_several_classes_and_hidden_objects() -> None:
-    labels = [synthetic.draw(0, "val", number)[1] for number in range(20)]
+    labels = [synthetic_pictures.draw(0, "val", number)[1] for number in range(20)]
     assert np.mean([len(class_pixels(label)) for label in labels]) > 2
     shares = [count / label.size for label in labels for count in class_pixels(label).values()]
     assert min(shares) < 0.02  # partly hidden, or cut by the edge
@@ -74,14 +74,14 @@ def test_labels_survive_the_voc_layout_and_the_shards(tmp_path: Path) -> None:
     build("synthetic", out=tmp_path / "built", settings=BuildSettings(options=SMALL))
     dataset = Dataset.open(tmp_path / "built")
     assert dataset.info.counts == {"train": 8, "val": 4}
-    assert dataset.info.classes == synthetic.CLASSES
+    assert dataset.info.classes == synthetic_pictures.CLASSES
     for number in range(8):
-        _, label = synthetic.draw(0, "train", number)
+        _, label = synthetic_pictures.draw(0, "train", number)
         assert (dataset.label(number) == label).all()
 
 
 def test_pictures_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
-    recipe = synthetic.Recipe(synthetic.VERSION, 0, 3, 2)
+    recipe = synthetic.Recipe(synthetic_pictures.VERSION, 0, 3, 2)
     synthetic.draw_set(tmp_path / "one", recipe)
     synthetic.draw_set(tmp_path / "two", recipe, workers=2)
     files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")]
@@ -147,5 +147,5 @@ def test_a_place_that_cannot_be_drawn_in_is_an_input_error(tmp_path: Path) -> No
 
 def test_other_files_are_never_drawn_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("the only copy")
-    with pytest.raises(InputError, match=r"holds other files\. Give --source an empty folder"):
+    with pytest.raises(InputError, match=r"contains other files\. Give --source an empty folder"):
         synthetic.read(tmp_path, SMALL)
