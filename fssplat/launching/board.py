@@ -1,7 +1,7 @@
-"""One small Ray actor between workers and driver: workers leave notes and learn of a stop.
+"""A Ray actor between workers and driver: workers send notes to it and learn of a stop request.
 
-Nothing of value passes through it: results are in the store before a note says so, and a lost note
-costs a line on the screen.
+Results do not pass through it: they are in the store before a note reports them, and a lost note
+costs one line on the screen.
 """
 
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ from fssplat.results.notes import Note
 
 @dataclass
 class Board:
-    """The notes not yet fetched, and the wish to stop. Lives in one Ray actor."""
+    """The notes that the driver has not fetched yet, and whether the run is stopping."""
 
     notes: list[Note] = field(default_factory=list)
     stopping: bool = False
 
-    def tell(self, notes: list[Note]) -> bool:
-        """Leave notes; True where the launch is stopping."""
+    def send(self, notes: list[Note]) -> bool:
+        """Add notes. Returns True if the run is stopping."""
         self.notes += notes
         return self.stopping
 
     def fetch(self) -> list[Note]:
-        """Take all notes away."""
+        """Remove and return all notes."""
         notes, self.notes = self.notes, []
         return notes
 
@@ -32,8 +32,8 @@ class Board:
 
 
 def open_board() -> Any:
-    """A board in an actor beside the driver, so that only the driver's death takes it away."""
-    import ray
+    """A board in an actor on the driver's node, so that it ends only if the driver's node does."""
+    import ray  # sets environment variables that `cluster` must set first
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = ray.get_runtime_context().get_node_id()
@@ -43,16 +43,17 @@ def open_board() -> Any:
 
 
 class RayChannel:
-    """The board as a Ray actor; a board that has gone means the driver has."""
+    """A worker's connection to the board. If the board is dead, so is the driver."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
 
-    def tell(self, notes: list[Note]) -> bool:
-        import ray
+    def send(self, notes: list[Note]) -> bool:
+        """Deliver notes. Returns True if the run is stopping or the board is dead."""
+        import ray  # as in `open_board`
 
         try:
-            return bool(ray.get(self._board.tell.remote(notes), timeout=30))
+            return bool(ray.get(self._board.send.remote(notes), timeout=30))
         except ray.exceptions.GetTimeoutError:
             return False
         except ray.exceptions.RayError:

@@ -17,7 +17,7 @@ TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets jobs write a checkpoint first
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # a loader may need a while to end
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # its state file is never read: the store is
-    "TUNE_MAX_PENDING_TRIALS_PG": "auto",
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",  # workers that start at once; a searcher gets 1 otherwise
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # reasons stand in the store and in the table
     "TUNE_WARN_THRESHOLD_S": "60",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -23,9 +23,10 @@ from fssplat.common.whole_files import temporary_name
 from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec, load_experiment
 from fssplat.launching.cluster import Cluster, Node, cluster
+from fssplat.launching.context import LaunchContext
+from fssplat.launching.job_run import run
 from fssplat.launching.progress import Progress
-from fssplat.launching.session import Session, Stop
-from fssplat.launching.tune_run import run
+from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.plan import Machine, Plan, make_plan, table
 from fssplat.results import environment
 from fssplat.results.claims import claim
@@ -80,7 +81,7 @@ def launch(request: Asked, console: Console | None = None, work: Work | None = N
     check_disk(store)
     check_tracking(experiment, store)
     console.print(short_of_room(plan, store), end="", soft_wrap=True)
-    stop = Stop()
+    stop = StopRequest()
     if plan.pending:
         stop = Launch(request, experiment, plan, store, console, work).run()
     elif experiment.tracking != NO_TRACKING:
@@ -103,7 +104,7 @@ def rehearse(request: Asked, console: Console) -> None:
     console.print(short_of_room(plan, store), end="", soft_wrap=True)
 
 
-def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Console) -> int:
+def conclude(request: Asked, plan: Plan, store: Store, stop: StopRequest, console: Console) -> int:
     """The table, what is missing, how to go on; the exit code."""
     from fssplat.report.efficiency import efficiency
     from fssplat.report.table import table as results_table
@@ -113,10 +114,10 @@ def conclude(request: Asked, plan: Plan, store: Store, stop: Stop, console: Cons
     page(console).print(results_table(plan.trials, states, store))
     if plan.experiment.resources.max_concurrent == 1:  # only then do speeds compare
         page(console).print(efficiency(plan.trials, store.results(plan.trials)))
-    if stop.asked.is_set():
-        console.print(stop.because, end="\n" if stop.because else "", soft_wrap=True)
+    if stop.requested.is_set():
+        console.print(stop.reason, end="\n" if stop.reason else "", soft_wrap=True)
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
-        if stop.because:
+        if stop.reason:
             return 1
         return 143 if stop.signal == signal.SIGTERM else 130
     bad = sum(status.state in ("failed", "diverged") for status in states.values())
@@ -152,7 +153,7 @@ class Launch:
         self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:4]}"
         self.environment = environment.capture()
 
-    def run(self) -> Stop:
+    def run(self) -> StopRequest:
         """Start Ray and MLflow side by side, run the jobs, close both."""
         with ExitStack() as stack:
             held = claim(self.store.files, f"launches/{self.id}/claim", self.id)
@@ -166,13 +167,13 @@ class Launch:
                 self.console.print(table(plan))
             progress = Progress(plan.pending, plan.trials, plan.devices, self.console)
             delivery = opening.result()
-            hear: list[Callable[[Note], None]] = [progress.hear]
+            hear: list[Callable[[Note], None]] = [progress.on_note]
             if delivery is not None:
                 hear.append(delivery.hear)
-            session = Session(
+            context = LaunchContext(
                 store=self.store,
                 launch=self.id,
-                hear=lambda note: _all(hear, note),
+                on_note=lambda note: _all(hear, note),
                 about={"commit": self.environment["commit"]},
                 images=plan.images,
                 fingerprints=plan.fingerprints,
@@ -180,7 +181,7 @@ class Launch:
                 work=self.work,
             )
             with progress:
-                stop = run(plan.pending, session, machines)
+                stop = run(plan.pending, context, machines)
             if delivery is not None:
                 self._close_tracking(delivery, stop)
         return stop
@@ -227,14 +228,14 @@ class Launch:
             self._warn(f"MLflow lacks earlier results ({error}).")
         return Delivery(tracking, self.store, self.plan.trials, tags, self._warn)
 
-    def _close_tracking(self, delivery: Any, stop: Stop) -> None:
+    def _close_tracking(self, delivery: Any, stop: StopRequest) -> None:
         from fssplat.tracking.mlflow import Away
 
         delivery.close()
         states = self.store.states(self.plan.trials)
         counts = [status.state for status in states.values()]
         metrics = {f"trials/{state}": float(counts.count(state)) for state in set(counts)}
-        status = "KILLED" if stop.asked.is_set() else "FINISHED"
+        status = "KILLED" if stop.requested.is_set() else "FINISHED"
         with TemporaryDirectory() as folder, suppress(Away):
             paths = []
             for name in ("experiment.json", "environment.json"):

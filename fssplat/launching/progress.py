@@ -50,7 +50,7 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def hear(self, note: Note) -> None:
+    def on_note(self, note: Note) -> None:
         """Take up one note; a finished job also leaves a line above the display."""
         if isinstance(note, JobStarted):
             self._running[note.key] = 0.0

@@ -1,84 +1,127 @@
-"""The two hooks that Ray Tune calls in the driver. Imports Ray, so it is imported late."""
+"""The objects that Ray Tune calls in the driver: job searcher, outcome callback, stopper.
 
-import time
+This module imports Ray, so other modules import it inside functions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ray import tune
+from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from fssplat.common.disk_space import states_disk_full
 from fssplat.experiment.grid import Job
-from fssplat.launching.session import LIVES, UNSEEN, Session, Stop, mark_lost
-from fssplat.worker.claimed_job import Outcome
+from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext, mark_lost
+from fssplat.launching.stop_request import StopRequest
+from fssplat.worker.process import Outcome
 
 
-class Unkept:
-    """Tune pickles its hooks to restore them one day; ours hold threads and are never restored."""
+class NotRestored:
+    """Tune pickles its hooks so that it could restore them; these contain threads and locks."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Watch(Unkept, tune.Callback):
-    """Keeps how every job ended, and which ones run."""
+class JobSearcher(NotRestored, Searcher):
+    """Gives Tune the next task whenever it has room for one, in the given order.
 
-    def __init__(self, jobs: dict[str, Job], session: Session, stop: Stop) -> None:
-        self._jobs, self._session, self._stop = jobs, session, stop
+    `tune.grid_search` over all tasks would be shorter, but Tune copies the whole list for each.
+    """
+
+    def __init__(self, tasks: Iterable[Mapping[str, Any]], stop: StopRequest) -> None:
+        super().__init__()
+        self._tasks, self._stop = iter(tasks), stop
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next task, or FINISHED."""
+        if self._stop.requested.is_set():
+            return Searcher.FINISHED
+        return next(self._tasks, Searcher.FINISHED)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: `OutcomeCallback` records how jobs end."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: no Tuner is ever restored."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as nothing was saved."""
+
+
+class OutcomeCallback(NotRestored, tune.Callback):
+    """Records which jobs run and how every job ended."""
+
+    def __init__(self, jobs: Mapping[str, Job], context: LaunchContext, stop: StopRequest) -> None:
+        self._jobs, self._context, self._stop = jobs, context, stop
         self.outcomes: dict[str, Outcome] = {}
-        self.working: set[str] = set()  # started before a stop was asked for, not ended yet
+        self.running: set[str] = set()  # started before a stop request, not ended yet
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        if not self._stop.asked.is_set():
-            self.working.add(_key(trial))
+        if not self._stop.requested.is_set():
+            self.running.add(_key(trial))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         key, last = _key(trial), trial.last_result or {}
-        self.working.discard(key)
+        self.running.discard(key)
         if "state" in last:
-            self.outcomes[key] = Outcome(key, last["state"], last.get("reason", ""))
+            self.outcomes[key] = Outcome(last["state"], last.get("reason", ""))
             if last["state"] == "failed" and _stops_every_job(last.get("reason", "")):
-                self._stop.ask(because=last["reason"])
+                self._stop.request(reason=last["reason"])
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.working.discard(_key(trial))
+        self.running.discard(_key(trial))
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         key = _key(trial)
-        self.working.discard(key)
-        if self._stop.asked.is_set():
-            return  # its worker was taken away: the next launch goes on
-        reason = f"its worker failed {LIVES + 1} times; last: {_cause(trial)}"
-        mark_lost(self._jobs[key], reason, self._session)
-        self.outcomes[key] = Outcome(key, "failed", reason)
+        self.running.discard(key)
+        if self._stop.requested.is_set():
+            return  # the stop ended its worker; the next launch resumes the job
+        reason = f"its worker failed {MAX_RESTARTS + 1} times; last: {_cause(trial)}"
+        mark_lost(self._jobs[key], reason, self._context)
+        self.outcomes[key] = Outcome("failed", reason)
 
 
-class Halt(Unkept, Stopper):
-    """Ends the run once a stop was asked for and every running job has left a checkpoint."""
+class StopWhenIdle(NotRestored, Stopper):
+    """Ends the run after a stop request, once no task runs any more or the grace time is over."""
 
-    def __init__(self, watch: Watch, stop: Stop, grace_s: float) -> None:
-        self._watch, self._stop, self._grace_s = watch, stop, grace_s
+    def __init__(
+        self,
+        stop: StopRequest,
+        idle: Callable[[], bool],
+        grace_s: float,
+        ask_workers: Callable[[], object],
+    ) -> None:
+        """`ask_workers` is called once, at the stop request."""
+        self._stop, self._idle, self._grace_s = stop, idle, grace_s
+        self._ask_workers, self._asked = ask_workers, False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if not self._stop.asked.is_set():
+        if not self._stop.requested.is_set():
             return False
-        late = time.monotonic() - self._stop.since > self._grace_s
-        return late or self._stop.insisted or not self._watch.working
+        if not self._asked:
+            self._asked = True
+            self._ask_workers()
+        return self._stop.grace_is_over(self._grace_s) or self._idle()
 
 
 def _stops_every_job(reason: str) -> bool:
-    """Whether the next job would fail in the same way: a full disk, or the wrong store."""
+    """Whether every further job would fail in the same way: a full disk, or an unseen store."""
     return states_disk_full(reason) or UNSEEN in reason
 
 
 def _key(trial: Any) -> str:
-    return str(trial.config["task"]["key"])
+    return str(trial.config["name"])
 
 
 def _cause(trial: Any) -> str:
-    """The last line of what Ray caught."""
+    """The last line of the error that Ray caught."""
     error = trial.get_error() if hasattr(trial, "get_error") else None
     lines = str(error or "").strip().splitlines()
-    return lines[-1][:200] if lines else "it died without a word"
+    return lines[-1][:200] if lines else "it died without a message"

@@ -1,15 +1,11 @@
 """One search from the YAML to its best setting: check, open the study, run, write down."""
 
 import json
-import math
 import queue
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +15,11 @@ from rich.console import Console
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden_in
-from fssplat.experiment.grid import Job
-from fssplat.launching.board import RayChannel, open_board
+from fssplat.launching.board import open_board
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.launch import TABLE_WIDTH, Request
-from fssplat.launching.session import Stop, meanwhile, quiet, signals
+from fssplat.launching.stop_request import StopRequest, stop_on_signals
+from fssplat.launching.tune_run import as_config, background, fit
 from fssplat.report.search_plots import write_plots
 from fssplat.results import environment
 from fssplat.search import output
@@ -34,11 +30,11 @@ from fssplat.search.space import Point
 from fssplat.search.study import open_study, study_progress
 from fssplat.search.worker import (
     Objective,
+    PerformPoint,
     PointTask,
-    Rung,
-    perform,
+    packed,
 )
-from fssplat.worker.claimed_job import RETRIES, describe
+from fssplat.worker.process import RETRIES, describe
 
 POINTS_FOLDER = "points"
 BEST = "best.yaml"
@@ -66,7 +62,7 @@ def conducted(
     study = open_study(prepared.search, prepared.database, prepared.mark)
     drive = Drive(request, prepared, study, console, objective)
     console.print(drive.opening(), soft_wrap=True)
-    stop = Stop()
+    stop = StopRequest()
     defaults = prepared.jobs(prepared.search.defaults)
     address = address_of(prepared.search, prepared.store)
     mirror = Mirror(prepared.search, defaults, address, study, console.print)
@@ -127,7 +123,7 @@ class Drive:
 
     # -------------------------------------------------------------- running
 
-    def run(self) -> Stop:
+    def run(self) -> StopRequest:
         """Ray's part: points until the study has its number, or a stop."""
         import ray
 
@@ -136,8 +132,8 @@ class Drive:
             machines = stack.enter_context(cluster())
             first = self.prepared.jobs(self.search.defaults)[0]
             cpu, gpu = point_resources(self.search, first, machines)
-            stop = Stop()
-            stack.enter_context(signals(stop))
+            stop = StopRequest()
+            stack.enter_context(stop_on_signals(stop))
             board = open_board()
             try:
                 self._fit(board, stop, self.slots(machines, cpu, gpu), cpu, gpu)
@@ -150,42 +146,27 @@ class Drive:
         most = int(machines.gpus / gpu) if gpu else int(machines.cpus / cpu)
         return max(1, min(most, self.search.experiment.resources.max_concurrent or most))
 
-    def _fit(self, board: Any, stop: Stop, slots: int, cpu: float, gpu: float) -> None:
-        from ray import tune
+    def _fit(self, board: Any, stop: StopRequest, slots: int, cpu: float, gpu: float) -> None:
+        from fssplat.search.tune_searcher import Asha, SafeOptuna  # imports Ray
 
-        from fssplat.search.tune_hooks import Asha, HaltSearch, SafeOptuna
-
-        def pack(number: int, point: Point) -> dict[str, Any]:
-            return {"point": packed(self.task(number, point, cpu, gpu)), "number": number}
+        def config_of(number: int, point: Point) -> dict[str, Any]:
+            task = packed(self.task(number, point, cpu, gpu))
+            return as_config(f"point-{number}", task, cpu, gpu)
 
         database = self.prepared.database
-        searcher = SafeOptuna(self.search, self.study, database, slots, stop, pack, self.news)
-        bundle = {"CPU": cpu, **({"GPU": gpu} if gpu else {})}
-        trainable = tune.with_parameters(_trainable, board=board, objective=self.objective)
-        scratch = Path(tempfile.mkdtemp(prefix="fssplat-search-"))
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=Asha(searcher),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=str(scratch),
-                stop=HaltSearch(searcher, stop, lambda: board.stop.remote()),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-                verbose=0,
-            ),
-        )
+        searcher = SafeOptuna(self.search, self.study, database, slots, stop, config_of, self.news)
         try:
-            with meanwhile(searcher.beat), quiet():
-                tuner.fit()
+            with background(searcher.beat):
+                fit(
+                    PerformPoint(self.objective),
+                    searcher,
+                    board,
+                    stop,
+                    idle=lambda: not searcher.live,
+                    retries=RETRIES,
+                    scheduler=Asha(searcher),
+                )
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
             for trial_id in list(searcher.live):
                 searcher.put_back(trial_id)
 
@@ -232,16 +213,16 @@ class Drive:
         self.top = output.best([one, *([self.top] if self.top else [])])
         self.console.print(output.line(one, self.top), soft_wrap=True, highlight=False)
 
-    def conclude(self, points: list[Ended], stop: Stop) -> int:
+    def conclude(self, points: list[Ended], stop: StopRequest) -> int:
         """The table, the files, how to go on; the exit code."""
         self.console.print()
         table = output.table(self.search, points)
         width = max(self.console.width, TABLE_WIDTH)
         self.console.print(table, width=width, crop=False, no_wrap=True)
         self.console.print(f"All of it: {self.folder}", soft_wrap=True)
-        for line in filter(None, (self.unwritten, stop.because)):
+        for line in filter(None, (self.unwritten, stop.reason)):
             self.console.print(line, soft_wrap=True, markup=False)
-        if stop.asked.is_set():
+        if stop.requested.is_set():
             again = f"Stopped. To go on: {self.request.command('search')}"
             self.console.print(again, soft_wrap=True)
             if not stop.signal:
@@ -292,45 +273,3 @@ class Drive:
             name = path.relative_to(self.folder)
             if path.is_file() and name.parts[0] != POINTS_FOLDER:
                 store.files.put(f"{STUDIES_FOLDER}/{self.study.study_name}/{name.as_posix()}", path)
-
-
-# ------------------------------------------------------------------ in the worker
-
-
-def packed(task: PointTask) -> str:
-    """A task as text: Tune puts a placeholder where it finds an object in a config."""
-    plain = {**asdict(task), "jobs": [job.model_dump(mode="json") for job in task.jobs]}
-    return json.dumps(plain)
-
-
-def unpacked(text: str) -> PointTask:
-    plain = json.loads(text)
-    found = [Job.model_validate(job) for job in plain.pop("jobs")]
-    return PointTask(**{**plain, "jobs": tuple(found), "rungs": tuple(plain["rungs"])})
-
-
-def _trainable(config: dict[str, Any], board: Any, objective: Objective | None) -> dict[str, Any]:
-    """What Tune calls in a worker: every rung is a report, the end is the last one."""
-    from ray import tune
-
-    last: dict[str, Any] = {"miou": math.nan, "episodes_per_s": math.nan}  # Tune wants them always
-
-    def report(rung: Rung) -> None:
-        last["miou"] = float(rung.miou)
-        last.update(
-            rung=rung.index,
-            share=rung.share,
-            episodes_per_s=float(rung.episodes_per_s),
-            parts=json.dumps(
-                dict(rung.parts) or {"all": float(rung.miou)}
-            ),  # Tune flattens mappings
-            steps=rung.steps,
-        )
-        tune.report(dict(last))
-
-    end = perform(unpacked(config["point"]), report, RayChannel(board), objective)
-    return {**last, "rung": None, "state": end.state, "reason": end.reason}
-
-
-def _name(trial: Any) -> str:
-    return f"point-{trial.config['number']}"

@@ -15,7 +15,7 @@ from optuna.study import Study
 
 from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import NO_TRACKING
-from fssplat.launching.session import Stop
+from fssplat.launching.stop_request import StopRequest
 from fssplat.results import environment
 from fssplat.search import output
 from fssplat.search.output import Ended
@@ -65,7 +65,7 @@ class Mirror:
         self._waiting.put(None)
         thread.join()
 
-    def close(self, points: list[Ended], files: Path, stop: Stop) -> None:
+    def close(self, points: list[Ended], files: Path, stop: StopRequest) -> None:
         """Whatever MLflow lacks of the study, its best values, and its files."""
         if not self._address:
             return
@@ -80,7 +80,7 @@ class Mirror:
             if self._run is not None:
                 self._server.tries(self._run.tell, as_run(one))
 
-    def _deliver(self, points: list[Ended], files: Path, stop: Stop) -> None:
+    def _deliver(self, points: list[Ended], files: Path, stop: StopRequest) -> None:
         self._run.learn()
         for one in points:
             self._run.tell(as_run(one))

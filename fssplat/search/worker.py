@@ -6,6 +6,7 @@ of its own, so that a point that was cut goes on where it was.
 
 import contextlib
 import json
+import math
 import shutil
 import statistics
 import time
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
@@ -22,8 +24,14 @@ from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.staged_training import Climb, Height, Look
 from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import digest
-from fssplat.worker.claimed_job import describe, is_transient, reset_process, set_threads
 from fssplat.worker.heartbeat import Channel
+from fssplat.worker.process import (
+    Outcome,
+    describe,
+    is_transient,
+    reset_process,
+    set_threads,
+)
 
 RUNGS = "rungs.json"
 ASK_S = 1.0  # seconds between two looks whether the search is stopping
@@ -63,21 +71,13 @@ class Rung:
     steps: int = 0  # optimiser steps up to here, all trainings together
 
 
-@dataclass(frozen=True)
-class End:
-    """How a point ended: finished, diverged, failed, interrupted, or full: there is no room."""
-
-    state: str
-    reason: str = ""
-
-
 Report = Callable[[Rung], None]
 Objective = Callable[[PointTask, Path, Report, Callable[[], bool]], None]
 
 
 def perform(
     task: PointTask, report: Report, channel: Channel, objective: Objective | None = None
-) -> End:
+) -> Outcome:
     """Run a point to one of its ends. Raises what another try in a new process may cure, and
     lets the exit pass by which Ray Tune ends a pruned trial."""
     set_threads(task.cpu)
@@ -86,23 +86,70 @@ def perform(
     except OSError as error:
         if not is_disk_full(error):
             raise
-        return End("full", describe(error))  # not even its folder could be made
+        return Outcome("full", describe(error))  # not even its folder could be made
 
 
-def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Objective) -> End:
+@dataclass(frozen=True)
+class PerformPoint:
+    """Runs a point for Ray Tune: each milestone is a report, the outcome is the last one."""
+
+    objective: Objective | None = None  # None: train and score
+
+    def __call__(
+        self,
+        config: Mapping[str, Any],
+        channel: Channel,
+        report: Callable[[dict[str, Any]], None],
+    ) -> dict[str, Any]:
+        last: dict[str, Any] = {"miou": math.nan, "episodes_per_s": math.nan}  # required by Tune
+
+        def report_rung(rung: Rung) -> None:
+            last.update(as_metrics(rung))
+            report(dict(last))
+
+        outcome = perform(unpacked(config["task"]), report_rung, channel, self.objective)
+        return {**last, "rung": None, "state": outcome.state, "reason": outcome.reason}
+
+
+def as_metrics(rung: Rung) -> dict[str, Any]:
+    """A milestone's scores for Tune. `parts` is text: Tune flattens mappings."""
+    return {
+        "rung": rung.index,
+        "share": rung.share,
+        "miou": float(rung.miou),
+        "episodes_per_s": float(rung.episodes_per_s),
+        "parts": json.dumps(dict(rung.parts) or {"all": float(rung.miou)}),
+        "steps": rung.steps,
+    }
+
+
+def packed(task: PointTask) -> str:
+    """A task as text, see `unpacked`."""
+    plain = {**asdict(task), "jobs": [job.model_dump(mode="json") for job in task.jobs]}
+    return json.dumps(plain)
+
+
+def unpacked(text: str) -> PointTask:
+    """The task that `packed` wrote."""
+    plain = json.loads(text)
+    found = [Job.model_validate(job) for job in plain.pop("jobs")]
+    return PointTask(**{**plain, "jobs": tuple(found), "rungs": tuple(plain["rungs"])})
+
+
+def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Objective) -> Outcome:
     with _folder(task) as folder:
-        end = End("pruned")
+        end = Outcome("pruned")
         try:
             objective(task, folder, report, stopping)
-            end = End("finished")
+            end = Outcome("finished")
         except Interrupted as error:
-            end = End("interrupted", str(error))
+            end = Outcome("interrupted", str(error))
         except Diverged as error:
-            end = End("diverged", str(error))
+            end = Outcome("diverged", str(error))
         except InputError as error:
-            end = End("full" if is_disk_full(error) else "failed", str(error))
+            end = Outcome("full" if is_disk_full(error) else "failed", str(error))
         except Exception as error:
-            end = End(_ended_by(error), describe(error))
+            end = Outcome(_ended_by(error), describe(error))
             _keep(task, traceback.format_exc())
             if end.state == "interrupted":
                 raise
@@ -149,13 +196,10 @@ def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], 
 def _begun(job: Job, task: PointTask, folder: Path) -> Climb:
     from fssplat.engine.run import JobData
 
-    data, settings = JobData.open(job, task.fingerprints), settings_of(job, task)
+    data = JobData.open(job, task.fingerprints)
+    artefacts = Path(task.artefacts) if task.artefacts else None
+    settings = RunSettings.of_job(job, task.gpu, artefacts)
     return Climb(job.first, data, folder, task.look, task.episodes, settings, job.key)
-
-
-def settings_of(job: Job, task: PointTask) -> RunSettings:
-    """How the engine runs here."""
-    return RunSettings.of_job(job, task.gpu, Path(task.artefacts) if task.artefacts else None)
 
 
 def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:
@@ -198,7 +242,7 @@ class Asked:
     def __call__(self, now: bool = False) -> bool:
         if not self._stopping and (now or time.monotonic() - self._last >= ASK_S):
             self._last = time.monotonic()
-            self._stopping = self._channel.tell([])
+            self._stopping = self._channel.send([])
         return self._stopping
 
 

@@ -1,4 +1,4 @@
-"""Once a second a worker reports what its job has done, and asks whether to stop."""
+"""Send a running job's notes to its launch once a second, and learn whether to stop."""
 
 import threading
 from collections.abc import Callable
@@ -7,22 +7,22 @@ from typing import Protocol
 
 from fssplat.results.notes import JobProgress, Note
 
-PULSE_S = 1.0  # seconds between two notes of a running job
+BEAT_S = 1.0  # seconds between two beats of a running job
 
 
 class Channel(Protocol):
-    """A worker's side of the board."""
+    """The connection from a worker to the board of its launch or search."""
 
-    def tell(self, notes: list[Note]) -> bool:
-        """Deliver notes; True where the launch is stopping."""
+    def send(self, notes: list[Note]) -> bool:
+        """Deliver notes. Returns True if the launch is stopping."""
         ...
 
 
-class Pulse:
-    """Tells the board once a second how far a job is; asks each time whether to stop."""
+class Heartbeat:
+    """Sends the notes of one job from a thread, once a second, and keeps the answer."""
 
-    def __init__(self, channel: Channel, every: Callable[[], None] = lambda: None) -> None:
-        self._channel, self._every = channel, every
+    def __init__(self, channel: Channel, at_each_beat: Callable[[], None] = lambda: None) -> None:
+        self._channel, self._at_each_beat = channel, at_each_beat
         self._lock = threading.Lock()
         self._waiting: list[Note] = []
         self._end = threading.Event()
@@ -30,14 +30,14 @@ class Pulse:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def start(self, first: Note) -> bool:
-        """Tell that the job starts; True where it should not."""
-        self._stopping = self._channel.tell([first])
+        """Send the first note. Returns True if the launch is stopping: then no thread starts."""
+        self._stopping = self._channel.send([first])
         if not self._stopping:
             self._thread.start()
         return self._stopping
 
     def add(self, note: Note) -> None:
-        """Hold a note for the next beat. Progress of one phase replaces what was held of it."""
+        """Keep a note for the next beat. Progress within one phase is merged into one note."""
         with self._lock:
             last = self._waiting[-1] if self._waiting else None
             if (
@@ -52,10 +52,11 @@ class Pulse:
                 self._waiting.append(note)
 
     def stopping(self) -> bool:
+        """Whether the launch has asked the job to stop."""
         return self._stopping
 
     def end(self, last: Note) -> None:
-        """Deliver what is held, and how the job ended."""
+        """End the thread, then send the waiting notes and `last`."""
         self._end.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -63,12 +64,12 @@ class Pulse:
         self._deliver()
 
     def _beat(self) -> None:
-        while not self._end.wait(PULSE_S):
+        while not self._end.wait(BEAT_S):
             self._deliver()
-            with suppress(Exception):  # this thread carries the wish to stop, and must not end
-                self._every()
+            with suppress(Exception):  # this thread brings the stop request, so it must not end
+                self._at_each_beat()
 
     def _deliver(self) -> None:
         with self._lock:
             notes, self._waiting = self._waiting, []
-        self._stopping = self._channel.tell(notes) or self._stopping
+        self._stopping = self._channel.send(notes) or self._stopping

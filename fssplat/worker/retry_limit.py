@@ -1,7 +1,8 @@
-"""How often a job may lose its worker: without limit while it gets further, a few times where not.
+"""Limit how often a job may lose its worker without progress.
 
-A machine that is taken away again and again must not fail a long training that resumes each time,
-and a job that kills every worker at the same place must not keep a cluster busy for ever.
+A job that progresses between losses may lose any number of workers: spot machines must not fail a
+long training that resumes each time. A job that kills every worker at the same place fails after a
+few, so that it does not occupy a cluster for ever.
 """
 
 import json
@@ -10,43 +11,45 @@ from pathlib import Path
 from fssplat.experiment.schema import digest
 from fssplat.results.store import Store
 
-NOTES = ("lives.json", "error.txt")
+OWN_FILES = ("lives.json", "error.txt")  # in the job's folder; they are no progress
 
 
-def deaths(store: Store, key: str, launch: str, folder: Path, trials: int) -> int:
-    """How many attempts of this launch have died in a row where this one is about to start.
+def record_attempt(store: Store, key: str, launch: str, folder: Path, trials: int) -> int:
+    """Count consecutive worker deaths without progress and record this attempt.
 
-    An attempt got further when `folder` has other files than before, such as a new checkpoint, or
-    when fewer `trials` are left. Counts this attempt as a death until `survived` is called.
+    Progress means that `folder` has other files than before, such as a new checkpoint, or that
+    fewer `trials` are unfinished. This attempt counts as a death until `clear_attempts`.
     """
     place = digest(_names(folder), trials)
-    before = _note(store, key)
+    before = _read(store, key)
     same = before.get("launch") == launch and before.get("place") == place
     count = int(str(before["deaths"])) if same else 0
-    note = {"launch": launch, "place": place, "deaths": count + 1}
-    store.files.write(_name(key), json.dumps(note).encode())
+    record = {"launch": launch, "place": place, "deaths": count + 1}
+    store.files.write(_name(key), json.dumps(record).encode())
     return count
 
 
-def survived(store: Store, key: str) -> None:
-    """The attempt came to an end of its own."""
+def clear_attempts(store: Store, key: str) -> None:
+    """Forget the attempts: this one ended without losing its worker."""
     store.files.delete(_name(key))
 
 
 def _names(folder: Path) -> list[str]:
-    """Of what the job has left so far, half-written files and our own notes apart."""
+    """The job's files so far, without half-written ones and OWN_FILES."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*"))
-    return sorted(name for name in found if name not in NOTES)
+    return sorted(name for name in found if name not in OWN_FILES)
 
 
 def _name(key: str) -> str:
     return f"jobs/{key}/lives.json"
 
 
-def _note(store: Store, key: str) -> dict[str, object]:
+def _read(store: Store, key: str) -> dict[str, object]:
+    """The record of earlier attempts; empty if there is none or it cannot be read."""
     data = store.files.read(_name(key))
     try:
-        note = json.loads(data) if data else {}
+        record = json.loads(data) if data else {}
     except ValueError:
         return {}
-    return note if isinstance(note, dict) and {"launch", "place", "deaths"} <= set(note) else {}
+    complete = isinstance(record, dict) and {"launch", "place", "deaths"} <= set(record)
+    return record if complete else {}

@@ -31,7 +31,7 @@ class RecordedNotes(list[Note]):
         super().__init__()
         self.stopping = stopping
 
-    def tell(self, notes: list[Note]) -> bool:
+    def send(self, notes: list[Note]) -> bool:
         self += notes
         return self.stopping
 

@@ -22,9 +22,9 @@ from rich.console import Console
 from fssplat.experiment.grid import Job
 from fssplat.launching import launch as launching
 from fssplat.launching.cluster import Cluster
+from fssplat.launching.context import LaunchContext
+from fssplat.launching.job_run import run
 from fssplat.launching.launch import Request, launch, plan_from, standing
-from fssplat.launching.session import Session
-from fssplat.launching.tune_run import run
 from fssplat.results.store import Store
 from tests.fakes.engines import score_after_pause, train_and_score
 from tests.fakes.experiment_files import experiment_without_images
@@ -147,12 +147,16 @@ def test_jumping_clocks_start_no_job_twice_and_leave_none_out(
     tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(str(tmp_path / "store"))
-    monkeypatch.setattr("fssplat.launching.tune_run.BUSY_S", 0.3)
+    monkeypatch.setattr("fssplat.launching.job_run.BUSY_S", 0.3)
     other = subprocess.Popen([*SECOND_LAUNCH, store.address])
     jobs = tuple(planned_job(job(trial(seed)), 10 - seed) for seed in range(5))
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", jumping)
-        run(jobs, Session(store, "l1", lambda note: None, work=under_a_jumping_clock), machines)
+        run(
+            jobs,
+            LaunchContext(store, "l1", lambda note: None, work=under_a_jumping_clock),
+            machines,
+        )
     assert other.wait(timeout=200) == 0
     found = store.states(i for item in jobs for i in item.job.trial_ids)
     assert [status.state for status in found.values()] == ["finished"] * 5

@@ -7,7 +7,8 @@ import pytest
 
 from fssplat.results.claims import claim, held
 from fssplat.results.store import Store
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes, fail_if_started, train_and_score
 from tests.fakes.trials import job, trial
 
@@ -36,7 +37,7 @@ def test_a_job_runs_into_a_bucket_and_is_not_run_again(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     store = Store.open(f"{bucket}/one")
-    task = Task(job(trial(shot=1), trial(shot=5)), store.address, "l1")
+    task = JobTask(job(trial(shot=1), trial(shot=5)), store.address, "l1")
     assert perform(task, RecordedNotes(), train_and_score).state == "finished"
     results = store.results(task.job.trial_ids)
     assert len(results) == 2

@@ -7,7 +7,7 @@ import pytest
 
 from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.results.store import JobRecord, Mirror, Store
-from fssplat.worker.claimed_job import is_transient
+from fssplat.worker.process import is_transient
 from tests.fakes.trials import trial
 
 

@@ -18,12 +18,22 @@ from typing import Any
 from rich.console import Console
 
 from fssplat.launching.launch import Request
-from fssplat.launching.session import Stop
+from fssplat.launching.stop_request import StopRequest
 from fssplat.results.notes import Note
-from fssplat.search.driver import Drive, packed, search, unpacked
+from fssplat.search.driver import Drive, search
 from fssplat.search.prepare import Prepared, prepare
 from fssplat.search.study import open_study
-from fssplat.search.worker import Objective, PointTask, Report, Rung, climb, perform
+from fssplat.search.worker import (
+    Objective,
+    PointTask,
+    Report,
+    Rung,
+    as_metrics,
+    climb,
+    packed,
+    perform,
+    unpacked,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {
@@ -91,7 +101,7 @@ OBJECTIVES: dict[str, Objective] = {"valley": valley, "slow": slow, "climb": cli
 class Silent:
     """A channel that never asks to stop."""
 
-    def tell(self, notes: list[Note]) -> bool:
+    def send(self, notes: list[Note]) -> bool:
         return False
 
 
@@ -101,7 +111,7 @@ class Pruned(SystemExit):
 
 def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...] = ()) -> Drive:
     """A whole driver without Ray: points one after the other in this process."""
-    from fssplat.search.tune_hooks import SafeOptuna
+    from fssplat.search.tune_searcher import SafeOptuna
 
     request = Request(path, changes)
     prepared = prepare(request)
@@ -109,15 +119,16 @@ def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...]
     drive = Drive(request, prepared, study, Console(quiet=True), objective)
 
     def pack(number: int, point: dict[str, Any]) -> dict[str, Any]:
-        return {"point": packed(drive.task(number, point, 1.0, 0.0))}
+        return {"task": packed(drive.task(number, point, 1.0, 0.0))}
 
-    searcher = SafeOptuna(prepared.search, study, prepared.database, 1, Stop(), pack, SimpleQueue())
+    stop, news = StopRequest(), SimpleQueue[Any]()
+    searcher = SafeOptuna(prepared.search, study, prepared.database, 1, stop, pack, news)
     for turn in range(10_000):
         config = searcher.suggest(str(turn))
         if config == "FINISHED":
             break
         if config is not None:
-            run_point(searcher, str(turn), unpacked(config["point"]), objective)
+            run_point(searcher, str(turn), unpacked(config["task"]), objective)
     return drive
 
 
@@ -126,14 +137,7 @@ def run_point(searcher: Any, trial_id: str, task: PointTask, objective: Objectiv
     last: dict[str, Any] = {}
 
     def report(rung: Rung) -> None:
-        last.update(
-            rung=rung.index,
-            share=rung.share,
-            miou=rung.miou,
-            episodes_per_s=rung.episodes_per_s,
-            parts=json.dumps(dict(rung.parts)),
-            steps=rung.steps,
-        )
+        last.update(as_metrics(rung))
         if not searcher.keeps(trial_id, last):
             raise Pruned
 

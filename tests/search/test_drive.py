@@ -17,22 +17,23 @@ from rich.console import Console
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.data.folds import novel_classes
-from fssplat.engine.settings import Diverged
+from fssplat.engine.settings import Diverged, RunSettings
 from fssplat.experiment.grid import expand
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import load_experiment
 from fssplat.launching.launch import Request
-from fssplat.launching.session import Stop
+from fssplat.launching.stop_request import StopRequest
 from fssplat.methods import METHODS
 from fssplat.search import output
-from fssplat.search.driver import Drive, packed, search, unpacked
+from fssplat.search.driver import Drive, search
 from fssplat.search.prepare import prepare
 from fssplat.search.study import study_progress
 from fssplat.search.worker import (
     PointTask,
     Report,
     climb,
-    settings_of,
+    packed,
+    unpacked,
 )
 from tests.search.small import SETTINGS, run_here, search_file, valley
 
@@ -270,12 +271,12 @@ def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_
     points = output.all_ended(drive.search, drive.study)
     (drive.folder / "trials.csv").mkdir()
     drive.write(points)
-    assert drive.conclude(points, Stop()) == 1
+    assert drive.conclude(points, StopRequest()) == 1
     assert drive.console.export_text().count("some files are missing (IsADirectoryError") == 1
     (drive.folder / "trials.csv").rmdir()
     again = run_here(path)
     again.write(points)
-    assert again.conclude(points, Stop()) == 0
+    assert again.conclude(points, StopRequest()) == 0
 
 
 def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path: Path) -> None:
@@ -426,7 +427,7 @@ def test_a_point_without_a_gpu_of_its_own_keeps_off_those_it_sees(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for gpu, device in ((0.0, "cpu"), (0.5, "cuda")):
         task = unpacked(packed(drive.task(0, drive.search.defaults, 1.0, gpu)))
-        assert settings_of(task.jobs[0], task).device.type == device
+        assert RunSettings.of_job(task.jobs[0], task.gpu, None).device.type == device
 
 
 # ------------------------------------------------------------------ what only scoring reads

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from fssplat.common.errors import InputError
 from fssplat.engine.settings import Diverged, Interrupted
-from fssplat.launching.session import Stop
+from fssplat.launching.stop_request import StopRequest
 from fssplat.search import output
 from fssplat.search.asha import passes_milestone
 from fssplat.search.prepare import Prepared
@@ -158,13 +158,13 @@ def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> No
 
 def searcher(prepared: Prepared, slots: int) -> Any:
     """A driver's side of Tune, on the study as it stands."""
-    from fssplat.search.tune_hooks import SafeOptuna
+    from fssplat.search.tune_searcher import SafeOptuna
 
     def pack(number: int, point: Point) -> dict[str, Any]:
         return {"number": number}
 
     study, database = opened(prepared), prepared.database
-    return SafeOptuna(prepared.search, study, database, slots, Stop(), pack, SimpleQueue())
+    return SafeOptuna(prepared.search, study, database, slots, StopRequest(), pack, SimpleQueue())
 
 
 def at(rung: int, miou: float) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def test_a_point_that_fell_stays_so_when_a_stop_comes_a_moment_later(
         one.suggest(name)
         kept = one.keeps(name, at(1, miou))
     assert not kept
-    one._stop.ask()
+    one._stop.request()
     one.on_trial_complete("b", at(1, 0.3))
     one.on_trial_complete("a", at(1, 0.9))
     states = [trial.state for trial in one._study.get_trials()]
@@ -230,9 +230,9 @@ def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
         one.suggest(name)
     one.on_trial_complete("a", {**at(4, 0.5), "state": "finished", "episodes_per_s": 1.0})
     for name in "bcd":
-        assert not one._stop.asked.is_set()
+        assert not one._stop.requested.is_set()
         one.on_trial_complete(name, None, error=True)
-    assert one._stop.because == "3 points in a row failed. The last: its worker failed too often"
+    assert one._stop.reason == "3 points in a row failed. The last: its worker failed too often"
     assert one.suggest("e") == "FINISHED"
     assert study_progress(one._study).spent == 1
     assert len(one._study.get_trials(states=(TrialState.WAITING,))) == 3

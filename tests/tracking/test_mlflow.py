@@ -24,7 +24,8 @@ from fssplat.tracking.mlflow import (
     tracking_uri,
 )
 from fssplat.tracking.studies import KIND_POINT, KIND_STUDY, PointRun, StudyRun
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes, train_and_score
 from tests.fakes.trials import job, trial
 
@@ -51,14 +52,14 @@ def tags(_: Any) -> dict[str, str]:
     return {"fssplat.git_commit": "abc"}
 
 
-def scored(store: Store) -> Task:
+def scored(store: Store) -> JobTask:
     """A job with two finished trials in the store."""
-    task = Task(job(trial(shot=1), trial(shot=5)), store.address, "l1")
+    task = JobTask(job(trial(shot=1), trial(shot=5)), store.address, "l1")
     perform(task, RecordedNotes(), train_and_score)
     return task
 
 
-def trials_of(task: Task) -> dict[str, Any]:
+def trials_of(task: JobTask) -> dict[str, Any]:
     return dict(zip(task.job.trial_ids, task.job.trials, strict=True))
 
 

@@ -18,7 +18,8 @@ from fssplat.results.store import Store
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import Away, Tracking, open_tracking
 from fssplat.tracking.models import Segmenter, model_key
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes
 from tests.fakes.synthetic_jobs import synthetic_job
 
@@ -43,7 +44,7 @@ def finished(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """PFENet trained for four steps and scored at both shots, in a store."""
     store = Store.open(str(tmp_path_factory.mktemp("models") / "store"))
     job = synthetic_job(synthetic, "pfenet", (1, 5))
-    assert perform(Task(job, store.address, "l1"), RecordedNotes()).state == "finished"
+    assert perform(JobTask(job, store.address, "l1"), RecordedNotes()).state == "finished"
     return job, store
 
 

@@ -11,7 +11,8 @@ from fssplat.results.store import Store
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.mlflow import open_tracking, tracking_uri
 from fssplat.tracking.views import address
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes, train_and_score
 from tests.fakes.experiment_files import experiment_without_images
 
@@ -28,7 +29,7 @@ def test_the_shared_view_shows_a_row_per_method_with_its_folds(
     store = Store.open(str(tmp_path / "store"))
     plan, _ = plan_from(request)
     for job in plan.jobs:
-        perform(Task(job, store.address, "l1"), RecordedNotes(), train_and_score)
+        perform(JobTask(job, store.address, "l1"), RecordedNotes(), train_and_score)
     tracking = open_tracking(tracking_uri("", store), "small")
     assert sync(tracking, store, plan.trials, lambda _: {}) == 4
     port = free_port()

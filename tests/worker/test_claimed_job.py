@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fssplat.engine.settings import RunSettings
 from fssplat.results.notes import (
     JobEnded,
     JobProgress,
@@ -15,14 +16,9 @@ from fssplat.results.notes import (
     curve_stride,
 )
 from fssplat.results.store import Store
-from fssplat.worker import claimed_job as work
-from fssplat.worker.claimed_job import (
-    Task,
-    describe,
-    is_transient,
-    perform,
-    settings_of,
-)
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
+from fssplat.worker.process import describe, is_transient, reset_process
 from tests.fakes.engines import (
     RecordedNotes,
     fail_by_seed,
@@ -38,8 +34,8 @@ def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "store"))
 
 
-def task(store: Store, *trials: object, launch: str = "l1") -> Task:
-    return Task(job(*trials), store.address, launch)  # type: ignore[arg-type]
+def task(store: Store, *trials: object, launch: str = "l1") -> JobTask:
+    return JobTask(job(*trials), store.address, launch)  # type: ignore[arg-type]
 
 
 def test_every_trial_of_a_job_is_finished_and_told(store: Store) -> None:
@@ -87,10 +83,10 @@ def test_scoring_weights_that_were_there_leaves_the_record_of_their_training(sto
 
 
 def test_a_job_without_a_gpu_of_its_own_keeps_off_those_it_sees(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    devices = [settings_of(job(), store, gpu).device.type for gpu in (0.0, 0.5)]
+    devices = [RunSettings.of_job(job(), gpu, None).device.type for gpu in (0.0, 0.5)]
     assert devices == ["cpu", "cuda"]
 
 
@@ -129,8 +125,8 @@ def test_a_skipped_trial_is_told_with_its_reason_and_left_alone_later(store: Sto
 
 def test_a_stopped_job_is_pending_and_says_how_far_it_came(store: Store) -> None:
     class StopsLater(RecordedNotes):
-        def tell(self, notes):  # type: ignore[no-untyped-def]
-            super().tell(notes)
+        def send(self, notes):  # type: ignore[no-untyped-def]
+            super().send(notes)
             return len(self) > 1 or not notes
 
     one = task(store)
@@ -182,7 +178,7 @@ def test_a_reused_process_gets_its_switches_back() -> None:
     import torch
 
     torch.set_grad_enabled(False)
-    work.reset_process()
+    reset_process()
     assert torch.is_grad_enabled()
 
 
@@ -190,7 +186,7 @@ def test_a_reused_process_gives_freed_memory_back() -> None:
     held = [bytes(2000) for _ in range(200_000)]  # small blocks, which glibc keeps when they go
     kept, between = held[::100], resident()
     del held
-    work.reset_process()
+    reset_process()
     assert resident() < between - 200e6
     assert len(kept) == 2000
 

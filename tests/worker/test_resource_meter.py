@@ -9,7 +9,8 @@ import pytest
 from fssplat.results.notes import JobUsage
 from fssplat.results.store import Store
 from fssplat.worker import resource_meter as usage
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from fssplat.worker.resource_meter import Meter, resident_bytes
 from tests.fakes.engines import RecordedNotes, score_after_pause
 from tests.fakes.trials import job
@@ -51,9 +52,9 @@ def test_memory_is_what_the_process_holds_now() -> None:
 
 def test_a_running_job_tells_what_it_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "EVERY_S", 0.0)
-    monkeypatch.setattr("fssplat.worker.heartbeat.PULSE_S", 0.05)
+    monkeypatch.setattr("fssplat.worker.heartbeat.BEAT_S", 0.05)
     notes, one = RecordedNotes(), job()
-    perform(Task(one, Store.open(str(tmp_path)).address, "l1"), notes, score_after_pause)
+    perform(JobTask(one, Store.open(str(tmp_path)).address, "l1"), notes, score_after_pause)
     told = [note for note in notes if isinstance(note, JobUsage)]
     assert told
     assert {note.key for note in told} == {one.key}

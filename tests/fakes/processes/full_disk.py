@@ -13,7 +13,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from fssplat.results.store import Store
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes, train_small_network
 from tests.fakes.trials import job, trial
 
@@ -21,7 +22,7 @@ FREE_KB = (0, 4, 8, 16, 32, 48, 64, 96, 128)
 
 
 def main(folder: Path) -> None:
-    whole = Task(job(trial(steps=12)), str(folder / "whole"), "l1")
+    whole = JobTask(job(trial(steps=12)), str(folder / "whole"), "l1")
     assert perform(whole, RecordedNotes(), train_small_network).state == "finished"
     expected = load_file(next((folder / "whole").glob("jobs/*/weights.safetensors")))
     for free in FREE_KB:

@@ -3,7 +3,8 @@
 import sys
 import time
 
-from fssplat.worker.claimed_job import Task, perform
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes, score_after_pause
 from tests.fakes.trials import job, trial
 
@@ -13,7 +14,7 @@ def main(store: str) -> None:
     unfinished = [job(trial(seed)) for seed in range(3)]
     while unfinished:
         ends = [
-            perform(Task(one, store, "other"), RecordedNotes(), score_after_pause)
+            perform(JobTask(one, store, "other"), RecordedNotes(), score_after_pause)
             for one in unfinished
         ]
         unfinished = [one for one, end in zip(unfinished, ends, strict=True) if end.state == "busy"]

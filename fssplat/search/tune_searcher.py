@@ -14,10 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
-from ray.tune.stopper import Stopper
 
-from fssplat.launching.session import GRACE_S, Stop
-from fssplat.launching.tune_hooks import Unkept
+from fssplat.launching.stop_request import StopRequest
+from fssplat.launching.tune_hooks import NotRestored
 from fssplat.search.asha import passes_milestone, scores_by_milestone
 from fssplat.search.sampler import SamplerPerTrial, draw_point
 from fssplat.search.space import Point, Search
@@ -36,7 +35,7 @@ HOPELESS = 3  # points that fail one after the other end a search
 Pack = Callable[[int, Point], dict[str, Any]]  # a trial's number and point -> Tune's config
 
 
-class SafeOptuna(Unkept, OptunaSearch):
+class SafeOptuna(NotRestored, OptunaSearch):
     """Optuna's points for Tune, with an end for each: complete, pruned, or failed with a reason.
 
     Tune's own searcher leaves a trial RUNNING for ever where its value is NaN or its worker dies,
@@ -49,7 +48,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         study: optuna.Study,
         database: StudyDatabase,
         slots: int,
-        stop: Stop,
+        stop: StopRequest,
         pack: Pack,
         news: "queue.SimpleQueue[Any]",
     ) -> None:
@@ -79,7 +78,7 @@ class SafeOptuna(Unkept, OptunaSearch):
 
     def suggest(self, trial_id: str) -> Any:
         """The next point, None where it is not yet clear whether there is one, or FINISHED."""
-        if self._stop.asked.is_set():
+        if self._stop.requested.is_set():
             return Searcher.FINISHED
         if len(self.live) >= self._slots:
             return None
@@ -170,18 +169,18 @@ class SafeOptuna(Unkept, OptunaSearch):
         last = result or {}
         state, reason = last.get("state", ""), last.get("reason", "")
         fell = trial_id in self._fell  # which a stop a moment later does not undo
-        if error and not self._stop.asked.is_set():
+        if error and not self._stop.requested.is_set():
             self._lose(trial_id)
         elif state == "full":
             self.put_back(trial_id)
-            self._stop.ask(because=f"{reason}. Make room; the point goes on then.")
+            self._stop.request(reason=f"{reason}. Make room; the point goes on then.")
         elif state == "finished":
             self._finish(trial_id, [last.get(name) for name in objectives(self._search.spec)])
         elif state == "failed":
             self._fail(trial_id, reason)
         elif state == "diverged":
             self._diverge(trial_id, reason)
-        elif not fell and (state == "interrupted" or error or self._stop.asked.is_set()):
+        elif not fell and (state == "interrupted" or error or self._stop.requested.is_set()):
             self.put_back(trial_id)
         elif not math.isfinite(last.get("miou", math.nan)):
             self._fail(trial_id, "its mIoU is no number")
@@ -223,7 +222,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         """Give up after some failures in a row: the next point would meet what they met."""
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= HOPELESS:
-            self._stop.ask(because=f"{HOPELESS} points in a row failed. The last: {reason}")
+            self._stop.request(reason=f"{HOPELESS} points in a row failed. The last: {reason}")
 
     def put_back(self, trial_id: str) -> None:
         """End a trial that was cut, and queue its point for the next driver."""
@@ -265,7 +264,7 @@ class SafeOptuna(Unkept, OptunaSearch):
         """Nothing, as nothing was saved."""
 
 
-class Asha(Unkept, FIFOScheduler):
+class Asha(NotRestored, FIFOScheduler):
     """Ends a point at a milestone where it is not among the best of all drivers' points there."""
 
     def __init__(self, searcher: SafeOptuna) -> None:
@@ -275,23 +274,3 @@ class Asha(Unkept, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         keep = self._searcher.keeps(trial.trial_id, result)
         return str(TrialScheduler.CONTINUE if keep else TrialScheduler.STOP)
-
-
-class HaltSearch(Unkept, Stopper):
-    """Ends the run once a stop was asked for and every running point has left a checkpoint."""
-
-    def __init__(self, searcher: SafeOptuna, stop: Stop, tell: Callable[[], None]) -> None:
-        self._searcher, self._stop, self._tell = searcher, stop, tell
-        self._told = False
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        if not self._stop.asked.is_set():
-            return False
-        if not self._told:
-            self._told = True
-            self._tell()
-        late = time.monotonic() - self._stop.since > GRACE_S
-        return late or self._stop.insisted or not self._searcher.live

@@ -12,8 +12,9 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.launching.cluster import Cluster
-from fssplat.launching.session import Session, Stop
-from fssplat.launching.tune_run import run
+from fssplat.launching.context import LaunchContext
+from fssplat.launching.job_run import run
+from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.absolute_paths import rooted
 from fssplat.planning.plan import PlannedJob
 from fssplat.results.notes import Note, TrialDone
@@ -36,11 +37,11 @@ def store(tmp_path: Path) -> Store:
 
 def launched(
     count: int, work: Any, store: Store, machines: Cluster, launch: str = "l1", **settings: Any
-) -> tuple[tuple[PlannedJob, ...], list[Note], Stop]:
+) -> tuple[tuple[PlannedJob, ...], list[Note], StopRequest]:
     jobs = tuple(planned_job(job(trial(seed)), 10 - seed) for seed in range(count))
     notes: list[Note] = []
-    session = Session(store, launch, notes.append, work=work, **settings)
-    return jobs, notes, run(jobs, session, machines)
+    context = LaunchContext(store, launch, notes.append, work=work, **settings)
+    return jobs, notes, run(jobs, context, machines)
 
 
 def states(jobs: tuple[PlannedJob, ...], store: Store) -> list[str]:
@@ -59,7 +60,7 @@ def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
     assert states(jobs, store) == ["finished", "diverged", "failed", "failed", "finished"]
     assert [len(attempts(item, store)) for item in jobs] == [2, 1, 1, 1, 1]
     assert sum(isinstance(note, TrialDone) for note in notes) == 2
-    assert not stop.asked.is_set()
+    assert not stop.requested.is_set()
 
 
 def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
@@ -67,8 +68,8 @@ def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
 ) -> None:
     monkeypatch.setattr(Store, "announce", lambda self, launch: None)  # as in another node's folder
     jobs, _, stop = launched(3, score_after_pause, store, machines)
-    assert "does not see this launch in store" in stop.because
-    assert "--set store=" in stop.because
+    assert "does not see this launch in store" in stop.reason
+    assert "--set store=" in stop.reason
     assert states(jobs, store) == ["pending"] * 3
 
 
@@ -101,7 +102,7 @@ def test_a_job_that_kills_every_worker_fails_alone_and_says_so(
 def test_two_launches_at_once_run_each_job_once(
     store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fssplat.launching.tune_run.BUSY_S", 0.3)
+    monkeypatch.setattr("fssplat.launching.job_run.BUSY_S", 0.3)
     other = subprocess.Popen([*SECOND_LAUNCH, store.address])
     jobs, _, _ = launched(3, score_after_pause, store, machines)
     assert other.wait(timeout=60) == 0
@@ -116,7 +117,7 @@ def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
     asked.start()
     jobs, _, stop = launched(5, run_until_stopped, store, machines, "l1")
     asked.join()
-    assert stop.asked.is_set()
+    assert stop.requested.is_set()
     assert states(jobs, store) == ["pending"] * 5
     found = store.states(i for item in jobs for i in item.job.trial_ids)
     cut = [status for status in found.values() if status.reason == "stopped at step 3"]
@@ -125,23 +126,23 @@ def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
 
 def test_only_a_signal_hurries_a_stop_that_was_asked_for() -> None:
     """`fssplat stop` is read every two seconds, and every running job may meet a full disk."""
-    stop = Stop()
+    stop = StopRequest()
     for _ in range(3):
-        stop.ask()
-        stop.ask(because="no space left")
-    assert stop.asked.is_set()
-    assert not stop.insisted
-    stop.ask(2)
-    assert stop.insisted
-    signalled = Stop()
-    signalled.ask(15)
-    assert (signalled.signal, signalled.insisted) == (15, False)
+        stop.request()
+        stop.request(reason="no space left")
+    assert stop.requested.is_set()
+    assert not stop.immediate
+    stop.request(2)
+    assert stop.immediate
+    signalled = StopRequest()
+    signalled.request(15)
+    assert (signalled.signal, signalled.immediate) == (15, False)
 
 
 def test_what_no_machine_has_is_refused_before_the_start(store: Store, machines: Cluster) -> None:
     wide = planned_job(job(), gpu=4.0)
     with pytest.raises(InputError, match="wants 1 cores and 4 GPUs on one machine"):
-        run((wide,), Session(store, "l1", print), machines)
+        run((wide,), LaunchContext(store, "l1", print), machines)
 
 
 def _running(store: Store) -> int:

@@ -1,0 +1,165 @@
+"""Run the jobs of a plan on Ray: longest first, workers reused, every end recorded.
+
+Each launch runs what the store says is unfinished, so that a resume, a larger grid and a retry are
+the same thing.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fssplat.experiment.grid import Job
+from fssplat.launching.board import open_board
+from fssplat.launching.cluster import Cluster
+from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext
+from fssplat.launching.stop_request import StopRequest, stop_on_signals
+from fssplat.launching.tune_run import Report, as_config, background, fit
+from fssplat.planning.absolute_paths import rooted
+from fssplat.planning.plan import PlannedJob
+from fssplat.results.claims import EXPIRY_S
+from fssplat.results.store import Store
+from fssplat.worker.claimed_job import Work, perform
+from fssplat.worker.heartbeat import Channel
+from fssplat.worker.job_task import JobTask
+from fssplat.worker.process import Outcome
+
+FETCH_S = 0.5  # seconds between two fetches of notes from the board
+FETCH_STOPPING_S = 0.05  # the same after a stop request
+STOP_FILE_S = 2.0  # seconds between two looks for the file that `fssplat stop` writes
+BUSY_S = 5.0  # seconds between two looks at jobs that another launch runs
+
+
+def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluster) -> StopRequest:
+    """Run the jobs to their ends. Returns whether, and by which signal, it was stopped early.
+
+    Raises InputError for resources that the cluster lacks. A job that fails is recorded in the
+    store with its reason; the others go on.
+    """
+    import ray
+
+    cluster.check(pending)
+    context.store.announce(context.launch)
+    board = open_board()
+    stop = StopRequest()
+    with stop_on_signals(stop), background(partial(_pass_notes_on, board, context, stop)):
+        left = pending
+        while left and not stop.requested.is_set():
+            outcomes = _run_once(left, context, board, stop)
+            busy = {key for key, end in outcomes.items() if end.state == "busy"}
+            left = tuple(item for item in left if item.job.key in busy)
+            if left:
+                _wait_for_other_launches(left, context, stop)
+    ray.kill(board)
+    return stop
+
+
+def _run_once(
+    pending: tuple[PlannedJob, ...], context: LaunchContext, board: Any, stop: StopRequest
+) -> dict[str, Outcome]:
+    """Run every job once. Returns how each ended, by its key."""
+    from fssplat.launching.tune_hooks import JobSearcher, OutcomeCallback  # imports Ray
+
+    callback = OutcomeCallback({item.job.key: item.job for item in pending}, context, stop)
+    fit(
+        _performer(context),
+        JobSearcher(_configs(pending), stop),
+        board,
+        stop,
+        idle=lambda: not callback.running,
+        retries=MAX_RESTARTS,
+        callbacks=[callback],
+        max_concurrent=context.max_concurrent,
+        grace_s=context.grace_s,
+    )
+    return callback.outcomes
+
+
+def _configs(pending: tuple[PlannedJob, ...]) -> Iterator[dict[str, Any]]:
+    """Tune's configuration of each job, made when Tune asks for it."""
+    for item in pending:
+        job = rooted(item.job)
+        yield as_config(job.key, job.model_dump_json(), item.cpu, item.gpu)
+
+
+# ------------------------------------------------------------------ in a worker
+
+
+@dataclass(frozen=True)
+class _PerformJob:
+    """Runs a job that came as text; what all jobs of the launch share travels once."""
+
+    work: Work | None
+    common: dict[str, Any]  # arguments of JobTask
+
+    def __call__(
+        self, config: Mapping[str, Any], channel: Channel, report: Report
+    ) -> dict[str, Any]:
+        job = Job.model_validate_json(config["task"])
+        task = JobTask(job=job, cpu=config["cpu"], gpu=config["gpu"], **self.common)
+        if not Store(task.store).knows(task.launch):
+            reason = (
+                f"{socket.gethostname()} {UNSEEN} in store {task.store}. Give one that every node "
+                "reaches, a shared disk or s3://, with --set store=..."
+            )
+            return {"state": "failed", "reason": reason}
+        outcome = perform(task, channel, self.work)
+        return {"state": outcome.state, "reason": outcome.reason}
+
+
+def _performer(context: LaunchContext) -> _PerformJob:
+    common = {
+        "store": context.store.address,
+        "launch": context.launch,
+        "images": context.images,
+        "fingerprints": context.fingerprints,
+        "about": context.about,
+        "retries": context.retries,
+    }
+    return _PerformJob(context.work, common)
+
+
+# ------------------------------------------------------------------ beside the jobs
+
+
+def _pass_notes_on(
+    board: Any, context: LaunchContext, stop: StopRequest, over: threading.Event
+) -> None:
+    """Carry notes from the board to the launch's listeners, and look for `fssplat stop`."""
+    import ray
+
+    looked = time.monotonic()
+    while True:
+        last = over.is_set()
+        if time.monotonic() - looked > STOP_FILE_S:
+            looked = time.monotonic()
+            with contextlib.suppress(Exception):
+                if context.store.stop_asked(context.launch):
+                    stop.request()
+        try:
+            for note in ray.get(board.fetch.remote(), timeout=30):
+                with contextlib.suppress(Exception):  # a closed terminal must not end this thread
+                    context.on_note(note)
+        except ray.exceptions.RayError:
+            if last:
+                return
+        if last:
+            return
+        over.wait(FETCH_STOPPING_S if stop.requested.is_set() else FETCH_S)
+
+
+def _wait_for_other_launches(
+    left: tuple[PlannedJob, ...], context: LaunchContext, stop: StopRequest
+) -> None:
+    """Wait until another launch releases one of these jobs, at most EXPIRY_S.
+
+    Dead holders on other machines are detected in `claim`, not here.
+    """
+    end = time.monotonic() + EXPIRY_S
+    while not stop.requested.wait(BUSY_S) and time.monotonic() < end:
+        if any(not context.store.job_held(item.job.key) for item in left):
+            return

@@ -1,0 +1,57 @@
+"""The worker process: its threads, its errors, its reset between two tasks."""
+
+import ctypes
+import gc
+from dataclasses import dataclass
+
+from fssplat.common.disk_space import is_disk_full
+from fssplat.engine.device import reset_device
+
+RETRIES = 3  # restarts of a task whose worker died, each from its checkpoint
+TRANSIENT = (OSError, EOFError, MemoryError)  # a new process may succeed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended.
+
+    A job: finished, failed, diverged, skipped, interrupted or busy (another launch runs it).
+    A point of a search: finished, failed, diverged, interrupted or full (the disk has no room).
+    """
+
+    state: str
+    reason: str = ""
+
+
+def set_threads(cpu: float) -> None:
+    """Use as many threads as cores were reserved, so that jobs do not compete for cores."""
+    import torch
+
+    torch.set_num_threads(max(1, int(cpu)))
+
+
+def reset_process() -> None:
+    """Prepare a reused process for the next task: free memory, reset PyTorch's switches."""
+    gc.collect()
+    return_memory()
+    reset_device()
+
+
+def return_memory() -> None:
+    """Return freed memory to the system; glibc otherwise keeps gigabytes after some dozen jobs."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same task may succeed in a new process."""
+    lost_device = "CUDA error" in str(error) or "NCCL" in str(error)
+    missing = isinstance(error, FileNotFoundError | PermissionError)
+    return (isinstance(error, TRANSIENT) and not is_disk_full(error) and not missing) or lost_device
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one line for a person."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__
