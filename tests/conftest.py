@@ -45,7 +45,7 @@ def machines() -> "Iterator[Cluster]":
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and without rows, to be copied: creating one is slow."""
-    from fssplat.tracking.mlflow import open_tracking
+    from fssplat.tracking.runs import open_tracking
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     open_tracking(f"sqlite:///{path}", "template")

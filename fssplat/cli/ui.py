@@ -16,7 +16,8 @@ def ui(
     from fssplat.common.passwords import hidden
     from fssplat.launching.launch import Request
     from fssplat.results.store import Store
-    from fssplat.tracking.mlflow import open_tracking, serve, tracking_uri
+    from fssplat.tracking.connection import serve, tracking_uri
+    from fssplat.tracking.runs import open_tracking
     from fssplat.tracking.views import address
 
     spec = Request(experiment, tuple(changes)).load()

@@ -169,7 +169,7 @@ class Launch:
             delivery = opening.result()
             hear: list[Callable[[Note], None]] = [progress.on_note]
             if delivery is not None:
-                hear.append(delivery.hear)
+                hear.append(delivery.on_note)
             context = LaunchContext(
                 store=self.store,
                 launch=self.id,
@@ -208,8 +208,9 @@ class Launch:
         """MLflow ready and up to date, or None where it is off or away. Raises InputError."""
         if self.experiment.tracking == NO_TRACKING:
             return None
+        from fssplat.tracking.connection import MlflowError, tracking_uri
         from fssplat.tracking.delivery import Delivery, sync
-        from fssplat.tracking.mlflow import Away, open_tracking, tracking_uri
+        from fssplat.tracking.runs import open_tracking
 
         uri = tracking_uri(self.experiment.tracking, self.store)
         tags = tags_of(self.plan, self.id, self.environment["commit"])
@@ -217,26 +218,27 @@ class Launch:
             tracking = open_tracking(uri, self.experiment.name, self.experiment.mlflow)
             about = {"mlflow.source.git.commit": self.environment["commit"]}
             tracking.start_launch(self.id, self.experiment.name, about)
-        except Away as error:
+        except MlflowError as error:
             self._warn(
-                f"MLflow is away ({error}); `{self.request.command('sync')}` delivers later."
+                f"MLflow is not available ({error}); `{self.request.command('sync')}` delivers "
+                "later."
             )
             return None
         try:
             sync(tracking, self.store, self.plan.trials, tags)
-        except Away as error:  # of earlier launches' results; this one's may well get through
+        except MlflowError as error:  # about results of earlier launches; this one's may arrive
             self._warn(f"MLflow lacks earlier results ({error}).")
         return Delivery(tracking, self.store, self.plan.trials, tags, self._warn)
 
     def _close_tracking(self, delivery: Any, stop: StopRequest) -> None:
-        from fssplat.tracking.mlflow import Away
+        from fssplat.tracking.connection import MlflowError
 
         delivery.close()
         states = self.store.states(self.plan.trials)
         counts = [status.state for status in states.values()]
         metrics = {f"trials/{state}": float(counts.count(state)) for state in set(counts)}
         status = "KILLED" if stop.requested.is_set() else "FINISHED"
-        with TemporaryDirectory() as folder, suppress(Away):
+        with TemporaryDirectory() as folder, suppress(MlflowError):
             paths = []
             for name in ("experiment.json", "environment.json"):
                 path = Path(folder) / name
@@ -257,15 +259,16 @@ def deliver(
     experiment: ExperimentSpec, plan: Plan, store: Store, say: Callable[[str], None]
 ) -> int | None:
     """Give MLflow the finished trials it lacks; how many, or None where it is away."""
+    from fssplat.tracking.connection import MlflowError, tracking_uri
     from fssplat.tracking.delivery import sync
-    from fssplat.tracking.mlflow import Away, open_tracking, tracking_uri
+    from fssplat.tracking.runs import open_tracking
 
     uri = tracking_uri(experiment.tracking, store)
     try:
         tracking = open_tracking(uri, experiment.name, experiment.mlflow)
         return sync(tracking, store, plan.trials, tags_of(plan, "", environment.commit()))
-    except Away as error:
-        say(f"MLflow is away ({error}); results stay in the store until `fssplat sync`.")
+    except MlflowError as error:
+        say(f"MLflow is not available ({error}); results stay in the store until `fssplat sync`.")
         return None
 
 
@@ -327,7 +330,7 @@ def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) 
     """
     if experiment.tracking == NO_TRACKING:
         return
-    from fssplat.tracking.mlflow import check_writable, tracking_uri
+    from fssplat.tracking.connection import check_writable, tracking_uri
 
     check_writable(tracking_uri(experiment.tracking, store), make)
 

@@ -20,7 +20,7 @@ from fssplat.results import environment
 from fssplat.search import output
 from fssplat.search.output import Ended
 from fssplat.search.space import Search
-from fssplat.tracking.patience import Patience
+from fssplat.tracking.paused_calls import PausedCalls
 
 REST_S = 60.0  # a server that did not answer is left alone for so long
 
@@ -41,7 +41,7 @@ class Mirror:
         self._address = address
         self._run: Any = None
         self._waiting: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
-        self._server = Patience(REST_S, "the search goes on, its next driver delivers.", say)
+        self._server = PausedCalls(REST_S, "the search goes on, its next driver delivers.", say)
 
     @contextmanager
     def following(self, listeners: list[Callable[[Ended], None]]) -> Iterator[None]:
@@ -57,7 +57,7 @@ class Mirror:
         except BaseException:
             self._end(thread)
             if self._run is not None:
-                self._server.tries(self._run.fail)
+                self._server.succeeds(self._run.fail)
             raise
         self._end(thread)
 
@@ -69,21 +69,21 @@ class Mirror:
         """Whatever MLflow lacks of the study, its best values, and its files."""
         if not self._address:
             return
-        self._server.end_rest()
-        if self._run is None and not self._server.tries(self._open):
+        self._server.end_pause()
+        if self._run is None and not self._server.succeeds(self._open):
             return
-        self._server.tries(self._deliver, points, files, stop)
+        self._server.succeeds(self._deliver, points, files, stop)
 
     def _follow(self) -> None:
-        self._server.tries(self._open)
+        self._server.succeeds(self._open)
         while (one := self._waiting.get()) is not None:
             if self._run is not None:
-                self._server.tries(self._run.tell, as_run(one))
+                self._server.succeeds(self._run.log_point, as_run(one))
 
     def _deliver(self, points: list[Ended], files: Path, stop: StopRequest) -> None:
-        self._run.learn()
+        self._run.find_points()
         for one in points:
-            self._run.tell(as_run(one))
+            self._run.log_point(as_run(one))
         top = output.best(points)
         metrics = {"points": float(len(points)), "steps": float(sum(one.steps for one in points))}
         params: dict[str, str] = {}
@@ -94,13 +94,13 @@ class Mirror:
         self._run.close("KILLED" if stop.signal else "FINISHED", metrics, params, files)
 
     def _open(self) -> None:
-        from fssplat.tracking.mlflow import open_tracking
+        from fssplat.tracking.runs import open_tracking
         from fssplat.tracking.studies import StudyRun
 
         tracking = open_tracking(self._address, self._search.experiment.name)
         run = StudyRun(tracking, self._study.study_name, tags_of(self._search, self._jobs))
         run.open(parameters_of(self._search))
-        tracking.arrange_search(self._search.space)
+        tracking.add_search_view(self._search.space)
         self._run = run
 
 
@@ -108,7 +108,7 @@ def address_of(search: Search, store: Any) -> str:
     """Where MLflow is to be told; empty where it is switched off. Raises InputError."""
     if search.experiment.tracking == NO_TRACKING:
         return ""
-    from fssplat.tracking.mlflow import tracking_uri
+    from fssplat.tracking.connection import tracking_uri
 
     return tracking_uri(search.experiment.tracking, store)
 

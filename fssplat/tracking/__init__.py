@@ -1,1 +1,1 @@
-"""What does MLflow show? Runs, metrics, artefacts and models; never the only copy."""
+"""What does MLflow show? Runs, metrics, artefacts and models; the store has them all."""

@@ -1,4 +1,4 @@
-"""Carries a launch's notes to MLflow from a thread of its own, so that no job waits for it."""
+"""Delivers a launch's notes to MLflow in a separate thread, so that no job waits for MLflow."""
 
 import queue
 import threading
@@ -17,15 +17,16 @@ from fssplat.results.notes import (
     TrialEnded,
 )
 from fssplat.results.store import Store
-from fssplat.tracking.mlflow import Away, Tracking, away
-from fssplat.tracking.patience import Patience
+from fssplat.tracking.connection import MlflowError, mlflow_errors
+from fssplat.tracking.paused_calls import PausedCalls
+from fssplat.tracking.runs import Tracking
 
-FLUSH_S = 10.0  # a running job's curve is sent this often
-REST_S = 30.0  # a silent server is left alone this long
+FLUSH_S = 10.0  # between two deliveries of a running job's curve
+PAUSE_S = 30.0  # after a call that failed
 
 
 class Delivery:
-    """Follows a launch. What a silent server missed is delivered at the end, or by `sync`."""
+    """MLflow's side of a launch. Failed deliveries are repeated at the end, or by `sync`."""
 
     def __init__(
         self,
@@ -38,25 +39,25 @@ class Delivery:
         self.tracking, self._store, self._trials = tracking, store, trials
         self._tags = tags
         self._notes: queue.Queue[Note | None] = queue.Queue()
-        self._jobs: dict[str, tuple[str, ...]] = {}  # running job -> its trials
-        self._points: dict[str, list[LossAtStep]] = {}
-        self._flushed = time.monotonic()
-        self._server = Patience(REST_S, "the jobs go on and results are kept.", warn)
+        self._jobs: dict[str, tuple[str, ...]] = {}  # key of a running job -> its trials
+        self._curves: dict[str, list[LossAtStep]] = {}
+        self._flushed_at = time.monotonic()
+        self._server = PausedCalls(PAUSE_S, "the jobs continue and the store keeps results.", warn)
         self.missed: set[str] = set()  # trials whose delivery failed
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
-    def hear(self, note: Note) -> None:
-        """Take a note and return at once."""
+    def on_note(self, note: Note) -> None:
+        """Queue a note; returns at once."""
         self._notes.put(note)
 
     def close(self) -> None:
-        """Wait until everything heard is said, and try once more what was missed."""
+        """Wait until all notes are delivered, and repeat the deliveries that failed."""
         self._notes.put(None)
         self._thread.join()
-        self._server.end_rest()
+        self._server.end_pause()
         for trial_id in sorted(self.missed):
-            if not self._server.tries(self._deliver, trial_id):
+            if not self._server.succeeds(self._deliver, trial_id):
                 return
             self.missed.discard(trial_id)
 
@@ -66,48 +67,50 @@ class Delivery:
                 note = self._notes.get(timeout=1.0)
                 if note is None:
                     return
-                self._take(note)
+                self._deliver_note(note)
             except queue.Empty:
                 pass
-            if time.monotonic() - self._flushed > FLUSH_S:
-                self._flushed = time.monotonic()
-                for key in list(self._points):
-                    self._server.tries(self._flush, key)
+            if time.monotonic() - self._flushed_at > FLUSH_S:
+                self._flushed_at = time.monotonic()
+                for key in list(self._curves):
+                    self._server.succeeds(self._flush, key)
 
-    def _take(self, note: Note) -> None:
+    def _deliver_note(self, note: Note) -> None:
         if isinstance(note, JobStarted):
             self._jobs[note.key] = note.trial_ids
             for trial_id in note.trial_ids:
                 trial = self._trials[trial_id]
-                self._server.tries(self.tracking.begin, trial, trial_id, self._tags(trial))
+                self._server.succeeds(self.tracking.start_run, trial, trial_id, self._tags(trial))
         elif isinstance(note, JobProgress) and note.points:
-            self._points.setdefault(note.key, []).extend(note.points)
+            self._curves.setdefault(note.key, []).extend(note.points)
         elif isinstance(note, JobUsage):
             for run_id in self._running(note.key):
-                self._server.tries(self.tracking.usage, run_id, note.seconds, note.values)
+                self._server.succeeds(self.tracking.log_usage, run_id, note.seconds, note.values)
         elif isinstance(note, TrialDone):
-            if not self._server.tries(self._deliver, note.trial_id):
+            if not self._server.succeeds(self._deliver, note.trial_id):
                 self.missed.add(note.trial_id)
         elif isinstance(note, TrialEnded):
-            self._server.tries(self._flush, note.key)
-            self._server.tries(self.tracking.give_up, note.trial_id, note.state, note.reason)
+            self._server.succeeds(self._flush, note.key)
+            self._server.succeeds(
+                self.tracking.end_without_result, note.trial_id, note.state, note.reason
+            )
         elif isinstance(note, JobEnded):
             self._jobs.pop(note.key, None)
-            self._points.pop(note.key, None)
+            self._curves.pop(note.key, None)
 
     def _deliver(self, trial_id: str) -> None:
-        with away():
+        with mlflow_errors():
             result = self._store.results([trial_id])[trial_id]
         trial = self._trials[trial_id]
         self.tracking.deliver(trial, trial_id, result, self._store, self._tags(trial))
 
     def _flush(self, key: str) -> None:
         for run_id in self._running(key):
-            self.tracking.curve(run_id, self._points.get(key, []))
-        self._points.pop(key, None)  # once all have them; a run takes no step twice
+            self.tracking.log_curve(run_id, self._curves.get(key, []))
+        self._curves.pop(key, None)  # after a failure, runs skip known steps
 
     def _running(self, key: str) -> list[str]:
-        """The runs of a job's trials that are not yet whole."""
+        """The runs of a job's trials that are not yet delivered."""
         known = [self.tracking.runs.get(trial_id) for trial_id in self._jobs.get(key, ())]
         return [run.run_id for run in known if run is not None and not run.delivered]
 
@@ -118,26 +121,26 @@ def sync(
     trials: Mapping[str, Trial],
     tags: Callable[[Trial], dict[str, str]],
 ) -> int:
-    """Deliver every finished trial that MLflow lacks; how many those were.
+    """Deliver every finished trial that MLflow lacks; returns their number.
 
-    Raises Away, but not before the others had their turn where one alone does not get through.
+    Raises MlflowError: after two failures in a row at once, after a single one when all
+    the other trials are delivered.
     """
-    tracking.arrange(trials.values())
-    tracking.find()
-    lacking = [i for i in trials if i not in tracking.runs or not tracking.runs[i].delivered]
-    results = store.results(lacking)
-    failed: list[Away] = []  # in a row: one is that trial's own trouble, two are the server's
-    missed = 0
+    tracking.add_table_view(trials.values())
+    tracking.find_runs()
+    missing = [i for i in trials if i not in tracking.runs or not tracking.runs[i].delivered]
+    results = store.results(missing)
+    failed, failed_in_a_row = 0, 0  # one may be the trial's fault, two in a row are the server's
     for trial_id, result in results.items():
         trial = trials[trial_id]
         try:
             tracking.deliver(trial, trial_id, result, store, tags(trial))
-            failed.clear()
-        except Away as error:
-            missed += 1
-            failed.append(error)
-            if len(failed) > 1:
+            failed_in_a_row = 0
+        except MlflowError:
+            failed += 1
+            failed_in_a_row += 1
+            if failed_in_a_row > 1:
                 raise
-    if missed:
-        raise Away(f"{missed} of {len(results)} results were not delivered; the others were")
+    if failed:
+        raise MlflowError(f"{failed} of {len(results)} results were not delivered")
     return len(results)

@@ -1,8 +1,8 @@
 """A finished training as an MLflow model: support images, masks and a query in, a mask out.
 
-MLflow loads it through `_load_pyfunc` below, named in the model's own MLmodel file. Nothing is
-pickled: the model is the training's JSON and safetensors, the code is this package as installed,
-and a version whose numbers differ refuses to load it. Needs fssplat installed where it is loaded:
+MLflow loads it through `_load_pyfunc` below, since the model's MLmodel file names this module.
+Nothing is pickled: the model is the training's JSON and safetensors, and the code is the installed
+package. A version of fssplat that gives other numbers refuses to load it. To load a model:
 
     model = mlflow.pyfunc.load_model("models:/<model id>")
     mask = model.predict({"query": query, "supports": [image], "masks": [mask]})
@@ -31,7 +31,7 @@ INPUTS = {
 
 
 class Segmenter:
-    """What `mlflow.pyfunc.load_model` wraps."""
+    """The object that `mlflow.pyfunc.load_model` wraps."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
@@ -39,8 +39,8 @@ class Segmenter:
     def predict(self, model_input: Any, params: Any = None) -> Mask | list[Mask]:
         """One episode, a mapping of `INPUTS` -> its mask uint8 [H, W]. Several -> a list of masks.
 
-        Several are a list of mappings, or one mapping of arrays with the episode as first axis,
-        which is what MLflow's scoring server makes of `{"instances": [...]}`.
+        Several episodes are a list of mappings, or one mapping of arrays with the episode as first
+        axis, as MLflow's scoring server makes it from `{"instances": [...]}`.
         Raises InputError for anything else.
         """
         if isinstance(model_input, Mapping) and np.ndim(model_input.get("query", 0)) != 4:
@@ -50,7 +50,7 @@ class Segmenter:
     def _one(self, episode: Mapping[str, Any]) -> Mask:
         if set(episode) != set(INPUTS):
             wanted = "; ".join(f"{name}: {what}" for name, what in INPUTS.items())
-            raise InputError(f"model input {', '.join(map(str, episode))}: needed are {wanted}.")
+            raise InputError(f"model input {', '.join(map(str, episode))}: expected {wanted}.")
         images = [_pixels(image) for image in episode["supports"]]
         return self.predictor(_pixels(episode["query"]), images, list(episode["masks"]))
 
@@ -69,7 +69,7 @@ def _episodes(value: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def _pixels(value: Any) -> Any:
-    """Whole numbers from JSON come as int64; they are pixels all the same."""
+    """Convert int64 pixels, as JSON gives them, to uint8."""
     array = np.asarray(value)
     whole = np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8
     fits = whole and array.size and array.min() >= 0 and array.max() <= 255
@@ -77,19 +77,19 @@ def _pixels(value: Any) -> Any:
 
 
 def _load_pyfunc(path: str, model_config: Any = None) -> Segmenter:
-    """MLflow's hook: the folder of the model's data -> the model."""
+    """Load the model from the folder of its data. MLflow calls this."""
     return Segmenter(Predictor.load(Path(path)))
 
 
 def model_key(trial: Trial, job: str) -> str:
-    """Names a model: trials share it where they share weights and how these score, as shots do."""
+    """Names a model. Trials with the same weights and scoring share it, e.g. 1-shot and 5-shot."""
     return f"{job}-{digest(trial.method, trial.protocol, trial.evaluation, trial.way)}"
 
 
 def write_model(
     folder: Path, source: Path, trial: Trial, card: Any, metadata: Mapping[str, str]
 ) -> None:
-    """MLflow's model folder around the files that a finished training left in `source`.
+    """Write MLflow's model folder with the files of a finished training in `source`.
 
     `card` is the `mlflow.models.Model` that names the run and the model.
     """

@@ -1,7 +1,7 @@
-"""What MLflow hears of a search: one parent run per study, one nested run per point.
+"""A search's runs in MLflow: one parent run per study, one nested run per point.
 
-The study is the truth and MLflow mirrors it. A point's run is written at once, when the point has
-its end; one that was cut in between is told again in full, and what is missing is added at the end.
+The study is the source of truth. A point's run is written when the point ends. A run that was
+interrupted while it was written is written again, and missing runs are added at the end.
 """
 
 import math
@@ -11,14 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fssplat.tracking.mlflow import PARAM_LENGTH, Tracking, away
+from fssplat.tracking.connection import mlflow_errors
+from fssplat.tracking.names import PARAM_LENGTH
+from fssplat.tracking.runs import Tracking
 
 KIND_STUDY, KIND_POINT = "study", "point"
 
 
 @dataclass(frozen=True)
 class PointRun:
-    """A point as its run shows it."""
+    """A point and all that its run shows."""
 
     number: int
     state: str  # complete, pruned, diverged, failed
@@ -31,54 +33,54 @@ class PointRun:
 
 
 class StudyRun:
-    """The parent run of a study, found again by every driver."""
+    """The parent run of a study, which all of its drivers share."""
 
     def __init__(self, tracking: Tracking, study: str, tags: Mapping[str, str]) -> None:
         self.tracking, self.study, self.tags = tracking, study, dict(tags)
         self.run_id = ""
-        self.told: set[int] = set()  # numbers of points that have their run
-        self.cut: dict[int, str] = {}  # number -> a run that was made and not told to its end
+        self.written: set[int] = set()  # numbers of points with a complete run
+        self.unfinished: dict[int, str] = {}  # number of a point -> its incomplete run
 
     def open(self, params: Mapping[str, str]) -> None:
-        """The study's run, running, and which points it has. Raises Away."""
-        with away():
-            self.run_id = self._first() or self._created(params)
+        """Set the study's run to RUNNING and find its points. Raises MlflowError."""
+        with mlflow_errors():
+            self.run_id = self._oldest_run() or self._make_run(params)
             self.tracking.client.update_run(self.run_id, status="RUNNING")
-            self.learn()
+            self.find_points()
 
-    def _created(self, params: Mapping[str, str]) -> str:
-        """A new run; the first one where two drivers made theirs at the same moment."""
+    def _make_run(self, params: Mapping[str, str]) -> str:
+        """Make the run; if two drivers make one at the same time, the older one is kept."""
         run = self.tracking.client.create_run(
             self.tracking.experiment_id,
             run_name=self.study,
             tags={**self.tags, "fssplat.kind": KIND_STUDY, "fssplat.study": self.study},
         )
-        mine, first = run.info.run_id, self._first()
-        if mine == first:
+        mine, oldest = run.info.run_id, self._oldest_run()
+        if mine == oldest:
             self._log(mine, params, [])
         else:
             self.tracking.client.delete_run(mine)
-        return first
+        return oldest
 
-    def _first(self) -> str:
-        """The study's run, the oldest of several; empty where there is none."""
+    def _oldest_run(self) -> str:
+        """The id of the study's run, the oldest of several; empty if there is none."""
         found = self._search(KIND_STUDY)
         oldest = min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
         return oldest.info.run_id if oldest else ""
 
-    def learn(self) -> None:
-        """Which points have a run already, whole or not. Raises Away."""
-        with away():
+    def find_points(self) -> None:
+        """Read which points have a run, complete or not. Raises MlflowError."""
+        with mlflow_errors():
             for run in self._search(KIND_POINT):
                 number = int(run.data.tags.get("fssplat.point", -1))
                 if run.info.status in ("FINISHED", "FAILED"):
-                    self.told.add(number)
+                    self.written.add(number)
                 else:
-                    self.cut[number] = run.info.run_id
+                    self.unfinished[number] = run.info.run_id
 
-    def tell(self, point: PointRun) -> None:
-        """A point's run, whole. Raises Away."""
-        if point.number in self.told:
+    def log_point(self, point: PointRun) -> None:
+        """Write the point's run, unless it is complete. Raises MlflowError."""
+        if point.number in self.written:
             return
         from mlflow.entities import Metric
 
@@ -100,33 +102,34 @@ class StudyRun:
         ]
         last = max(point.curve, default=100)
         metrics += [Metric(name, _finite(v), at, last) for name, v in point.metrics.items()]
-        with away():
-            if point.number not in self.cut:
+        with mlflow_errors():
+            if point.number not in self.unfinished:
                 run = client.create_run(
                     self.tracking.experiment_id,
                     start_time=_milliseconds(point.started),
                     run_name=f"point {point.number}",
                     tags={name: value for name, value in tags.items() if value},
                 )
-                self.cut[point.number] = run.info.run_id
-            run_id = self.cut[point.number]
+                self.unfinished[point.number] = run.info.run_id
+            run_id = self.unfinished[point.number]
             self._log(run_id, point.params, metrics)
             status = "FINISHED" if point.state in ("complete", "pruned") else "FAILED"
             client.set_terminated(run_id, status, at)
-        del self.cut[point.number]
-        self.told.add(point.number)
+        del self.unfinished[point.number]
+        self.written.add(point.number)
 
     def close(
         self, status: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Path
     ) -> None:
-        """The study's totals and artefacts; `params` as tags, since a later best replaces them.
+        """Log the study's totals and files. The best point's `params` become tags: a tag can be
+        replaced when a better point is found.
 
-        Raises Away.
+        Raises MlflowError.
         """
         from mlflow.entities import Metric, RunTag
 
         client, at = self.tracking.client, _milliseconds(None)
-        with away():
+        with mlflow_errors():
             rows = [Metric(name, _finite(value), at, 0) for name, value in metrics.items()]
             tags = [RunTag(f"best.{name}", value) for name, value in params.items()]
             client.log_batch(self.run_id, metrics=rows, tags=tags)
@@ -138,8 +141,11 @@ class StudyRun:
             client.set_terminated(self.run_id, status)
 
     def fail(self) -> None:
-        """The run of a search that broke off: its next driver has it running again. Raises Away."""
-        with away():
+        """End the run of a search that failed; the next driver sets it to RUNNING again.
+
+        Raises MlflowError.
+        """
+        with mlflow_errors():
             self.tracking.client.set_terminated(self.run_id, "FAILED")
 
     def _search(self, kind: str) -> list[Any]:

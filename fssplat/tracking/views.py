@@ -1,8 +1,8 @@
-"""The paper's table as a view that MLflow's pages open with one click.
+"""Views that MLflow's pages open with one click: the paper's table, and the points of a search.
 
-MLflow keeps a shared view as a tag of the experiment: the state of its run table as JSON. It groups
-runs and shows each group's averages, and a run has a number under its own fold alone, so a group
-of `ROW` is a row of the table: folds across, then their mean.
+MLflow stores a shared view as a tag of the experiment: the state of its run table as JSON. It
+groups runs and shows each group's averages. A run has a number only in the column of its own fold,
+so a group by `ROW` is a row of the paper's table: folds across, then their mean.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from fssplat.experiment.grid import Trial
 
 KIND = "mlflow.experimentKind"
-KIND_VALUE = "custom_model_development"  # opens on runs, not on MLflow's pages for agents
+KIND_VALUE = "custom_model_development"  # opens the runs, not MLflow's pages for agents
 VIEW, SEARCH = "table", "search"
 SHARED = "mlflow.sharedViewState."
 ROW = "row"  # tag: see `row_of`
@@ -22,7 +22,7 @@ SHOWN = 100  # rows or points in a chart
 
 
 def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """The tags that an experiment with these rows lacks; `known` are those that it has."""
+    """The tags to add to an experiment with these rows; `known` are those that it has."""
     view = table_view(rows)
     try:
         before = json.loads(known.get(f"{SHARED}{VIEW}", "{}"))
@@ -34,7 +34,7 @@ def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, 
 
 
 def row_of(trial: Trial) -> str:
-    """The row of the table that a trial belongs to, whatever its fold and seed."""
+    """The name of a trial's row in the table; trials of all folds and seeds share it."""
     shots = f"{trial.shot}-shot" if trial.way == 1 else f"{trial.way}-way {trial.shot}-shot"
     data = trial.dataset.name
     if trial.train_on.name != data:
@@ -43,25 +43,25 @@ def row_of(trial: Trial) -> str:
 
 
 def search_tags(parameters: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """The tags that an experiment with a search over these parameters lacks."""
+    """The tags to add to an experiment with a search over these parameters."""
     view = search_view(list(parameters))
     wanted = {KIND: KIND_VALUE, f"{SHARED}{SEARCH}": json.dumps(view, sort_keys=True)}
     return {name: value for name, value in wanted.items() if known.get(name) != value}
 
 
 def address(experiment_id: str, view: str = VIEW) -> str:
-    """The page of a view, below MLflow's own address; charts first for a search."""
+    """The address of a view's page, relative to MLflow's; a search opens on its charts."""
     charts = "&compareRunsMode=CHART" if view == SEARCH else ""
     return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={view}{charts}"
 
 
 def fold_metric(fold: int) -> str:
-    """A fold's mIoU by its own name, for the column of that fold."""
+    """The metric with the mIoU of one fold, for the column of that fold."""
     return f"miou/fold-{fold}"
 
 
 def table_view(rows: Iterable[str]) -> dict[str, Any]:
-    """The state of MLflow's run table, in its own words; every row is closed at first."""
+    """The state of MLflow's run table in MLflow's own keys; every row is closed at first."""
     figures = [*(fold_metric(fold) for fold in FOLDS), "miou", "fb_iou", "episodes_per_s"]
     metrics = [f"metrics.`{name}`" for name in figures]
     columns = ["params.`shot`", *metrics, "attributes.`Models`"]
@@ -78,7 +78,7 @@ def table_view(rows: Iterable[str]) -> dict[str, Any]:
 
 
 def search_view(parameters: list[str]) -> dict[str, Any]:
-    """The points of a search, best first: their settings, and lines from these to mIoU."""
+    """The points of a search, best first, and a chart of lines from settings to mIoU."""
     columns = ["metrics.`miou`", *(f"params.`{name}`" for name in parameters)]
     lines = {
         **_chart("PARALLEL", "lines"),
@@ -89,7 +89,7 @@ def search_view(parameters: list[str]) -> dict[str, Any]:
 
 
 def _view(kind: str, columns: list[str], charts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all views have: runs of one kind, by mIoU."""
+    """The keys that all views share: runs of one kind, sorted by mIoU."""
     return {
         "searchFilter": f"tags.`fssplat.kind` = '{kind}'",
         "orderByKey": "metrics.`miou`",

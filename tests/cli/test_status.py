@@ -85,7 +85,7 @@ def test_sync_with_a_silent_server_fails_and_says_so(tmp_path: Path) -> None:
     path = experiment_without_images(tmp_path, tracking="http://127.0.0.1:9")
     done = RUN.invoke(app, ["sync", str(path)])
     assert done.exit_code == 1
-    assert "MLflow is away" in done.output
+    assert "MLflow is not available" in done.output
 
 
 def test_ui_names_a_server_that_runs_elsewhere(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
     path = experiment_without_images(tmp_path)
     code, text = launched(path, train_and_score, "tracking=http://127.0.0.1:9")
     assert code == 0
-    assert "MLflow is away" in text
+    assert "MLflow is not available" in text
     plan, store = plan_from(Request(path))
     assert launching.deliver(plan.experiment, plan, store, print) == 4
     assert launching.deliver(plan.experiment, plan, store, print) == 0

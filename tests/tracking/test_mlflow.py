@@ -13,16 +13,15 @@ from fssplat.common.errors import InputError
 from fssplat.experiment.schema import MlflowSpec
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, JobUsage, LossAtStep, TrialDone
 from fssplat.results.store import Store
-from fssplat.tracking.delivery import Delivery, sync
-from fssplat.tracking.mlflow import (
-    Away,
-    Tracking,
+from fssplat.tracking.connection import (
+    MlflowError,
     check_writable,
-    flattened,
-    open_tracking,
     sqlite_path,
     tracking_uri,
 )
+from fssplat.tracking.delivery import Delivery, sync
+from fssplat.tracking.names import flattened
+from fssplat.tracking.runs import Tracking, open_tracking
 from fssplat.tracking.studies import KIND_POINT, KIND_STUDY, PointRun, StudyRun
 from fssplat.worker.claimed_job import perform
 from fssplat.worker.job_task import JobTask
@@ -46,6 +45,12 @@ def tracking(database: str, request: pytest.FixtureRequest) -> Tracking:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.open(str(tmp_path / "store"))
+
+
+def reopened(tracking: Tracking) -> Tracking:
+    """The same experiment as another process opens it."""
+    name = tracking.client.get_experiment(tracking.experiment_id).name
+    return open_tracking(tracking.connection.uri, name)
 
 
 def tags(_: Any) -> dict[str, str]:
@@ -105,9 +110,9 @@ def test_a_delivery_that_was_cut_and_repeated_writes_nothing_twice(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking.client, "set_terminated", dies)
-        with pytest.raises(Away):
+        with pytest.raises(MlflowError):
             sync(tracking, store, trials, tags)
-    again = open_tracking(tracking.uri, tracking.client.get_experiment(tracking.experiment_id).name)
+    again = reopened(tracking)
     assert sync(again, store, trials, tags) == 2
     assert sync(again, store, trials, tags) == 0
     found = runs(again)
@@ -118,32 +123,32 @@ def test_a_delivery_that_was_cut_and_repeated_writes_nothing_twice(
 
 
 def test_a_curve_goes_on_where_an_interrupted_run_left_it(tracking: Tracking) -> None:
-    run_id = tracking.begin(trial(), "t1", {})
-    tracking.curve(run_id, [LossAtStep(step, {"total": 1.0}, 0.1) for step in (1, 2, 3)])
-    again = open_tracking(tracking.uri, tracking.client.get_experiment(tracking.experiment_id).name)
-    again.find()
-    assert again.begin(trial(), "t1", {}) == run_id
-    again.curve(run_id, [LossAtStep(step, {"total": 2.0}, 0.1) for step in (2, 3, 4)])
+    run_id = tracking.start_run(trial(), "t1", {})
+    tracking.log_curve(run_id, [LossAtStep(step, {"total": 1.0}, 0.1) for step in (1, 2, 3)])
+    again = reopened(tracking)
+    again.find_runs()
+    assert again.start_run(trial(), "t1", {}) == run_id
+    again.log_curve(run_id, [LossAtStep(step, {"total": 2.0}, 0.1) for step in (2, 3, 4)])
     assert history(again, run_id, "loss/total") == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
 
 
 def test_a_long_curve_arrives_in_full(tracking: Tracking) -> None:
-    run_id = tracking.begin(trial(), "t1", {})
-    tracking.curve(run_id, [LossAtStep(step, {"total": 0.0}, 0.1) for step in range(1, 701)])
+    run_id = tracking.start_run(trial(), "t1", {})
+    tracking.log_curve(run_id, [LossAtStep(step, {"total": 0.0}, 0.1) for step in range(1, 701)])
     assert len(history(tracking, run_id, "loss/total")) == 700  # 1,400 values: two batches
     assert len(history(tracking, run_id, "lr")) == 700
 
 
 def test_infinite_values_are_kept_as_not_a_number(tracking: Tracking) -> None:
-    run_id = tracking.begin(trial(), "t1", {})
-    tracking.curve(run_id, [LossAtStep(1, {"total": math.inf}, 0.1)])
+    run_id = tracking.start_run(trial(), "t1", {})
+    tracking.log_curve(run_id, [LossAtStep(1, {"total": math.inf}, 0.1)])
     ((_, value),) = history(tracking, run_id, "loss/total")
     assert math.isnan(value)
 
 
 def test_a_trial_without_numbers_says_why(tracking: Tracking) -> None:
-    tracking.begin(trial(), "t1", {})
-    tracking.give_up("t1", "diverged", "at step 3")
+    tracking.start_run(trial(), "t1", {})
+    tracking.end_without_result("t1", "diverged", "at step 3")
     (run,) = runs(tracking)
     assert run.info.status == "FAILED"
     assert run.data.tags["fssplat.reason"] == "at step 3"
@@ -153,10 +158,12 @@ def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, stor
     task, warned = scored(store), []
     delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
     first, _ = task.job.trial_ids
-    delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
-    delivery.hear(JobProgress(task.job.key, "training", 0.5, (LossAtStep(1, {"total": 1.0}, 0.1),)))
-    delivery.hear(TrialDone(task.job.key, first, {"miou": 0.5}))
-    delivery.hear(JobEnded(task.job.key, "finished"))
+    delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
+    delivery.on_note(
+        JobProgress(task.job.key, "training", 0.5, (LossAtStep(1, {"total": 1.0}, 0.1),))
+    )
+    delivery.on_note(TrialDone(task.job.key, first, {"miou": 0.5}))
+    delivery.on_note(JobEnded(task.job.key, "finished"))
     delivery.close()
     status = {run.data.tags["fssplat.trial_id"]: run.info.status for run in runs(tracking)}
     assert status == {first: "FINISHED", task.job.trial_ids[1]: "RUNNING"}
@@ -166,14 +173,14 @@ def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, stor
 def test_what_a_job_uses_stands_under_system_metrics(tracking: Tracking, store: Store) -> None:
     task = scored(store)
     delivery = Delivery(tracking, store, trials_of(task), tags, print)
-    delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
-    delivery.hear(JobUsage(task.job.key, 10, {"process_memory_megabytes": 512.0}))
+    delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
+    delivery.on_note(JobUsage(task.job.key, 10, {"process_memory_megabytes": 512.0}))
     delivery.close()
     for run in runs(tracking):
         name = "system/process_memory_megabytes"
         assert history(tracking, run.info.run_id, name) == [(10, 512.0)]
-    tracking.wanted = MlflowSpec(system_metrics=False)
-    tracking.usage(runs(tracking)[0].info.run_id, 20, {"process_memory_megabytes": 1.0})
+    tracking.spec = MlflowSpec(system_metrics=False)
+    tracking.log_usage(runs(tracking)[0].info.run_id, 20, {"process_memory_megabytes": 1.0})
     assert len(history(tracking, runs(tracking)[0].info.run_id, name)) == 1
 
 
@@ -189,13 +196,13 @@ def test_a_silent_server_costs_nothing_and_gets_everything_later(
         for name in ("create_run", "log_batch", "set_terminated"):
             patch.setattr(tracking.client, name, silent)
         delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
-        delivery.hear(JobStarted(task.job.key, task.job.trial_ids))
+        delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
         for trial_id in task.job.trial_ids:
-            delivery.hear(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
+            delivery.on_note(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
         delivery.close()
     assert delivery.missed == set(task.job.trial_ids)
     assert len(warned) == 1
-    assert warned[0].startswith("MLflow is away")
+    assert warned[0].startswith("MLflow is not available")
     assert sync(tracking, store, trials_of(task), tags) == 2
 
 
@@ -205,19 +212,19 @@ def test_a_curve_that_a_server_missed_in_between_has_no_hole(
     task = scored(store)
     key, points = task.job.key, [LossAtStep(step, {"total": 1.0 / step}, 0.1) for step in (1, 2, 3)]
     monkeypatch.setattr("fssplat.tracking.delivery.FLUSH_S", 0.0)  # after each note
-    monkeypatch.setattr("fssplat.tracking.delivery.REST_S", 0.0)
-    curve, fails = tracking.curve, iter([False, False, False, True])
+    monkeypatch.setattr("fssplat.tracking.delivery.PAUSE_S", 0.0)
+    curve, fails = tracking.log_curve, iter([False, False, False, True])
 
     def one_fails(run_id: str, points: list[LossAtStep]) -> None:
         if next(fails, False):  # the second run's second part
-            raise Away("refused")
+            raise MlflowError("refused")
         curve(run_id, points)
 
-    monkeypatch.setattr(tracking, "curve", one_fails)
+    monkeypatch.setattr(tracking, "log_curve", one_fails)
     delivery = Delivery(tracking, store, trials_of(task), tags, lambda line: None)
-    delivery.hear(JobStarted(key, task.job.trial_ids))
+    delivery.on_note(JobStarted(key, task.job.trial_ids))
     for point in points:
-        delivery.hear(JobProgress(key, "training", 0.5, (point,)))
+        delivery.on_note(JobProgress(key, "training", 0.5, (point,)))
     delivery.close()
     assert next(fails, None) is None  # the failure was met
     for run in runs(tracking):
@@ -228,7 +235,9 @@ def test_a_curve_that_a_server_missed_in_between_has_no_hole(
 def test_a_delivery_adds_the_steps_that_a_curve_lacks(tracking: Tracking, store: Store) -> None:
     task = scored(store)
     for trial_id, one in trials_of(task).items():
-        tracking.curve(tracking.begin(one, trial_id, {}), [LossAtStep(3, {"total": 1 / 3}, 0.1)])
+        tracking.log_curve(
+            tracking.start_run(one, trial_id, {}), [LossAtStep(3, {"total": 1 / 3}, 0.1)]
+        )
     assert sync(tracking, store, trials_of(task), tags) == 2
     for run in runs(tracking):
         steps = [step for step, _ in history(tracking, run.info.run_id, "loss/total")]
@@ -238,7 +247,7 @@ def test_a_delivery_adds_the_steps_that_a_curve_lacks(tracking: Tracking, store:
 def test_steps_of_a_batch_that_failed_halfway_are_not_sent_twice(
     tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_id = tracking.begin(trial(), "t1", {})
+    run_id = tracking.start_run(trial(), "t1", {})
     points = [LossAtStep(step, {"total": 0.0}, 0.1) for step in range(1, 701)]  # two batches
     log_batch, fails = tracking.client.log_batch, iter([False, True])
 
@@ -248,9 +257,9 @@ def test_steps_of_a_batch_that_failed_halfway_are_not_sent_twice(
         log_batch(*arguments, **named)
 
     monkeypatch.setattr(tracking.client, "log_batch", second_fails)
-    with pytest.raises(Away):
-        tracking.curve(run_id, points)
-    tracking.curve(run_id, points)
+    with pytest.raises(MlflowError):
+        tracking.log_curve(run_id, points)
+    tracking.log_curve(run_id, points)
     assert [step for step, _ in history(tracking, run_id, "lr")] == list(range(1, 701))
 
 
@@ -261,8 +270,8 @@ def test_a_diverged_training_that_starts_anew_shows_its_own_losses(
     task = scored(store)
     for trial_id, one in trials_of(task).items():
         dead = [LossAtStep(step, {"total": 100.0 * step}, 0.1) for step in (1, 2, 3)]
-        tracking.curve(tracking.begin(one, trial_id, {}), dead)
-        tracking.give_up(trial_id, "diverged", "at step 4")
+        tracking.log_curve(tracking.start_run(one, trial_id, {}), dead)
+        tracking.end_without_result(trial_id, "diverged", "at step 4")
     if not same_process:
         tracking.runs.clear()
     assert sync(tracking, store, trials_of(task), tags) == 2
@@ -282,11 +291,11 @@ def test_a_trial_that_does_not_get_through_keeps_no_other_back(
 
     def one_fails(trial: Any, trial_id: str, *rest: Any) -> None:
         if trial_id == first:
-            raise Away("its steps.parquet is damaged")
+            raise MlflowError("its steps.parquet is damaged")
         deliver(trial, trial_id, *rest)
 
     monkeypatch.setattr(tracking, "deliver", one_fails)
-    with pytest.raises(Away, match="1 of 2 results were not delivered"):
+    with pytest.raises(MlflowError, match="1 of 2 results were not delivered"):
         sync(tracking, store, trials_of(task), tags)
     assert [run.data.tags["fssplat.trial_id"] for run in runs(tracking)] == [second]
 
@@ -301,8 +310,8 @@ def test_a_run_that_was_cut_before_its_parameters_gets_them_later(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking.client, "log_batch", silent)
-        with pytest.raises(Away):
-            tracking.begin(task.job.first, task.job.trial_ids[0], {})
+        with pytest.raises(MlflowError):
+            tracking.start_run(task.job.first, task.job.trial_ids[0], {})
     tracking.runs.clear()  # as in the next process
     sync(tracking, store, trials_of(task), tags)
     assert len(runs(tracking)) == 2
@@ -314,17 +323,17 @@ def test_another_process_that_ends_leaves_our_write_ahead_log_alone(tmp_path: Pa
     next process to end would take itself for the last one and remove the log."""
     path = tmp_path / "mlflow.db"
     tracking = open_tracking(f"sqlite:///{path}", "first")
-    tracking.begin(trial(), "t1", {})
+    tracking.start_run(trial(), "t1", {})
     log = path.with_name("mlflow.db-wal")
     assert log.is_file()
-    check_writable(tracking.uri)
+    check_writable(tracking.connection.uri)
     other = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('select * from runs')"
     subprocess.run([sys.executable, "-c", other, str(path)], check=True)
     assert log.is_file()
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
-    with pytest.raises(Away):
+    with pytest.raises(MlflowError):
         open_tracking("http://127.0.0.1:9", "small")
 
 
@@ -356,7 +365,7 @@ def test_the_address_is_always_absolute(
 
 
 def test_a_server_that_is_away_is_named_without_its_password() -> None:
-    with pytest.raises(Away) as caught:
+    with pytest.raises(MlflowError) as caught:
         open_tracking("http://me:secret@127.0.0.1:9", "small")
     assert "me:***@127.0.0.1:9" in str(caught.value)
 
@@ -373,7 +382,7 @@ def test_a_spec_is_flattened_to_strings_written_one_way() -> None:
 def test_sixteen_writers_lose_nothing_on_one_sqlite_file(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracking = open_tracking(uri, "many")
-    runs = [tracking.begin(trial(seed), f"t{seed}", {}) for seed in range(16)]
+    runs = [tracking.start_run(trial(seed), f"t{seed}", {}) for seed in range(16)]
     command = [sys.executable, "-m", "tests.fakes.processes.write_curves", uri]
     writers = [
         subprocess.Popen([*command, run_id], stderr=subprocess.PIPE, text=True) for run_id in runs
@@ -392,8 +401,8 @@ def test_two_drivers_that_start_at_the_same_moment_share_one_study_run(
     one, other = (StudyRun(tracking, "mmnet", {"method": "mmnet"}) for _ in range(2))
     one.open({"search.seed": "0"})
     # the other looks before the run is made, and once more when it has made its own
-    looks = iter([lambda: "", other._first])
-    monkeypatch.setattr(other, "_first", lambda: next(looks)())
+    looks = iter([lambda: "", other._oldest_run])
+    monkeypatch.setattr(other, "_oldest_run", lambda: next(looks)())
     other.open({"search.seed": "1"})
     assert other.run_id == one.run_id
     (run,) = one._search(KIND_STUDY)
@@ -421,14 +430,14 @@ def test_a_point_that_was_cut_while_it_was_told_has_one_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking.client, cut_at, dies)
-        with pytest.raises(Away):
-            study.tell(point)
+        with pytest.raises(MlflowError):
+            study.log_point(point)
     if not same_process:
         study = StudyRun(tracking, "mmnet", {})
         study.open({})
-    study.tell(point)
+    study.log_point(point)
     (run,) = study._search(KIND_POINT)
     assert run.info.status == "FINISHED"
     assert run.data.params == {"lr": "0.1"}
     assert history(tracking, run.info.run_id, "miou") == [(50, 0.2)]
-    assert study.cut == {}
+    assert study.unfinished == {}

@@ -15,9 +15,10 @@ from fssplat.engine.job_data import JobData
 from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import MlflowSpec
 from fssplat.results.store import Store
+from fssplat.tracking.connection import MlflowError
 from fssplat.tracking.delivery import sync
-from fssplat.tracking.mlflow import Away, Tracking, open_tracking
 from fssplat.tracking.models import Segmenter, model_key
+from fssplat.tracking.runs import Tracking, open_tracking
 from fssplat.worker.claimed_job import perform
 from fssplat.worker.job_task import JobTask
 from tests.fakes.engines import RecordedNotes
@@ -141,13 +142,13 @@ def test_a_delivery_cut_within_a_model_leaves_one_whole_model(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking.client, "finalize_logged_model", dies)
-        with pytest.raises(Away):
+        with pytest.raises(MlflowError):
             sync(tracking, store, trials, lambda _: {})
     assert sync(open_tracking(database, "cut"), store, trials, lambda _: {}) == 2
     again = delivered(job, store, database, "cut")
     (model,) = models(again)
     assert str(model.status) == "READY"
-    again.find()
+    again.find_runs()
     assert shown(again, job) == [[model.model_id], [model.model_id]]
 
 
@@ -180,7 +181,7 @@ def test_the_scoring_server_gives_batches_and_people_lists() -> None:
     batch = {name: np.array([value] * 3, dtype=np.int64) for name, value in one.items()}
     assert len(model.predict(batch)) == 3
     assert set(asked) == {(np.dtype(np.uint8), 2, 2)}
-    with pytest.raises(InputError, match="model input image: needed are query: uint8 RGB"):
+    with pytest.raises(InputError, match="model input image: expected query: uint8 RGB"):
         model.predict({"image": image})
     with pytest.raises(InputError, match="give a mapping of query, supports, masks"):
         model.predict(image)

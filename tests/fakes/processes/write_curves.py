@@ -3,7 +3,7 @@
 import sys
 
 from fssplat.results.notes import LossAtStep
-from fssplat.tracking.mlflow import open_tracking
+from fssplat.tracking.runs import open_tracking
 
 BATCHES, POINTS = 5, 40
 
@@ -12,7 +12,9 @@ def main(uri: str, run_id: str) -> None:
     tracking = open_tracking(uri, "many")
     for batch in range(BATCHES):
         steps = range(batch * POINTS + 1, (batch + 1) * POINTS + 1)
-        tracking.curve(run_id, [LossAtStep(step, {"total": float(step)}, 0.1) for step in steps])
+        tracking.log_curve(
+            run_id, [LossAtStep(step, {"total": float(step)}, 0.1) for step in steps]
+        )
 
 
 if __name__ == "__main__":
