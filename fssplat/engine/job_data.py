@@ -19,7 +19,7 @@ from fssplat.engine.checkpoint import identity
 from fssplat.engine.device import pins_batches
 from fssplat.engine.settings import RunSettings
 from fssplat.engine.training import schedule
-from fssplat.engine.training.selection import BestOf, looking
+from fssplat.engine.training.selection import SelectionByScore, selection_trial
 from fssplat.experiment.grid import Job, Trial
 from fssplat.experiment.schema import DatasetSpec
 
@@ -70,20 +70,22 @@ class JobData:
 
     def selection(
         self, trial: Trial, device: torch.device, count: int | None = None
-    ) -> BestOf | None:
-        """How the protocol chooses among a run's weights, over `count` episodes; None: the last."""
+    ) -> SelectionByScore | None:
+        """How the protocol selects weights, by `count` episodes; None if it takes the last ones."""
         if trial.protocol.selection == "last":
             return None
-        look = looking(trial, count)
-        dataset = self.datasets[look.dataset.name]
+        scored = selection_trial(trial, count)
+        dataset = self.datasets[scored.dataset.name]
         part: Part = "selection" if trial.protocol.selection == "base-val" else "novel"
-        episodes = manifest(dataset, look.fold, look.shot, look.protocol, 0, look.way, part=part)
+        episodes = manifest(
+            dataset, scored.fold, scored.shot, scored.protocol, 0, scored.way, part=part
+        )
         if episodes.skipped_reason:
             raise InputError(
                 f"{trial.title}: selection {trial.protocol.selection} has no episodes "
                 f"({episodes.skipped_reason}). Set protocol.selection=last."
             )
-        return BestOf(look, dataset, episodes, device)
+        return SelectionByScore(scored, dataset, episodes, device)
 
     # -------------------------------------------------------------- scoring
 

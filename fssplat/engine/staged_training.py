@@ -1,7 +1,8 @@
-"""A training that stops at shares of its length to be scored there, and then goes on.
+"""A training that pauses at milestones (shares of its length), is scored there and goes on.
 
-Search compares points by it: after the same share of the same steps, on the same episodes. The
-weights at a milestone are those of an uninterrupted training at that step, bit for bit.
+A search compares points by these scores: after the same share of the same number of steps, on the
+same episodes. The weights at a milestone equal those of an uninterrupted training at that step,
+bit for bit.
 """
 
 import time
@@ -16,70 +17,75 @@ from fssplat.engine.job_data import JobData
 from fssplat.engine.run import built
 from fssplat.engine.settings import RunSettings, Stop, never
 from fssplat.engine.training.loop import Training
-from fssplat.engine.training.selection import BestOf
+from fssplat.engine.training.selection import SelectionByScore
 from fssplat.experiment.grid import Trial
 
-Look = Literal["base-val", "novel-best"]  # base classes held out of training, or the novel ones
+ScoredOn = Literal["base-val", "novel-best"]  # base classes held out of training, or the novel ones
 
 
 @dataclass(frozen=True)
-class Height:
-    """What the weights at a milestone are worth."""
+class StageScore:
+    """The score of the weights at a milestone."""
 
     step: int
     miou: float  # 0 to 1
     episodes_per_s: float
 
 
-class Climb:
-    """One training on its way up; `folder` keeps it, so that another process can go on."""
+class StagedTraining:
+    """One training and its scores at milestones; another process can resume it from `folder`."""
 
     def __init__(
         self,
         trial: Trial,
         data: JobData,
         folder: Path,
-        look: Look = "base-val",
+        scored_on: ScoredOn = "base-val",
         episodes: int | None = None,
         settings: RunSettings | None = None,
         key: str = "",
         emit: Emit = ignore,
     ) -> None:
-        """Raises InputError where the data set has no episodes to look at."""
+        """Raises InputError if the data set has no episodes to score on."""
         self.settings = settings or RunSettings()
-        self.trial, self.data = trial, data
-        self.judge = judge(trial, data, look, episodes, self.settings)
+        self.data = data
+        self.selection = milestone_selection(trial, data, scored_on, episodes, self.settings)
         with deterministic(self.settings.deterministic):
             network = built(trial, data, self.settings)
-        network.take_scoring_options(trial.method.options)  # which no training step reads
+        network.take_scoring_options(trial.method.options)  # no training step reads these
         steps = data.steps(trial)
-        self.run = Training(network, trial, steps, folder, emit, self.settings, key, None)
-        self.run.resume()
+        self.training = Training(network, trial, steps, folder, emit, self.settings, key, None)
+        self.training.folder.resume(self.training.state)
 
-    def to(self, share: float, stop: Stop = never) -> Height:
-        """Train to this share of the run and score. Raises Interrupted or Diverged."""
-        run = self.run
-        until = max(run.step, round(share * run.header.steps))
+    def advance_to(self, share: float, stop: Stop = never) -> StageScore:
+        """Train to this share of the steps and score. Raises Interrupted or Diverged."""
+        training, state = self.training, self.training.state
+        until = max(state.step, round(share * training.steps))
         with deterministic(self.settings.deterministic):
-            run.advance(until, self.data, stop)
-            run.save()
-            run.network.eval()
+            training.advance(until, self.data, stop)
+            training.save()
+            state.network.eval()
             started = time.monotonic()
-            miou = self.judge.score(run.network)
+            miou = self.selection.score(state.network)
             seconds = time.monotonic() - started
-        return Height(run.step, miou, len(self.judge.manifest.episodes) / max(seconds, 1e-9))
+        episodes = len(self.selection.manifest.episodes)
+        return StageScore(state.step, miou, episodes / max(seconds, 1e-9))
 
 
-def judge(
-    trial: Trial, data: JobData, look: Look, episodes: int | None, settings: RunSettings
-) -> BestOf:
+def milestone_selection(
+    trial: Trial,
+    data: JobData,
+    scored_on: ScoredOn,
+    episodes: int | None,
+    settings: RunSettings,
+) -> SelectionByScore:
     """Scores weights on a fixed manifest, whatever the trial's own protocol selects by.
 
-    Raises InputError where the data set has no such episodes.
+    Raises InputError if the data set has no such episodes.
     """
-    rules = trial.protocol.model_copy(update={"selection": look})
-    looked_at = trial.model_copy(update={"protocol": rules})
-    found = data.selection(looked_at, settings.device, episodes)
+    rules = trial.protocol.model_copy(update={"selection": scored_on})
+    scored = trial.model_copy(update={"protocol": rules})
+    found = data.selection(scored, settings.device, episodes)
     if found is None:
-        raise InputError(f"{trial.title}: {look} has no episodes to look at.")
+        raise InputError(f"{trial.title}: {scored_on} has no episodes to score on.")
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from fssplat.data.index import DatasetInfo
 from fssplat.engine.job_data import JobData
 from fssplat.engine.settings import RunSettings
-from fssplat.engine.staged_training import judge
+from fssplat.engine.staged_training import milestone_selection
 from fssplat.experiment.grid import Job, jobs
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.launch import Request, check_disk, check_tracking
@@ -69,7 +69,7 @@ def _check_data(search: Search, default_jobs: Sequence[Job], fingerprints: dict[
     spec = search.spec
     for job in default_jobs:
         data = JobData.open(job, fingerprints)
-        judge(job.first, data, spec.selection, spec.episodes, RunSettings())
+        milestone_selection(job.first, data, spec.selection, spec.episodes, RunSettings())
 
 
 def _check_machine(search: Search, job: Job) -> None:

@@ -21,7 +21,7 @@ from fssplat.common.errors import InputError
 from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
-from fssplat.engine.staged_training import Climb, Height, Look
+from fssplat.engine.staged_training import ScoredOn, StagedTraining, StageScore
 from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import digest
 from fssplat.worker.heartbeat import Channel
@@ -45,7 +45,7 @@ class PointTask:
     values: Mapping[str, object]
     jobs: tuple[Job, ...]  # one training per fold and seed
     rungs: tuple[float, ...]  # shares of the trainings at which they are scored
-    look: Look
+    look: ScoredOn
     episodes: int
     folder: str  # of the study's points
     cpu: float = 1.0
@@ -185,7 +185,9 @@ def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], 
     try:
         climbs = {name_of(job): _begun(job, task, folder / job.key) for job in task.jobs}
         for index, share in enumerate(task.rungs[len(known) :], start=len(known) + 1):
-            rung = _reached(index, share, {n: c.to(share, stopping) for n, c in climbs.items()})
+            rung = _reached(
+                index, share, {n: c.advance_to(share, stopping) for n, c in climbs.items()}
+            )
             known.append(rung)
             write_json(folder / RUNGS, [asdict(one) for one in known])
             report(rung)
@@ -193,16 +195,16 @@ def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], 
         reset_process()
 
 
-def _begun(job: Job, task: PointTask, folder: Path) -> Climb:
+def _begun(job: Job, task: PointTask, folder: Path) -> StagedTraining:
     from fssplat.engine.run import JobData
 
     data = JobData.open(job, task.fingerprints)
     artefacts = Path(task.artefacts) if task.artefacts else None
     settings = RunSettings.of_job(job, task.gpu, artefacts)
-    return Climb(job.first, data, folder, task.look, task.episodes, settings, job.key)
+    return StagedTraining(job.first, data, folder, task.look, task.episodes, settings, job.key)
 
 
-def _reached(index: int, share: float, heights: Mapping[str, Height]) -> Rung:
+def _reached(index: int, share: float, heights: Mapping[str, StageScore]) -> Rung:
     every = list(heights.values())
     return Rung(
         index,

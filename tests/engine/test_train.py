@@ -18,7 +18,8 @@ from fssplat.data.batch import EpisodeBatch
 from fssplat.engine import checkpoint
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
-from fssplat.engine.training.loop import sizes_of_parts, train
+from fssplat.engine.training.loop import train
+from fssplat.engine.training.step import sizes_of_parts
 from tests.fakes.processes.training import SETTINGS
 from tests.fakes.prototype_method import (
     PrototypeMethod,

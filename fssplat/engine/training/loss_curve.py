@@ -18,6 +18,7 @@ class LossLog:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.parts = folder / "steps"
         self.whole = folder / "steps.parquet"
         self.pending: list[Row] = []

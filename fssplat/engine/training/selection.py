@@ -1,26 +1,56 @@
-"""Which weights of a run are scored, where a protocol does not take the last ones.
+"""Select the weights of a training by their score, if a protocol does not take the last ones.
 
-`base-val` looks at base classes in images outside the training split; `novel-best` looks at the
-very classes that are reported, as several public codes do, and is labelled so wherever it shows.
-Both look under fixed rules, so that the weights depend on nothing but what names the training.
+`base-val` scores base classes in images outside the training split. `novel-best` scores the
+classes that are reported, as several public codes do; its results are labelled so. Both use fixed
+rules, so that the selected weights depend only on settings that are part of the job's key.
 """
+
+from typing import Protocol
 
 import torch
 
 from fssplat.data.episodes.manifest import Manifest
 from fssplat.data.index import Dataset
+from fssplat.engine.random_state import kept_random_state
 from fssplat.engine.scoring.evaluate import rules_of
 from fssplat.engine.scoring.inputs import Inputs
 from fssplat.engine.scoring.scorer import Scorer, Task, rows_of, sums_of
+from fssplat.engine.training.persistence import TrainingFolder
+from fssplat.engine.training.state import TrainingState
 from fssplat.experiment.grid import Trial
 from fssplat.methods.base import FewShotSegmenter
 
-CHECKS = 10  # looks per training, evenly spaced, the last one at its end
-EPISODES = {"base-val": 200, "novel-best": 1000}  # per look
+CHECKS = 10  # scorings per training, evenly spaced, the last one at its end
+EPISODES = {"base-val": 200, "novel-best": 1000}  # per scoring
 
 
-def looking(trial: Trial, episodes: int | None = None) -> Trial:
-    """The trial as a look scores it: at the training's shot and size, in float32."""
+class Selection(Protocol):
+    """Decides which weights of a training are kept."""
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether the weights after this step are scored."""
+        ...
+
+    def score(self, network: FewShotSegmenter) -> float:
+        """The score of a network in eval mode; higher is better."""
+        ...
+
+
+def keep_if_best(
+    selection: Selection, state: TrainingState, folder: TrainingFolder, device: torch.device
+) -> None:
+    """Score the weights and save them if they are the best so far; a tie keeps the earlier ones."""
+    with kept_random_state(device):
+        state.network.eval()
+        score = selection.score(state.network)
+        state.network.train()
+    if not state.best or score > state.best["score"]:
+        state.best = {"step": state.step, "score": score}
+        folder.save_best(state)
+
+
+def selection_trial(trial: Trial, episodes: int | None = None) -> Trial:
+    """The trial under the rules of a selection: at the training's shot and size, in float32."""
     protocol = trial.protocol.model_copy(
         update={
             "input": "pad",
@@ -45,8 +75,8 @@ def looking(trial: Trial, episodes: int | None = None) -> Trial:
     return trial.model_copy(update=changes)
 
 
-class BestOf:
-    """Keeps the weights with the best mIoU over one manifest."""
+class SelectionByScore:
+    """Scores weights by their mIoU over one manifest, CHECKS times per training."""
 
     def __init__(
         self, trial: Trial, dataset: Dataset, manifest: Manifest, device: torch.device
@@ -56,11 +86,10 @@ class BestOf:
         self.classes = tuple(sorted({c for e in manifest.episodes for c in e.classes}))
 
     def due(self, step: int, steps: int) -> bool:
-        """Whether the weights after this step are looked at."""
         return step * CHECKS // steps > (step - 1) * CHECKS // steps
 
     def score(self, network: FewShotSegmenter) -> float:
-        """mIoU of the weights as they are, in eval mode."""
+        """mIoU, 0 to 1, of a network in eval mode."""
         inputs = Inputs(self.dataset, "pad", self.trial.training.size)
         scorer = Scorer(network, inputs, rules_of(self.trial), self.trial.evaluation, self.device)
         tasks = [Task(0, index, episode) for index, episode in enumerate(self.manifest.episodes)]
