@@ -1,6 +1,6 @@
 """What can I type? One module per command, and this list of them.
 
-Heavy imports wait inside the commands, so that `fssplat --help` answers at once.
+Commands import heavy modules inside their functions, so that `fssplat --help` is fast.
 """
 
 import os
@@ -30,7 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Few-shot segmentation experiments: a YAML grid in, an honest table out.",
+    help="Few-shot segmentation experiments: from a grid in YAML to a table of results.",
     epilog="Start with: fssplat launch experiments/quickstart.yaml",
 )
 app.add_typer(data.app, name="data")
@@ -54,9 +54,9 @@ for command in COMMANDS:
 @app.callback(invoke_without_command=True)
 def version(
     context: typer.Context,
-    show: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    show: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
-    """Few-shot segmentation experiments: a YAML grid in, an honest table out."""
+    """Few-shot segmentation experiments: from a grid in YAML to a table of results."""
     if show:
         typer.echo(__version__)
         raise typer.Exit
@@ -64,7 +64,7 @@ def version(
 
 
 def main() -> None:
-    """Entry point of `fssplat`: bad input is one line on stderr and exit code 2."""
+    """Run `fssplat`. A wrong input is reported in one line on stderr, with exit code 2."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:

@@ -1,4 +1,4 @@
-"""`fssplat gc`: give back what no result needs."""
+"""`fssplat gc`: delete files that no result needs."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from fssplat.cli.options import EXPERIMENT, SET
 def gc(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
-    weights: bool = typer.Option(False, help="Also drop the trained weights of finished jobs."),
-    dry_run: bool = typer.Option(False, help="Only say what would go."),
+    weights: bool = typer.Option(False, help="Also delete the trained weights of finished jobs."),
+    dry_run: bool = typer.Option(False, help="Only print how much would be deleted."),
 ) -> None:
-    """Remove unfinished files and the resume state of finished jobs: fssplat gc X.yaml
+    """Delete unfinished files and the checkpoints of finished jobs: fssplat gc X.yaml
 
-    Results stay. Nothing of a job that runs or still has to run is touched.
+    Results are kept, and so are all files of jobs that are running or have not finished.
     """
     from fssplat.launching.launch import Request, plan_from
     from fssplat.results.maintenance import removable_files
@@ -26,4 +26,4 @@ def gc(
         for name in found:
             store.files.delete(name)
     size = sum(found.values()) / 1e6
-    print(f"{len(found)} files, {size:.1f} MB {'would go' if dry_run else 'removed'}.")
+    print(f"{len(found)} files, {size:.1f} MB {'would be deleted' if dry_run else 'deleted'}.")

@@ -1,4 +1,4 @@
-"""`fssplat import-checkpoint`: the weights of a public implementation under our names."""
+"""`fssplat import-checkpoint`: convert weights of a public implementation."""
 
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,17 @@ from fssplat.common.errors import InputError
 
 def import_checkpoint(
     file: Path = typer.Argument(help="A .pth or .safetensors state dict of the public code."),
-    method: str = typer.Option(help="Whose: hmfs, hsnet, mining, pfenet or sdaanet."),
-    backbone: str = typer.Option(help="With which backbone, e.g. resnet50_v2 for PFENet."),
+    method: str = typer.Option(help="Its method: hmfs, hsnet, mining, pfenet or sdaanet."),
+    backbone: str = typer.Option(help="Its backbone, e.g. resnet50_v2 for PFENet."),
     out: Path = typer.Option(help="Folder for head.safetensors and backbone.safetensors."),
     changes: list[str] = typer.Option(
-        [], "--set", metavar="KEY=VALUE", help="An option it was trained with: --set ckmm=true"
+        [],
+        "--set",
+        metavar="KEY=VALUE",
+        help="An option of the method in that training: --set ckmm=true",
     ),
 ) -> None:
-    """Read published weights, check every name and shape, and write them as safetensors.
+    """Convert published weights to safetensors files, and check every name and shape.
 
     fssplat import-checkpoint hsnet.pt --method hsnet --backbone resnet50 --out weights/hsnet
     """
@@ -46,14 +49,17 @@ def import_checkpoint(
         write_whole(out / "backbone.safetensors", lambda place: save_file(body, place))
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"--out {out}: cannot be written ({reason}). Give another.") from error
-    typer.echo(f"{len(learnt)} entries of {method} -> {out / 'head.safetensors'}")
-    typer.echo(f"To score it: set training.checkpoint to {out / 'head.safetensors'}")
-    typer.echo(f"Its backbone: set backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
+        raise InputError(f"--out {out}: cannot be written ({reason}). Choose another.") from error
+    typer.echo(f"Wrote {len(learnt)} tensors of {method} to {out / 'head.safetensors'}")
+    typer.echo(f"To score them, set training.checkpoint to {out / 'head.safetensors'}")
+    typer.echo(f"and backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
 
 
 def parsed(changes: list[str]) -> dict[str, Any]:
-    """`bins=[60, 30]` -> {"bins": [60, 30]}. Raises InputError for what is not written so."""
+    """Parse options: `bins=[60, 30]` -> {"bins": [60, 30]}.
+
+    Raises InputError if an option is not KEY=VALUE, or the value is not YAML.
+    """
     import yaml
 
     found = {}

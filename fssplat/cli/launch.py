@@ -1,4 +1,4 @@
-"""`fssplat launch`: from a YAML grid to a table."""
+"""`fssplat launch`: run an experiment and print its result table."""
 
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from fssplat.cli.options import EXPERIMENT, SET
 def launch(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
-    dry_run: bool = typer.Option(False, help="Check everything, print the plan, start nothing."),
+    dry_run: bool = typer.Option(False, help="Check everything, print the plan, start no job."),
 ) -> None:
     """Run every trial that has no result yet: fssplat launch experiments/quickstart.yaml
 
-    Ctrl-C stops it; the same command goes on.
+    Ctrl-C stops the launch after a checkpoint; the same command resumes it.
     """
     from fssplat.launching import launch as launching
     from fssplat.launching.launch import Request

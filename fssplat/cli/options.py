@@ -1,4 +1,4 @@
-"""The two things that every command about an experiment takes."""
+"""The argument and the option that all commands on an experiment share."""
 
 import typer
 

@@ -1,4 +1,4 @@
-"""`fssplat plan`: what a launch would run, and what it would cost."""
+"""`fssplat plan`: show which jobs a launch would run, and how long they would take."""
 
 from pathlib import Path
 
@@ -11,12 +11,14 @@ def plan(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
     gpus: int = typer.Option(
-        None, min=0, help="Plan for this many GPUs.  [default: this machine's]", show_default=False
+        None, min=0, help="Number of GPUs.  [default: those of this machine]", show_default=False
     ),
-    gantt: Path = typer.Option(None, help="Draw the time line to this PNG.", show_default=False),
-    as_json: bool = typer.Option(False, "--json", help="Print the same as JSON, every job listed."),
+    gantt: Path = typer.Option(
+        None, help="Draw the jobs over time in this PNG file.", show_default=False
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),
 ) -> None:
-    """Show jobs, order, hours and makespan: fssplat plan experiments/full_grid.yaml --gpus 8"""
+    """Show the jobs of a launch, their order and hours: fssplat plan X.yaml --gpus 8"""
     import json
 
     from rich.console import Console
@@ -26,7 +28,7 @@ def plan(
     from fssplat.planning import plan as planning
 
     if gantt is not None and gantt.suffix.lower() != ".png":
-        raise InputError(f"--gantt {gantt}: the time line is a PNG. Name it {gantt.stem}.png.")
+        raise InputError(f"--gantt {gantt}: the chart is a PNG file. Name it {gantt.stem}.png.")
     machine = planning.this_machine() if gpus is None else planning.machine_with(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     if as_json:
@@ -39,5 +41,5 @@ def plan(
         except OSError as error:
             reason = error.strerror or error
             raise InputError(
-                f"--gantt {gantt}: cannot be written ({reason}). Give another file."
+                f"--gantt {gantt}: cannot be written ({reason}). Choose another file."
             ) from error

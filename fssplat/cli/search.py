@@ -1,4 +1,4 @@
-"""`fssplat search`: from a space in YAML to the best setting."""
+"""`fssplat search`: tune the settings of a method."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ def search(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
     dry_run: bool = typer.Option(
-        False, help="Check space, data, storage and machine; start nothing."
+        False, help="Check space, data, storage and machine, start no job."
     ),
 ) -> None:
-    """Tune a method without looking at novel classes: fssplat search experiments/search/mmnet.yaml
+    """Tune a method on held-out base classes: fssplat search experiments/search/mmnet.yaml
 
-    Ctrl-C stops it; the same command goes on. Several may work on one study at once.
+    Ctrl-C stops the search; the same command resumes it. Several searches may share one study.
     """
     from fssplat.launching.launch import Request
     from fssplat.search import driver, prepare
@@ -24,7 +24,7 @@ def search(
     request = Request(experiment, tuple(changes))
     if dry_run:
         prepare.prepare(request)
-        typer.echo("Space, data, storage and machine are in order.")
+        typer.echo("Space, data, storage and machine: no problem found.")
         return
     code = driver.search(request)
     if code:

@@ -1,4 +1,4 @@
-"""`fssplat status`: where every trial of an experiment stands."""
+"""`fssplat status`: show the state of every trial of an experiment."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,15 +10,15 @@ from fssplat.cli.options import EXPERIMENT, SET
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-LEAST_WIDTH = 60  # columns that state, id and a readable reason take beside the trial
+LEAST_WIDTH = 60  # terminal columns for state, id and reason; the title of the trial comes on top
 
 
 def status(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
-    every: bool = typer.Option(False, "--all", help="List finished and pending trials as well."),
+    every: bool = typer.Option(False, "--all", help="Also list finished and pending trials."),
 ) -> None:
-    """Say what is finished, running, failed or pending, and why: fssplat status X.yaml"""
+    """Show which trials are finished, running, failed or pending: fssplat status X.yaml"""
     from collections import Counter
 
     from rich.console import Console
@@ -37,11 +37,11 @@ def status(
         if every or state not in ("finished", "pending") or reason
     ]
     if rows:
-        console.print(listing(rows, console.width))
+        console.print(status_table(rows, console.width))
 
 
-def listing(rows: list[tuple[str, str, str, str]], width: int) -> "RenderableType":
-    """State, trial, id and reason, side by side; on a narrow screen the reason stands below.
+def status_table(rows: list[tuple[str, str, str, str]], width: int) -> "RenderableType":
+    """Table of state, title, id and reason of trials; one cell for the last three if too narrow.
 
     Lines break between words.
     """

@@ -1,4 +1,4 @@
-"""`fssplat stop`: end a launch from anywhere that sees its store."""
+"""`fssplat stop`: stop launches from any machine that can reach their store."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from fssplat.cli.options import EXPERIMENT, SET
 
 
 def stop(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
-    """Ask every launch on the store to stop as Ctrl-C would: fssplat stop X.yaml"""
+    """Stop every launch on the store, like Ctrl-C would: fssplat stop X.yaml"""
     from fssplat.launching.launch import Request
     from fssplat.results.store import Store
 
@@ -14,6 +14,6 @@ def stop(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     live = store.live_launches()
     for launch in live:
         store.ask_to_stop(launch)
-        print(f"{launch}: asked to stop; running jobs write a checkpoint first.")
+        print(f"{launch}: asked to stop. Running jobs write a checkpoint first.")
     if not live:
-        print(f"No launch runs on {store.address}.")
+        print(f"No launch is running on {store.address}.")

@@ -1,4 +1,4 @@
-"""`fssplat sync`: deliver to MLflow what it missed."""
+"""`fssplat sync`: deliver missing results to MLflow."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from fssplat.cli.options import EXPERIMENT, SET
 
 
 def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
-    """Give MLflow every finished trial it lacks: fssplat sync X.yaml"""
+    """Deliver finished trials that MLflow does not have yet: fssplat sync X.yaml"""
     from fssplat.launching.launch import Request, deliver, plan_from
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
     count = deliver(plan.experiment, plan, store, print)
     if count is None:
         raise typer.Exit(1)
-    print(f"{count} trials delivered." if count else "MLflow has every finished trial.")
+    print(f"{count} trials delivered." if count else "MLflow already has every finished trial.")

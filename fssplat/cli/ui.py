@@ -1,4 +1,4 @@
-"""`fssplat ui`: MLflow's pages over an experiment's results."""
+"""`fssplat ui`: show the results of an experiment in MLflow."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def ui(
     changes: list[str] = SET,
     port: int = typer.Option(5000, min=1, max=65535, help="Port on 127.0.0.1."),
 ) -> None:
-    """Open MLflow over a launch's store, on this machine only: fssplat ui X.yaml"""
+    """Serve MLflow for an experiment, on this machine only: fssplat ui X.yaml"""
     from fssplat.common.passwords import hidden
     from fssplat.launching.launch import Request
     from fssplat.results.store import Store
@@ -23,12 +23,12 @@ def ui(
     spec = Request(experiment, tuple(changes)).load()
     uri = tracking_uri(spec.tracking, Store(spec.store))
     if uri.startswith("http"):
-        print(f"This experiment's MLflow runs at {hidden(uri)}")
+        print(f"The MLflow server of this experiment is {hidden(uri)}")
         return
     require_free(port)
     tracking = open_tracking(uri, spec.name)
     here = f"http://127.0.0.1:{port}"
-    print(f"MLflow on {here} (Ctrl-C ends it)", flush=True)
+    print(f"MLflow on {here} (Ctrl-C stops it)", flush=True)
     for view in tracking.shared_views():
         page = address(tracking.experiment_id, view)
         print(f"This experiment's {view}: {here}{page}", flush=True)
@@ -38,16 +38,16 @@ def ui(
 
 
 def require_free(port: int) -> None:
-    """Raises InputError for a port that cannot be had; MLflow's server would end without a word."""
+    """Raises InputError if the port is not free: MLflow's server would end without a message."""
     import socket
 
     from fssplat.common.errors import InputError
 
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like servers do
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise InputError(
-                f"--port {port}: cannot be had ({error.strerror}). Give another."
+                f"--port {port}: cannot be used ({error.strerror}). Choose another port."
             ) from error

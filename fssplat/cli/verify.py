@@ -1,4 +1,4 @@
-"""`fssplat verify`: a published row, run again under its own protocol."""
+"""`fssplat verify`: reproduce a row of a published table."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ BASE = Path("experiments/base.yaml")
 def verify(
     row: str = typer.Argument("", help="<paper>:<table>:<row>, e.g. HMFS:2:33; see --list."),
     changes: list[str] = SET,
-    dry_run: bool = typer.Option(False, help="Check everything, print the plan, start nothing."),
+    dry_run: bool = typer.Option(False, help="Check everything, print the plan, start no job."),
     base: Path | None = typer.Option(
         None,
         help="Experiment file with data sets, weights, profiles, store.  "
-        f"[default: {BASE} where there is one]",
+        f"[default: {BASE} if it exists]",
         show_default=False,
     ),
     listed: bool = typer.Option(
-        False, "--list", help="List the rows of a paper or table, and which can be run."
+        False, "--list", help="List the rows of a paper or table, and say which can be run."
     ),
 ) -> None:
-    """Re-run a published row, print ours beside theirs: fssplat verify HMFS:2:33
+    """Run a published row again and print both results: fssplat verify HMFS:2:33
 
-    The row's own protocol, schedule and backbone hold; --set profile=smoke tries the path quickly.
+    Protocol, schedule and backbone are those of the row. --set profile=smoke is a quick test run.
     """
     from rich.console import Console
 
@@ -38,7 +38,7 @@ def verify(
         Console().print(listing(published.matching(row)))
         return
     if not row:
-        raise InputError("verify: name a row, e.g. HMFS:2:33. `fssplat verify --list` shows them.")
+        raise InputError("verify needs a row, e.g. HMFS:2:33. `fssplat verify --list` prints them.")
     from fssplat.launching import launch as launching
     from fssplat.launching.verify import RowRequest, show
     from fssplat.launching.verify import verify as run

@@ -1,4 +1,4 @@
-"""Commands on a bucket that does not let them in."""
+"""Commands on an S3 bucket that refuses the credentials."""
 
 import threading
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from tests.fakes.experiment_files import experiment_without_images
 REFUSAL = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """An S3 server that knows nobody."""
+class RefusingServer(BaseHTTPRequestHandler):
+    """An S3 server that refuses every request."""
 
     def do_GET(self) -> None:
         self.send_response(403)
@@ -35,7 +35,7 @@ class Refusing(BaseHTTPRequestHandler):
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     s3fs = pytest.importorskip("s3fs")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), RefusingServer)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
@@ -48,7 +48,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("command", ["plan", "status", "stop", "gc", "retry", "sync", "launch"])
-def test_a_store_that_refuses_the_credentials_is_one_line(
+def test_a_store_that_refuses_the_credentials_is_reported_in_one_line(
     refused: None, tmp_path: Path, command: str
 ) -> None:
     path = experiment_without_images(tmp_path, store="s3://bucket/results")
@@ -58,7 +58,9 @@ def test_a_store_that_refuses_the_credentials_is_one_line(
     assert "\n" not in str(error)
 
 
-def test_data_that_refuse_the_credentials_are_one_line(refused: None, tmp_path: Path) -> None:
+def test_a_data_set_that_refuses_the_credentials_is_reported_in_one_line(
+    refused: None, tmp_path: Path
+) -> None:
     root = "datasets.synthetic.root=s3://bucket/data"
     path = str(experiment_without_images(tmp_path))
     error = CliRunner().invoke(app, ["plan", path, "--set", root]).exception
@@ -66,7 +68,7 @@ def test_data_that_refuse_the_credentials_are_one_line(refused: None, tmp_path: 
     assert str(error).endswith("Check the address and this node's credentials.")
 
 
-def test_data_without_any_credentials_are_one_line(
+def test_missing_credentials_for_a_data_set_are_reported_in_one_line(
     refused: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")

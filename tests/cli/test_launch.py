@@ -1,4 +1,4 @@
-"""`fssplat launch` as typed, with the real engine on real (synthetic) pictures."""
+"""The command `fssplat launch`, with the real engine on synthetic images."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def test_a_grid_runs_to_its_table_and_a_second_launch_starts_nothing(
     assert {item: item.stat().st_mtime_ns for item in results} == before
 
 
-def test_missing_data_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_missing_data_is_reported_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
     path = experiment_with_images(tmp_path, tmp_path / "nowhere")
     code, out, err = output_of(start_command("launch", "--dry-run", path))
     assert code == 2
@@ -87,7 +87,7 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path: Path, synthetic: Path) -> Non
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_a_dry_run_on_a_cluster_does_not_ask_this_machine(
+def test_a_dry_run_on_a_cluster_does_not_check_this_machine(
     tmp_path: Path, synthetic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
@@ -96,7 +96,7 @@ def test_a_dry_run_on_a_cluster_does_not_ask_this_machine(
     )
 
 
-def test_a_cut_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: Path) -> None:
+def test_a_truncated_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: Path) -> None:
     data = tmp_path / "synthetic"
     shutil.copytree(synthetic, data)
     shard = next(data.glob("val-*.tar"))
@@ -118,7 +118,7 @@ def waiting_for(path: Path, pattern: str, process: subprocess.Popen[str]) -> Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_launch_goes_on_to_the_same_bits(
+def test_a_stopped_launch_resumes_and_gives_the_same_bits(
     tmp_path: Path, synthetic: Path, number: signal.Signals, expected: int
 ) -> None:
     only = ("--set", "grid.method=[panet]", "--set", "grid.shot=[1]")
@@ -142,7 +142,7 @@ def test_a_stopped_launch_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_changes_no_bit(tmp_path: Path, synthetic: Path) -> None:
+def test_a_killed_worker_does_not_change_the_result(tmp_path: Path, synthetic: Path) -> None:
     only = ("--set", "grid.method=[panet]", "--set", "grid.shot=[1]")
     path = experiment_with_images(tmp_path / "cut", synthetic, steps=60)
     process = start_command("launch", path, *only)
@@ -157,7 +157,7 @@ def test_a_killed_worker_changes_no_bit(tmp_path: Path, synthetic: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_killed_driver_leaves_what_the_next_launch_needs(tmp_path: Path, synthetic: Path) -> None:
+def test_a_launch_finishes_after_the_last_one_was_killed(tmp_path: Path, synthetic: Path) -> None:
     path = experiment_with_images(tmp_path, synthetic, steps=100)
     process = start_command("launch", path)
     waiting_for(tmp_path / "store", "*/result.json", process)

@@ -1,4 +1,4 @@
-"""`fssplat plan` and `fssplat launch --dry-run` as typed."""
+"""The command `fssplat plan`: its table, JSON, chart and errors."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_the_plan_names_jobs_cost_and_machines(tmp_path: Path) -> None:
     assert "on 2 GPUs" in " ".join(done.output.split())
 
 
-def test_the_json_holds_every_job_and_the_picture_is_drawn(tmp_path: Path) -> None:
+def test_the_json_lists_every_job_and_the_chart_is_written(tmp_path: Path) -> None:
     picture = tmp_path / "plan.png"
     path = str(experiment_without_images(tmp_path))
     done = RUN.invoke(app, ["plan", path, "--json", "--gantt", str(picture)])
@@ -35,7 +35,7 @@ def test_a_change_from_the_command_line_changes_the_plan(tmp_path: Path) -> None
     assert json.loads(done.output)["trials"] == 6
 
 
-def test_a_time_line_that_is_no_png_is_refused_before_anything_is_planned(tmp_path: Path) -> None:
+def test_a_chart_that_is_not_a_png_is_refused_before_planning(tmp_path: Path) -> None:
     done = RUN.invoke(
         app, ["plan", str(experiment_without_images(tmp_path)), "--gantt", str(tmp_path / "plan.x")]
     )
@@ -44,7 +44,7 @@ def test_a_time_line_that_is_no_png_is_refused_before_anything_is_planned(tmp_pa
     assert "trials" not in done.output
 
 
-def test_a_time_line_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_chart_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     path = experiment_without_images(tmp_path)
     for picture in (path / "plan.png", tmp_path / "folder.png"):
         (tmp_path / "folder.png").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""`fssplat status`, `stop`, `sync`, `gc` as typed."""
+"""The commands `fssplat status`, `stop`, `sync`, `gc` and `ui`: output and exit codes."""
 
 from pathlib import Path
 
@@ -57,11 +57,11 @@ def test_a_narrow_screen_breaks_lines_between_words(
         assert word in words or f"{word}," in words
 
 
-def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None:
+def test_stop_asks_every_running_launch_and_says_if_there_is_none(tmp_path: Path) -> None:
     from fssplat.results.claims import claim
 
     path = experiment_without_images(tmp_path)
-    assert "No launch runs on" in RUN.invoke(app, ["stop", str(path)]).output
+    assert "No launch is running on" in RUN.invoke(app, ["stop", str(path)]).output
     _, store = plan_from(Request(path))
     held = claim(store.files, "launches/l1/claim", "l1")
     assert held is not None
@@ -70,27 +70,28 @@ def test_stop_says_where_nothing_runs_and_asks_what_does(tmp_path: Path) -> None
     assert store.stop_asked("l1")
 
 
-def test_gc_says_what_would_go_and_removes_it(tmp_path: Path) -> None:
+def test_gc_counts_removable_files_and_deletes_them(tmp_path: Path) -> None:
     path = experiment_without_images(tmp_path)
     plan, store = plan_from(Request(path))
     job = plan.jobs[0]
     store.mark(job.trial_ids, "skipped", "nothing to score")
     store.files.write(f"jobs/{job.key}/checkpoints/step-1.safetensors", b"0" * 1_000_000)
-    assert "1 files, 1.0 MB would go" in RUN.invoke(app, ["gc", str(path), "--dry-run"]).output
-    assert "1 files, 1.0 MB removed" in RUN.invoke(app, ["gc", str(path)]).output
+    shown = RUN.invoke(app, ["gc", str(path), "--dry-run"]).output
+    assert "1 files, 1.0 MB would be deleted" in shown
+    assert "1 files, 1.0 MB deleted" in RUN.invoke(app, ["gc", str(path)]).output
     assert "0 files" in RUN.invoke(app, ["gc", str(path)]).output
 
 
-def test_sync_with_a_silent_server_fails_and_says_so(tmp_path: Path) -> None:
+def test_sync_fails_with_a_message_if_the_server_does_not_answer(tmp_path: Path) -> None:
     path = experiment_without_images(tmp_path, tracking="http://127.0.0.1:9")
     done = RUN.invoke(app, ["sync", str(path)])
     assert done.exit_code == 1
     assert "MLflow is not available" in done.output
 
 
-def test_ui_names_a_server_that_runs_elsewhere(tmp_path: Path) -> None:
+def test_ui_prints_the_address_of_a_remote_server(tmp_path: Path) -> None:
     path = experiment_without_images(tmp_path, tracking="http://head:5000")
-    assert "runs at http://head:5000" in RUN.invoke(app, ["ui", str(path)]).output
+    assert "this experiment is http://head:5000" in RUN.invoke(app, ["ui", str(path)]).output
 
 
 @pytest.mark.parametrize("command", ["sync", "ui"])
@@ -104,19 +105,19 @@ def test_without_tracking_there_is_nothing_to_sync_or_show(tmp_path: Path, comma
     assert "--set tracking=sqlite" in err
 
 
-def test_ui_on_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+def test_ui_reports_a_port_in_use_in_one_line(tmp_path: Path) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = RUN.invoke(app, ["ui", str(experiment_without_images(tmp_path)), "--port", port])
     assert isinstance(done.exception, InputError)
-    assert str(done.exception).startswith(f"--port {port}: cannot be had (Address already in use)")
+    assert str(done.exception).startswith(f"--port {port}: cannot be used (Address already in use)")
     assert done.output == ""
 
 
 @pytest.mark.slow
-def test_ui_serves_a_store_on_loopback(tmp_path: Path) -> None:
+def test_ui_serves_the_experiment_on_loopback_only(tmp_path: Path) -> None:
     import signal
     import socket
     import subprocess

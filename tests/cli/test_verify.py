@@ -1,4 +1,4 @@
-"""`fssplat verify` as typed."""
+"""The command `fssplat verify`: output, errors and the rows that it can run."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def typed(*arguments: str | Path) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def test_a_row_is_run_and_stands_beside_the_printed_one(base: Path) -> None:
+def test_a_row_is_run_and_printed_below_the_published_one(base: Path) -> None:
     code, out, err = output_of(start_command("verify", ROW, "--base", base, *TINY))
     assert code == 0, err
     lines = [line.split() for line in out.splitlines()]
@@ -72,19 +72,19 @@ def test_a_dry_run_plans_the_row_and_starts_nothing(base: Path, tmp_path: Path) 
     assert not (tmp_path / "store").exists()
 
 
-def test_a_dry_run_names_what_this_machine_cannot_give(base: Path) -> None:
+def test_a_dry_run_names_resources_that_this_machine_lacks(base: Path) -> None:
     code, message = typed(ROW, "--base", base, "--dry-run", *TINY, "--set", "resources.cpu=999")
     assert code == 2
     assert "wants 999 cores" in message
 
 
-def test_a_public_list_that_was_not_imported_is_named_before_anything_starts(base: Path) -> None:
+def test_a_public_list_that_was_not_imported_is_named_before_the_launch(base: Path) -> None:
     code, message = typed(ROW, "--base", base, "--dry-run")
     assert code == 2
     assert "needs the public list hsnet-train. Run `fssplat data import-lists" in message
 
 
-def test_only_the_rows_own_settings_count_as_the_row(base: Path) -> None:
+def test_a_changed_setting_is_marked_as_different_from_the_row(base: Path) -> None:
     row = published.find(ROW)
     for changes, other in (((), False), (("grid.fold=[1]",), False), (("training.lr=1",), True)):
         request = RowRequest(row, base, changes)
@@ -92,7 +92,7 @@ def test_only_the_rows_own_settings_count_as_the_row(base: Path) -> None:
         assert differs(request, plan) is other
 
 
-def test_the_command_can_be_typed_again() -> None:
+def test_the_command_of_a_row_is_quoted_for_the_shell() -> None:
     request = RowRequest(published.find(ROW), Path("my base.yaml"), ("grid.fold=[1]",))
     expected = "fssplat verify HMFS:1:55 --base 'my base.yaml' --set 'grid.fold=[1]'"
     assert request.command("retry") == expected
@@ -109,7 +109,7 @@ def test_the_command_can_be_typed_again() -> None:
         ("", "`fssplat verify --list`"),
     ],
 )
-def test_a_wrong_row_says_what_would_be_right(base: Path, row: str, says: str) -> None:
+def test_a_wrong_row_is_answered_by_known_rows(base: Path, row: str, says: str) -> None:
     code, message = typed(row, "--base", base)
     assert code == 2
     assert says in message
