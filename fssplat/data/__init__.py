@@ -1,1 +1,1 @@
-"""What does the network see? Shards and their index, folds, labels, batches."""
+"""What does the network see? Shards and their index, folds, episodes, batches."""

@@ -1,7 +1,7 @@
-"""Proof on the actual training stream that no label of a novel class reaches a loss.
+"""Check on real training batches that no label of a novel class reaches a loss.
 
-The check does not trust what it checks: it reads the stored labels itself and compares them, pixel
-by pixel, with the masks and targets that training gets.
+The stored labels are read independently and compared, pixel by pixel, with the masks and targets
+that a training uses.
 """
 
 from collections import Counter
@@ -19,22 +19,22 @@ from fssplat.data.folds import base_classes, novel_classes
 from fssplat.data.labels import IGNORE
 from fssplat.data.loader import TrainingBatches
 
-SHOWN = 3  # violations that an error spells out
+SHOWN = 3  # number of violations in the message
 
 
 @dataclass
 class Audit:
-    """What was looked at, and what was wrong with it."""
+    """What was checked, and the violations found."""
 
     episodes: int = 0
     images: set[int] = field(default_factory=set)  # rows
-    with_novel: set[int] = field(default_factory=set)  # rows that show a novel class somewhere
-    classes: Counter[int] = field(default_factory=Counter)  # class id -> episodes about it
-    novel_pixels: Counter[str] = field(default_factory=Counter)  # what training saw them as
+    with_novel: set[int] = field(default_factory=set)  # rows of images that show a novel class
+    classes: Counter[int] = field(default_factory=Counter)  # class id -> episodes with this class
+    novel_pixels: Counter[str] = field(default_factory=Counter)  # label in training -> novel pixels
     violations: list[str] = field(default_factory=list)
 
     def require_clean(self) -> None:
-        """Raises InputError where a novel label got through."""
+        """Raises InputError if there are violations."""
         if self.violations:
             shown = "; ".join(self.violations[:SHOWN])
             more = len(self.violations) - SHOWN
@@ -50,7 +50,7 @@ def audit(
     steps: int,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Audit:
-    """Look at the first `steps` batches of a training: classes, images, targets and masks."""
+    """Check the first `steps` batches of a training: classes, images, targets and masks."""
     found = Audit()
     tested = _tested_rows(batches)
     size = batches.training.batch
@@ -67,13 +67,13 @@ def audit(
 
 
 def check_batch(batch: EpisodeBatch, episode: Episode) -> Iterator[str]:
-    """What is wrong with the tensors of one episode, after every random change."""
+    """Problems of the tensors of one episode, after augmentation."""
     if batch.masks.shape[1] != len(episode.classes):
         yield "the batch has another number of classes than were drawn"
     if _values(batch.target) - {*range(len(episode.classes) + 1), IGNORE}:
-        yield "the target holds a value of no class of the episode"
+        yield "the target has a value that is no class of the episode"
     if _values(batch.masks) - {0, 1, IGNORE}:
-        yield "a mask holds a value that is neither object, background nor ignored"
+        yield "a mask has a value that is neither object, background nor ignored"
 
 
 def _values(labels: Tensor) -> set[int]:
@@ -83,7 +83,7 @@ def _values(labels: Tensor) -> set[int]:
 def check_episode(
     batches: TrainingBatches, episode: Episode, tested: set[int], where: str, found: Audit
 ) -> None:
-    """One drawn episode against the stored labels."""
+    """Compare one episode with the stored labels; add the result to `found`."""
     dataset = batches.dataset
     base = base_classes(dataset.info, batches.fold, batches.protocol)
     names = dataset.info.classes
@@ -91,11 +91,11 @@ def check_episode(
     for class_id in episode.classes:
         found.classes[class_id] += 1
         if class_id not in base:
-            found.violations.append(f"{where}: it is about {names[class_id - 1]}, a novel class")
+            found.violations.append(f"{where}: it contains the novel class {names[class_id - 1]}")
     for row, classes in _roles(episode):
         found.images.add(row)
         if row in tested:
-            found.violations.append(f"{where}: image {dataset.keys[row]} is one that tests")
+            found.violations.append(f"{where}: image {dataset.keys[row]} is a test image")
         for problem in check_image(batches, row, classes, found):
             found.violations.append(f"{where}, image {dataset.keys[row]}: {problem}")
 
@@ -103,7 +103,7 @@ def check_episode(
 def check_image(
     batches: TrainingBatches, row: int, classes: tuple[int, ...], found: Audit
 ) -> Iterator[str]:
-    """What is wrong with the target that training gets of one image."""
+    """Problems of the target that training uses for one image."""
     dataset, protocol = batches.dataset, batches.protocol
     stored = dataset.label(row)
     target = batches.target(row, classes)
@@ -125,7 +125,7 @@ def check_image(
 
 
 def _roles(episode: Episode) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Each image with the classes that its target names."""
+    """Each image of an episode with the classes in its target."""
     yield episode.query, episode.classes
     shot = len(episode.supports) // len(episode.classes)
     for place, row in enumerate(episode.supports):
@@ -133,6 +133,6 @@ def _roles(episode: Episode) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 
 def _tested_rows(batches: TrainingBatches) -> set[int]:
-    """Rows that evaluation may draw from on the same fold."""
-    lines = novel_candidates(batches.dataset, batches.fold, batches.protocol)
-    return {*lines.rows.tolist()}
+    """Rows from which evaluation on the same fold may draw."""
+    candidates = novel_candidates(batches.dataset, batches.fold, batches.protocol)
+    return {*candidates.rows.tolist()}

@@ -1,4 +1,4 @@
-"""What the network sees: episodes as tensors.
+"""Training episodes as tensors.
 
 Shapes use b episodes, n ways, k shots, H x W pixels.
 """
@@ -19,7 +19,7 @@ IMAGES, LABELS = ("query", "supports"), ("target", "masks")
 class EpisodeBatch:
     """Training episodes of one size, images normalised by the ImageNet mean and deviation.
 
-    The loader's batches hold bytes, images and labels alike; `to` gives the types below.
+    In the loader's batches everything but `classes` is uint8; `to` gives the types below.
     """
 
     query: Tensor  # float32 [b, 3, H, W]
@@ -30,7 +30,7 @@ class EpisodeBatch:
     def to(self, device: torch.device | str) -> Self:
         """The same episodes on a device; copies overlap with compute from pinned memory.
 
-        Bytes travel as bytes and become normalised floats and int64 there.
+        Images and labels are copied as bytes and converted there.
         """
         moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
         for name in IMAGES:
@@ -40,11 +40,11 @@ class EpisodeBatch:
         return type(self)(**moved)
 
     def pin_memory(self) -> Self:
-        """In memory that a GPU reads without a copy; the data loader calls it."""
+        """Copy into page-locked memory; called by the data loader."""
         return type(self)(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
     def split(self, size: int | list[int]) -> list[Self]:
-        """Parts of at most `size` episodes, or of these sizes, in order."""
+        """Parts of at most `size` episodes, or of the given sizes, in order."""
         parts = {f.name: getattr(self, f.name).split(size) for f in fields(self)}
         count = len(parts["query"])
         return [type(self)(**{name: part[i] for name, part in parts.items()}) for i in range(count)]

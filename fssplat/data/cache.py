@@ -1,9 +1,7 @@
-"""Data sets in a bucket: shards come to a folder of this node once, whole, when first read.
+"""Data sets in a bucket: each shard is downloaded once per node, when it is first read.
 
-FSSPLAT_CACHE     the folder (default ~/.cache/fssplat)
-FSSPLAT_CACHE_GB  how much of it shards may fill (default 100); the least recently used go first
-
-Locks are flock(2): the kernel drops them with their holder, so a killed process blocks nobody.
+FSSPLAT_CACHE     the folder on this node (default ~/.cache/fssplat)
+FSSPLAT_CACHE_GB  how many GiB shards may fill (default 100); the least recently used are removed
 """
 
 import mmap
@@ -23,7 +21,7 @@ def is_remote(root: str) -> bool:
 
 
 class Bucket:
-    """A data set's folder under an fsspec address; nothing is fetched before it is asked for."""
+    """A data set's folder at an fsspec address; files are fetched only on request."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -34,14 +32,14 @@ class Bucket:
             return bytes(self.filesystem.cat_file(f"{self.path}/{name}"))
         except FileNotFoundError:
             raise
-        except Exception as error:  # each protocol has its own ways to refuse
+        except Exception as error:  # each protocol raises its own errors
             raise InputError(
                 f"{self.root}: cannot be read ({error}). "
                 "Check the address and this node's credentials."
             ) from error
 
     def fetched(self, name: str, folder: Path, remedy: str) -> Path:
-        """The file's copy in a folder of this node."""
+        """Download a file into a folder of this node; return its path."""
         size = _remote_size(self.filesystem, f"{self.path}/{name}", remedy)
         _fetch(self.filesystem, f"{self.path}/{name}", folder / name, size)
         return folder / name
@@ -53,7 +51,7 @@ def cache_folder() -> Path:
 
 
 def cache_limit() -> int:
-    """Bytes that cached shards may fill."""
+    """Bytes that cached shards may fill. Raises InputError for a wrong FSSPLAT_CACHE_GB."""
     text = os.environ.get("FSSPLAT_CACHE_GB", "100")
     try:
         return int(float(text) * 2**30)
@@ -85,13 +83,13 @@ class CachedShards(ShardFolder):
                     )
                 _make_room(size, keep=local)
                 _fetch(filesystem, remote, local, size)
-            os.utime(local)  # used just now
+            os.utime(local)  # mark as just used
         return local
 
     def _map(self, shard: int) -> mmap.mmap:
-        """As for a local folder, but a process lets go of old maps: they hold removed files."""
+        """As for a local folder, but unmap old shards: a mapped file occupies disk when removed."""
         mapped = self._maps.pop(shard, None) or super()._map(shard)
-        self._maps[shard] = mapped  # to the end: the first one is the least recently used
+        self._maps[shard] = mapped  # at the end: the first entry is the least recently used
         while sum(map(len, self._maps.values())) > cache_limit() and len(self._maps) > 1:
             del self._maps[next(iter(self._maps))]
         return mapped
@@ -119,7 +117,7 @@ def _has_size(path: Path, size: int) -> bool:
 
 
 def _fetch(filesystem: Any, remote: str, local: Path, size: int) -> None:
-    """Download under a temporary name, then rename; nothing where the file is there already."""
+    """Download under a temporary name, then rename. Does nothing if the file is there already."""
     if _has_size(local, size):
         return
     try:
@@ -140,12 +138,12 @@ def _make_room(size: int, keep: Path) -> None:
     with lock(_lock_file(root / "eviction")):
         cached = [path for path in root.glob("*/*.tar") if path != keep]
         states = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in cached)
-        excess = sum(held for _, held, _ in states) + size - cache_limit()
-        for _, held, path in states:
+        excess = sum(bytes_ for _, bytes_, _ in states) + size - cache_limit()
+        for _, bytes_, path in states:
             if excess <= 0:
                 return
             path.unlink(missing_ok=True)
-            excess -= held
+            excess -= bytes_
 
 
 def _lock_file(path: Path) -> Path:

@@ -1,8 +1,8 @@
-"""Which classes a fold holds out, and in which images they are tested.
+"""Which classes of a fold are novel, and in which images they are tested.
 
-PASCAL-5i  fold f holds out classes 5f+1 .. 5f+5 (Shaban et al., 2017); synthetic alike.
+PASCAL-5i  novel classes of fold f: 5f+1 .. 5f+5 (Shaban et al., 2017); the same for synthetic.
 COCO-20i   interleaved: f+1, f+5, .. f+77 (PFENet, HSNet); contiguous: 20f+1 .. 20f+20 (PANet).
-FSS-1000   one fold: 520 classes to train on, 240 to choose by, 240 to test on.
+FSS-1000   one fold: 520 classes for training, 240 for selection, 240 for the test.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from fssplat.data.index import DatasetInfo
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import FOLDS
 
-# PASCAL's name -> the class id that COCO gives to the same thing, under its own name.
+# PASCAL's class name -> COCO's class id of the same kind of object (COCO's name in the comment).
 COCO_OF_PASCAL: Mapping[str, int] = {
     "aeroplane": 5,  # airplane
     "bicycle": 2,
@@ -38,7 +38,7 @@ COCO_OF_PASCAL: Mapping[str, int] = {
 
 
 def ignored_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
-    """Class ids whose pixels count as 255 in training labels: novel ones under `novel: ignore`."""
+    """Class ids that become 255 in training labels: the novel ones with `novel: ignore`."""
     hidden = protocol.novel == "ignore" and info.labels == "class-index"
     return novel_classes(info, fold, protocol) if hidden else ()
 
@@ -46,15 +46,16 @@ def ignored_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[i
 def novel_classes(
     info: DatasetInfo, fold: int, protocol: Protocol, train_on: str = ""
 ) -> tuple[int, ...]:
-    """Class ids that are tested, ascending.
+    """Ids of the classes to test, ascending.
 
-    `train_on` names another data set whose fold was trained on: then these are the classes that
-    the fold holds out there, by this data set's ids. Raises InputError for a fold out of range or
-    a pair of data sets without a rule.
+    If `train_on` names another data set, these are the novel classes of its fold, as ids of this
+    data set. Raises InputError for a fold out of range or a pair of data sets without a rule.
     """
     check_fold(info.name, fold)
     if info.labels == "binary":
-        return classes_of_split(info, "test")  # no overlap with other data sets is assumed
+        return classes_of_split(
+            info, "test"
+        )  # assumed to have no class in common with other data sets
     if train_on in ("", info.name):
         return tuple(
             c for c in range(1, len(info.classes) + 1) if fold_of(info, c, protocol) == fold
@@ -72,7 +73,7 @@ def novel_classes(
 
 
 def base_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
-    """Class ids that training may name, ascending."""
+    """Ids of the classes to train on, ascending."""
     check_fold(info.name, fold)
     if info.labels == "binary":
         return classes_of_split(info, "train")
@@ -80,9 +81,9 @@ def base_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int,
 
 
 def selection_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
-    """Class ids that weights may be chosen by without seeing the novel ones.
+    """Ids of the classes by which weights are chosen; none of them is novel.
 
-    The base classes, in images outside the training split; FSS-1000 has its own val classes.
+    The base classes, in images outside the training split; for FSS-1000 its val classes.
     """
     if info.labels == "binary":
         return classes_of_split(info, "val")
@@ -90,19 +91,19 @@ def selection_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple
 
 
 def novel_split(info: DatasetInfo) -> str:
-    """The split whose images test the novel classes."""
+    """The split with the images in which novel classes are tested."""
     return "test" if info.labels == "binary" else "val"
 
 
 def fold_of(info: DatasetInfo, class_id: int, protocol: Protocol) -> int:
-    """The fold that holds a class out, of a data set with class-index labels."""
+    """The fold in which a class is novel, for a data set with class-index labels."""
     if info.name == "coco-20i":
         return _coco_fold(class_id, protocol, len(info.classes))
     return (class_id - 1) * FOLDS[info.name] // len(info.classes)
 
 
 def check_fold(name: str, fold: int) -> None:
-    """Raises InputError where the data set has no such fold."""
+    """Raises InputError if the data set has no such fold."""
     if not 0 <= fold < FOLDS[name]:
         raise InputError(f"fold {fold}: {name} has folds 0 to {FOLDS[name] - 1}. Choose one.")
 
@@ -115,12 +116,12 @@ def _coco_fold(class_id: int, protocol: Protocol, classes: int) -> int:
 
 
 def classes_of_split(info: DatasetInfo, split: str) -> tuple[int, ...]:
-    """Where classes are split, their ids run train, val, test."""
+    """Class ids of a split, numbered train, val, test. Raises InputError if it has none."""
     first = 1
     for name, count in info.class_counts.items():
         if name == split:
             return tuple(range(first, first + count))
         first += count
     raise InputError(
-        f"{info.name}: it has no {split} classes. Build it again from lists that name some."
+        f"{info.name}: it has no {split} classes. Build it again with lists that contain some."
     )

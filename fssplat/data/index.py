@@ -1,7 +1,7 @@
 """A built data set: dataset.json, index.parquet and shards in one folder or bucket.
 
-The index has one row per image: its key, its split, where its members lie, its size and the
-pixels of each class. Everything that draws episodes works on rows; pixels are read last.
+The index has one row per image: its key, its split, the positions of its members, its size and the
+pixels of each class. Episodes are drawn as row numbers; images are read last.
 """
 
 import json
@@ -41,31 +41,34 @@ SCHEMA = pa.schema(
         ],
         ("height", pa.int32()),
         ("width", pa.int32()),
-        ("object_class", pa.int32()),  # of a binary label; 0 where the PNG holds class ids
+        ("object_class", pa.int32()),  # class id of a binary label; 0 if the PNG has class ids
         ("classes", pa.list_(pa.int32())),
         ("pixels", pa.list_(pa.int64())),
-        ("checksum", pa.string()),  # of the JPEG's bytes and the label's pixels
+        ("checksum", pa.string()),  # digest of the JPEG's bytes and the label's pixels
     ]
 )
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What dataset.json says. `labels`: the PNG holds class ids, or 0 / 1 for `object_class`."""
+    """The content of dataset.json.
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # for `from_json`
+    `labels`: the PNG has class ids ("class-index"), or 1 for `object_class` ("binary").
+    """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # `from_json` refuses unknown fields
 
     name: str
     classes: tuple[str, ...]  # class id c is classes[c - 1]
     source: str
     year: str
-    fingerprint: str  # same images, labels, splits and classes: same fingerprint
+    fingerprint: str  # equal for equal images, labels, splits and classes
     counts: Mapping[str, int]  # images per split
     shards: tuple[Shard, ...]
     labels: Literal["class-index", "binary"] = "class-index"
     format_version: int = FORMAT_VERSION
-    class_counts: Mapping[str, int] = field(default_factory=dict)  # where classes are split, per
-    # split in the order of their ids; empty where every split shows the same classes
+    # Classes per split, in the order of their ids; empty if all splits have the same classes.
+    class_counts: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -85,7 +88,7 @@ class DatasetInfo:
 
 
 def rebuild(root: str, name: str = "") -> str:
-    """The sentence that says how to make the data set again."""
+    """A sentence with the command that builds the data set again."""
     folder = str(root).removesuffix(INFO_FILE).rstrip("/")
     last = folder.rsplit("/", 1)[-1]
     known = name or (last if last in DATASETS else "NAME")
@@ -93,12 +96,12 @@ def rebuild(root: str, name: str = "") -> str:
 
 
 def default_root(name: str) -> str:
-    """Where a data set lies unless the experiment says otherwise."""
+    """The folder of a data set unless the experiment gives another one."""
     return f"{os.environ.get('FSSPLAT_DATA', 'data')}/{name}"
 
 
 def fingerprint_of(name: str, classes: tuple[str, ...], table: pa.Table) -> str:
-    """16 hex characters from what a trial can see: class names, keys, splits, pixels."""
+    """16 hex characters from everything that a trial can see: class names, keys, splits, pixels."""
     rows = zip(
         *(table[column].to_pylist() for column in ("key", "split", "object_class", "checksum")),
         strict=True,
@@ -110,13 +113,15 @@ def fingerprint_of(name: str, classes: tuple[str, ...], table: pa.Table) -> str:
 
 @dataclass
 class Classes:
-    """Which row shows how much of which class, both ways round."""
+    """Classes of each row with their areas, and rows of each class."""
 
-    starts: npt.NDArray[np.int64]  # [rows + 1] into the two below
+    starts: npt.NDArray[np.int64]  # [rows + 1], first entry of each row in `ids` and `areas`
     ids: npt.NDArray[np.int32]  # ascending within a row
     areas: npt.NDArray[np.int64]  # pixels
-    rows: npt.NDArray[np.int64] = field(init=False)  # row of each entry
-    by_class: npt.NDArray[np.int64] = field(init=False)  # entries sorted by class, then row
+    rows: npt.NDArray[np.int64] = field(init=False)  # [entries], row of each entry
+    by_class: npt.NDArray[np.int64] = field(
+        init=False
+    )  # [entries], entry numbers sorted by class, then row
 
     def __post_init__(self) -> None:
         self.rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
@@ -129,9 +134,9 @@ class Classes:
 
 
 class Dataset:
-    """Rows of a built data set. Rows are sorted by split, then key; class ids start at 1.
+    """Rows of a built data set, sorted by split, then key; class ids start at 1.
 
-    Cheap to fork (maps are shared) and to pickle (the other side opens the root again).
+    A forked process shares the mapped shards; a pickled data set is opened again from its root.
     """
 
     def __init__(self, root: str, info: DatasetInfo, table: pa.Table, shards: ShardFolder) -> None:
@@ -160,7 +165,7 @@ class Dataset:
     def open(cls, root: str | Path) -> "Dataset":
         """Open a folder, or an address such as s3://bucket/folder.
 
-        Raises InputError where something is missing or index and shards do not fit together.
+        Raises InputError if a file is missing or index and shards do not match.
         """
         root = str(root).rstrip("/")
         if is_remote(root):
@@ -173,7 +178,7 @@ class Dataset:
 
     @classmethod
     def _open_remote(cls, root: str) -> "Dataset":
-        """Only dataset.json and the index are fetched now, shards when they are read."""
+        """Fetch dataset.json and the index now; shards are fetched when they are read."""
         bucket = Bucket(root)
         info = read_info(bucket.read, root)
         remedy = rebuild(root, info.name)
@@ -187,13 +192,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.keys)
 
-    # ------------------------------------------------------------- what the index knows
+    # ------------------------------------------------------------- the index
 
     def has(self, key: str) -> bool:
         return key in self._rows
 
     def row_of(self, key: str) -> int:
-        """Raises KeyError for a key that the data set does not hold."""
+        """Raises KeyError for an unknown key."""
         return self._rows[key]
 
     def classes_of(self, row: int) -> npt.NDArray[np.int32]:
@@ -201,7 +206,7 @@ class Dataset:
         return self._classes.ids[self._classes.starts[row] : self._classes.starts[row + 1]]
 
     def area(self, row: int, class_id: int) -> int:
-        """Pixels of the class at original size; 0 where it is absent."""
+        """Pixels of the class at original size; 0 if it is absent."""
         first, last = self._classes.starts[row], self._classes.starts[row + 1]
         ids, areas = self._classes.ids[first:last], self._classes.areas[first:last]
         return int(areas[ids == class_id].sum())
@@ -213,25 +218,25 @@ class Dataset:
         chosen = (self.splits[rows] == split) & (self._classes.areas[entries] >= min_area)
         return np.asarray(rows[chosen])
 
-    # ------------------------------------------------------------- what the shards hold
+    # ------------------------------------------------------------- the shards
 
     def jpeg(self, row: int) -> bytes:
         """The original file's bytes."""
         return bytes(self._member(row, "jpg"))
 
     def png(self, row: int) -> bytes:
-        """The stored label: class ids, or 0 / 1 where labels are binary; 255 ignored."""
+        """The stored label: class ids, or 0 and 1 for binary labels; 255 ignored."""
         return bytes(self._member(row, "png"))
 
     def image(self, row: int) -> npt.NDArray[np.uint8]:
-        """RGB [H, W, 3]. Raises InputError where the file cannot be decoded, as `label` does."""
+        """RGB [H, W, 3]. Raises InputError if it cannot be decoded, as `label` and `target` do."""
         return self._decoded(row, "jpg", decode_image)
 
     def label(self, row: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-        """Class ids [H, W], 255 ignored; uint16 where labels are binary.
+        """Class ids [H, W], 255 ignored; uint16 for binary labels.
 
-        Class 255 of a data set with more than 254 classes looks like ignored pixels here: ask
-        for `mask` or `target`, which keep them apart.
+        With more than 254 classes, class 255 cannot be told from ignored pixels here; `mask` and
+        `target` distinguish them.
         """
         stored = self._decoded(row, "png", decode_label)
         if self.info.labels == "class-index":
@@ -247,8 +252,10 @@ class Dataset:
     def target(
         self, row: int, classes: tuple[int, ...], ignored: tuple[int, ...] = ()
     ) -> npt.NDArray[np.uint8]:
-        """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored, which
-        pixels of the class ids `ignored` are as well."""
+        """[H, W]: 1..n for the n classes in their order, 0 everything else, 255 ignored.
+
+        Pixels of the class ids `ignored` become 255 too.
+        """
         stored = self._decoded(row, "png", decode_label)
         values = np.zeros(256, dtype=np.uint8)
         values[[IGNORE, *ignored]] = IGNORE
@@ -260,13 +267,13 @@ class Dataset:
         return values.take(stored)
 
     def details(self, row: int) -> dict[str, Any]:
-        """The row's key.json: where the image came from, its size and its classes.
+        """The row's key.json: origin, size and classes of the image.
 
-        Raises ValueError where it holds anything else.
+        Raises ValueError if it is not a JSON object.
         """
         values = json.loads(bytes(self._member(row, "json")))
         if not isinstance(values, dict):
-            raise ValueError("its JSON holds no details")
+            raise ValueError("its JSON is not an object")
         return values
 
     def _decoded(self, row: int, kind: str, decode: Callable[[memoryview], Label]) -> Label:
@@ -285,7 +292,7 @@ class Dataset:
         return self.shards.member(int(self._shard[row]), name, int(at), int(size))
 
     def members(self, shard: int) -> dict[str, Member]:
-        """Member name -> place of everything that the index puts into one shard."""
+        """Member name -> position, for all members of one shard according to the index."""
         return {
             f"{self.keys[row]}.{kind}": Member(*map(int, places[row]))
             for row in np.flatnonzero(self._shard == shard)
@@ -304,9 +311,10 @@ def _column(table: pa.Table, name: str) -> npt.NDArray[Any]:
 
 
 def read_info(read: Callable[[str], bytes], root: str, name: str = "") -> DatasetInfo:
-    """dataset.json through `read`, which raises FileNotFoundError where the file is missing.
+    """dataset.json through `read`, which raises FileNotFoundError if the file is missing.
 
-    `name` is the data set that is looked for, where that is known.
+    `name` is the name of the data set, if known, for the error message. Raises InputError if the
+    file is missing or damaged.
     """
     try:
         text = read(INFO_FILE).decode()
@@ -324,7 +332,7 @@ def read_info(read: Callable[[str], bytes], root: str, name: str = "") -> Datase
 
 
 def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
-    """The index, checked against dataset.json."""
+    """The index. Raises InputError if it is damaged or does not match dataset.json."""
     remedy = rebuild(root, info.name)
     try:
         table = parquet_table(path.read_bytes())
@@ -351,7 +359,7 @@ def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
 
 
 def parquet_table(content: bytes) -> pa.Table:
-    """Raises ValueError where it is cut short or not Parquet: pyarrow has many ways to say so."""
+    """Read Parquet. Raises ValueError, in place of pyarrow's many errors, if that fails."""
     try:
         return pq.read_table(BytesIO(content))
     except (pa.ArrowException, OSError) as error:

@@ -1,4 +1,4 @@
-"""Labels as arrays and as PNG: uint8 [H, W], 0 background, 1.. classes, 255 counts for nobody."""
+"""Labels as arrays and as PNG: uint8 [H, W], 0 background, 1.. classes, 255 ignored."""
 
 import io
 import warnings
@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-IGNORE = 255  # label value that counts for nobody, in masks and targets alike
+IGNORE = 255  # label value of ignored pixels, also in masks and targets
 Label = npt.NDArray[np.uint8]
-# What Pillow raises for a file that it cannot decode, or for one of too many pixels to try.
+# Errors of Pillow for a file that it cannot decode, or that has too many pixels.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
@@ -21,9 +21,9 @@ def encode_label(label: Label) -> bytes:
 
 
 def decode_label(png: bytes | memoryview) -> Label:
-    """The label that `encode_label` wrote.
+    """Inverse of `encode_label`. Raises one of UNREADABLE for damaged bytes.
 
-    By Pillow: torchvision's PNG decoder is a little faster, but ends the process on broken bytes.
+    Pillow is used because torchvision's PNG decoder, a little faster, crashes on damaged bytes.
     """
     with Image.open(io.BytesIO(png)) as picture:
         return np.array(picture, dtype=np.uint8)
@@ -32,16 +32,16 @@ def decode_label(png: bytes | memoryview) -> Label:
 def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
     """RGB uint8 [H, W, 3] from a grey, colour or CMYK JPEG.
 
-    An EXIF turn is not applied: annotations were drawn on the pixels as stored. torchvision gives
-    the very pixels of Pillow and is faster; CMYK stays with Pillow, which knows Adobe's inversion.
-    Raises one of UNREADABLE for bytes that it cannot decode.
+    EXIF rotation is not applied, because annotations refer to the pixels as stored. torchvision
+    gives the same pixels as Pillow and is faster; CMYK is decoded by Pillow, which handles Adobe's
+    inverted values. Raises one of UNREADABLE for bytes that cannot be decoded.
     """
     import torch
     from torchvision.io import decode_jpeg
 
     try:
         stored = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
-    except RuntimeError as error:  # after the names of a function and a C++ file
+    except RuntimeError as error:  # the message starts with a function and a C++ file
         raise OSError(str(error).splitlines()[0].rsplit(", ", 1)[-1]) from error
     if stored.shape[0] == 4:
         with Image.open(io.BytesIO(jpeg)) as picture:
@@ -51,20 +51,21 @@ def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
 
 
 def image_size(jpeg: bytes) -> tuple[int, int]:
-    """(height, width) after decoding every pixel as training will: Pillow accepts broken files.
+    """(height, width), after decoding every pixel as training does.
 
-    Raises one of UNREADABLE for bytes that are cut short, are not an image, or are not a JPEG.
+    Raises one of UNREADABLE for bytes that are cut short or are not a JPEG. Reading the size alone
+    is not enough: Pillow accepts some files that training cannot decode.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd EXIF blocks say nothing about the pixels
+        warnings.simplefilter("ignore")  # warnings about EXIF blocks do not concern the pixels
         with Image.open(io.BytesIO(jpeg)) as picture:  # reads the header alone
-            if picture.format not in ("JPEG", "MPO"):  # MPO: a JPEG with a second picture behind
+            if picture.format not in ("JPEG", "MPO"):  # MPO: a JPEG followed by a second picture
                 raise OSError(f"the image is {picture.format}, not JPEG")
         height, width, _ = decode_image(jpeg).shape
     return height, width
 
 
 def class_pixels(label: Label) -> dict[int, int]:
-    """Class id -> pixels, without background and ignored pixels, in order of the id."""
+    """Class id -> number of pixels, without background and ignored pixels, sorted by id."""
     counts = np.bincount(label.ravel(), minlength=IGNORE + 1)
     return {int(c): int(counts[c]) for c in np.flatnonzero(counts) if c not in (0, IGNORE)}

@@ -1,7 +1,7 @@
-"""Training batches: the same sequence for any number of workers, from any step on.
+"""Training batches: the same sequence for any number of workers and any first step.
 
-A step's batch depends on the trial and the step's number alone. A worker makes whole batches and
-sends bytes (uint8 images and labels); `EpisodeBatch.to` turns them into normalised floats on the
+A batch depends only on the trial and the number of the step. A worker makes whole batches and
+sends bytes (uint8 images and labels); `EpisodeBatch.to` converts them to normalised floats on the
 device.
 """
 
@@ -24,16 +24,16 @@ from fssplat.experiment.grid import Trial
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import TrainingSpec
 
-PREFETCH = 2  # batches that each worker keeps ready
+PREFETCH = 2  # batches that each worker prepares in advance
 
 
 def training_episodes(dataset: Dataset, trial: Trial) -> TrainingEpisodes:
-    """The episodes that a trial is trained on, from the data set that it is trained on."""
+    """The training episodes of a trial; `dataset` as for `training_batches`."""
     return training_batches(dataset, trial).episodes
 
 
 def training_batches(dataset: Dataset, trial: Trial) -> "TrainingBatches":
-    """A trial's batches by step. `dataset` is the one that the trial is trained on."""
+    """A trial's training batches by step, from `dataset`, its `train_on`."""
     assert dataset.info.name == trial.train_on.name, "the data set is not the trial's train_on"
     return TrainingBatches(dataset, trial.fold, trial.protocol, trial.training, trial.way)
 
@@ -44,12 +44,12 @@ def training_loader(
     """The batches of steps `first_step` to `steps` - 1, read ahead by `workers` processes,
     and put into pinned memory if `pin`.
 
-    An InputError in a worker reaches the caller as it was raised there.
+    An InputError in a worker is raised here unchanged.
     """
-    import torchvision.io  # noqa: F401 - slow: here, before workers are forked, not in each of them
+    import torchvision.io  # noqa: F401 - slow: import once, before workers are forked
 
     loader = DataLoader(
-        _OrError(training_batches(dataset, trial)),
+        _BatchOrError(training_batches(dataset, trial)),
         batch_size=None,  # an item is a batch already
         sampler=range(first_step, steps),
         num_workers=workers,
@@ -57,11 +57,11 @@ def training_loader(
         pin_memory=pin,
         generator=torch.Generator(),  # leaves the global random state alone
     )
-    return map(_raised, iter(loader))
+    return map(_or_raise, iter(loader))
 
 
-class _OrError(TorchDataset[EpisodeBatch | InputError]):
-    """Step -> batch, or its InputError as a value: raised, the loader would wrap it in 25 lines."""
+class _BatchOrError(TorchDataset[EpisodeBatch | InputError]):
+    """Step -> batch or InputError; the loader would add 25 lines to an error that is raised."""
 
     def __init__(self, batches: "TrainingBatches") -> None:
         self.batches = batches
@@ -73,14 +73,14 @@ class _OrError(TorchDataset[EpisodeBatch | InputError]):
             return error
 
 
-def _raised(item: EpisodeBatch | InputError) -> EpisodeBatch:
+def _or_raise(item: EpisodeBatch | InputError) -> EpisodeBatch:
     if isinstance(item, InputError):
         raise item
     return item
 
 
 class TrainingBatches(TorchDataset[EpisodeBatch]):
-    """Step -> batch; pickles to wherever a worker starts."""
+    """Step -> batch; can be pickled for worker processes."""
 
     def __init__(
         self,
@@ -115,10 +115,10 @@ class TrainingBatches(TorchDataset[EpisodeBatch]):
     def _image(
         self, row: int, classes: tuple[int, ...], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """uint8 [3, S, S] and [S, S]: 1..n for the classes, 0 everything else, 255 ignored."""
+        """Augmented uint8 [3, S, S] and [S, S]: 1..n the classes, 0 others, 255 ignored."""
         size, changes = self.training.size, self.training.augment
         return augment(self.dataset.image(row), self.target(row, classes), size, changes, rng)
 
     def target(self, row: int, classes: tuple[int, ...]) -> Label:
-        """Only the episode's classes are named; novel ones are background, or ignored if so set."""
+        """Label before augmentation; novel classes are 0, or 255 with `novel: ignore`."""
         return self.dataset.target(row, classes, self.ignored)

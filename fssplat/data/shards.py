@@ -1,7 +1,7 @@
 """Shards: plain WebDataset tar files, written once and read by member offset.
 
-A tar member's bytes lie uncompressed behind a 512-byte header that starts with its name. So a
-member is a slice of the mapped file, and the name in front of it proves that the slice is right.
+The bytes of a tar member follow, uncompressed, a 512-byte header that starts with its name. So a
+member is a slice of the mapped file, and its name is checked before the slice is used.
 """
 
 import hashlib
@@ -16,14 +16,16 @@ from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.whole_files import flush_to_disk, remove_unfinished, replacing
 
-os.environ.setdefault("WDS_SECURE", "1")  # no shell in a shard's address, no pickles inside
+os.environ.setdefault(
+    "WDS_SECURE", "1"
+)  # webdataset then runs no shell command from an address and reads no pickles
 
-HEADER = 512  # bytes of a tar header, and the unit that members are padded to
+HEADER = 512  # bytes of a tar header; members are padded to a multiple
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its label as the shard keeps them: key.jpg, key.png, key.json."""
+    """One image with its label as stored in a shard: key.jpg, key.png, key.json."""
 
     key: str
     jpg: bytes
@@ -33,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Member:
-    """Where a file's bytes lie inside its shard."""
+    """Position of a file inside its shard, in bytes."""
 
     offset: int
     size: int
@@ -41,7 +43,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard as dataset.json lists it."""
+    """An entry of dataset.json: one shard."""
 
     file: str
     bytes: int
@@ -82,7 +84,7 @@ def _write_tar(stream: object, samples: Iterable[Sample]) -> None:
 
 
 def members(path: Path) -> dict[str, Member]:
-    """Member name -> place, from the tar's headers alone."""
+    """Member name -> position, from the tar's headers alone."""
     with tarfile.open(path) as tar:
         return {item.name: Member(item.offset_data, item.size) for item in tar}
 
@@ -108,7 +110,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
 
 
 def digest_of(parts: Iterable[bytes]) -> str:
-    """SHA-256 of the parts in a row, cut to 32 hex characters."""
+    """SHA-256 of the concatenated parts, cut to 32 hex characters."""
     total = hashlib.sha256()
     for part in parts:
         total.update(part)
@@ -116,7 +118,7 @@ def digest_of(parts: Iterable[bytes]) -> str:
 
 
 class ShardFolder:
-    """Members of the shards in a local folder, mapped at first use."""
+    """Shards in a local folder; a shard is memory-mapped at its first use."""
 
     def __init__(self, folder: Path, shards: tuple[Shard, ...]) -> None:
         self.folder = folder
@@ -124,7 +126,7 @@ class ShardFolder:
         self._maps: dict[int, mmap.mmap] = {}
 
     def check(self, remedy: str) -> None:
-        """Every shard is there and as long as dataset.json says; costs one stat per shard."""
+        """Raises InputError if a shard is missing or has another length; one stat per shard."""
         for shard in self.shards:
             path = self.folder / shard.file
             try:
@@ -140,9 +142,9 @@ class ShardFolder:
                 )
 
     def member(self, shard: int, name: str, offset: int, size: int) -> memoryview:
-        """One member as a view of the mapped file: nothing is copied before a decoder reads it.
+        """One member as a view of the mapped file, without a copy.
 
-        Raises InputError where the tar holds another one there.
+        Raises InputError if the tar has another member there.
         """
         data = self._map(shard)
         start = offset - HEADER
@@ -156,7 +158,7 @@ class ShardFolder:
         return memoryview(data)[offset : offset + size]
 
     def path(self, shard: int) -> Path:
-        """A local file with this shard's bytes."""
+        """The local file of a shard."""
         return self.folder / self.shards[shard].file
 
     def _map(self, shard: int) -> mmap.mmap:
@@ -168,8 +170,8 @@ class ShardFolder:
                     mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except FileNotFoundError:
                 raise InputError(
-                    f"{path}: this shard went away while the data set was in use. Start again once "
-                    f"it is back or built anew."
+                    f"{path}: this shard was removed while the data set was in use. Put it back or "
+                    f"build the data set again, then repeat the command."
                 ) from None
             except OSError as error:
                 raise _unreadable(path, error) from error

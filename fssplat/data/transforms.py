@@ -1,11 +1,11 @@
-"""Geometry and colour of what the network sees.
+"""Resize, augment and normalise images and labels.
 
-Pixels are uint8 RGB [H, W, 3] and labels uint8 [H, W] until `normalise`, which runs last and on
-the device, so that a byte per value travels.
+Images are uint8 RGB [H, W, 3] and labels uint8 [H, W] until `normalise`, which runs last and on
+the device, so that only one byte per value is copied to it.
 
-Training changes follow PFENet's public code in kind and order: scale, rotation, blur, flip, crop.
-The four geometric ones are one affine map, sampled once; the blur, which they commute with but
-for the borders, comes after.
+Augmentation follows PFENet's public code in kind and order: scale, rotation, blur, flip, crop.
+The four geometric changes are one affine map, sampled once; the blur is applied after them, which
+gives the same result except at the borders.
 """
 
 import math
@@ -27,37 +27,37 @@ Label = npt.NDArray[np.uint8]  # [H, W]
 Resize = Literal["crop", "corner-crop", "squash", "pad"]  # in training
 Mode = Literal["pad", "squash", "pad-floor8", "original"]
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for values 0..1
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, for values in [0, 1]
 DEVIATION = (0.229, 0.224, 0.225)
-SHIFT = tuple(255 * value for value in MEAN)  # the same for pixels
+SHIFT = tuple(255 * value for value in MEAN)  # the same for values in [0, 255]
 SCALE = tuple(1 / (255 * value) for value in DEVIATION)
-FILL = (124, 116, 104)  # the mean as a pixel: close to 0 once normalised
-REDRAWS = 31  # of a crop that loses too much of the object
+FILL = (124, 116, 104)  # the mean colour, close to 0 after `normalise`
+REDRAWS = 31  # how often a crop that loses too much of the object is drawn again
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 [..., 3, H, W] -> float32 with ImageNet's mean and deviation taken out."""
+    """uint8 [..., 3, H, W] -> float32, minus ImageNet's mean, divided by its deviation."""
     shift, scales = _statistics(images.device)
     return images.to(torch.float32, copy=True).sub_(shift).mul_(scales)
 
 
 @lru_cache(maxsize=8)
 def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    """SHIFT and SCALE there, [3, 1, 1]; kept, since a copy to a GPU waits for all that it does."""
+    """SHIFT and SCALE on a device, [3, 1, 1]; cached, since copying to a GPU would synchronise."""
     shift, scale = (torch.tensor(v, device=device).view(3, 1, 1) for v in (SHIFT, SCALE))
     return shift, scale
 
 
-# ---------------------------------------------------------------- one size for all
+# ---------------------------------------------------------------- resize to one size
 
 
 def content_box(height: int, width: int, size: int, mode: Mode) -> tuple[int, int]:
-    """Height and width of an image's content inside the square of `size`, at its top left.
+    """Height and width of the resized image, which is put at the top left of a square of `size`.
 
-    pad         the longer side fills the square, the shorter keeps the aspect
-    pad-floor8  PFENet's code: the same, then both floored to multiples of 8
-    squash      both sides fill it
-    original    the image as it is; there is no square
+    pad         the longer side fills the square, the aspect ratio is kept
+    pad-floor8  the same, then both sides are floored to multiples of 8 (PFENet's code)
+    squash      both sides fill the square
+    original    the image keeps its size; there is no square
     """
     if mode == "original":
         return height, width
@@ -73,19 +73,19 @@ def content_box(height: int, width: int, size: int, mode: Mode) -> tuple[int, in
 def fit(
     image: Pixels, label: Label, size: int, mode: Mode
 ) -> tuple[Pixels, Label, tuple[int, int]]:
-    """[H, W, 3], [H, W] -> [S, S, 3], [S, S] and the content's height and width.
+    """[H, W, 3], [H, W] -> [S, S, 3], [S, S] and (height, width) of the content.
 
-    What is not content is 255 in the label and the mean colour in the image (0, that is black, for
-    pad-floor8, as PFENet's code).
+    The rest of the square is 255 in the label and the mean colour in the image (black for
+    pad-floor8, as in PFENet's code).
     """
     box = content_box(image.shape[0], image.shape[1], size, mode)
     return fit_image(image, size, mode), fit_label(label, size, mode), box
 
 
 def fit_image(image: Pixels, size: int, mode: Mode) -> Pixels:
-    """[H, W, 3] -> [S, S, 3], bilinear; like Pillow, it averages where it shrinks.
+    """[H, W, 3] -> [S, S, 3], bilinear; shrinking averages pixels, as in Pillow.
 
-    pad-floor8 samples four neighbours whatever the scale, as OpenCV does.
+    pad-floor8 always interpolates between four neighbours, as OpenCV does.
     """
     height, width = content_box(image.shape[0], image.shape[1], size, mode)
     content = image
@@ -100,7 +100,7 @@ def fit_image(image: Pixels, size: int, mode: Mode) -> Pixels:
 
 
 def fit_label(label: Label, size: int, mode: Mode) -> Label:
-    """[H, W] -> [S, S], nearest; 255 where there is no content."""
+    """[H, W] -> [S, S], nearest neighbour; 255 outside the content."""
     height, width = content_box(label.shape[0], label.shape[1], size, mode)
     content = label
     if (height, width) != label.shape:
@@ -126,7 +126,7 @@ def _resized(image: Pixels, height: int, width: int, antialias: bool) -> Pixels:
 
 @dataclass(frozen=True)
 class Change:
-    """What was drawn for one image, but for the crop's position."""
+    """The random changes of one image, without the position of the crop."""
 
     scale: float
     degrees: float
@@ -135,7 +135,7 @@ class Change:
 
 
 def draw_change(rng: np.random.Generator, spec: AugmentSpec) -> Change:
-    """Five numbers are read whatever the settings, so one switch leaves the others' draws alone."""
+    """Always draws five numbers, so that switching one change off does not alter the others."""
     scale, rotated, angle, blurred, flipped = rng.random(5).tolist()
     low, high = spec.scale
     degrees = (2 * angle - 1) * spec.rotate if rotated < 0.5 else 0.0
@@ -150,9 +150,9 @@ def draw_change(rng: np.random.Generator, spec: AugmentSpec) -> Change:
 def augment(
     image: Pixels, label: Label, size: int, spec: AugmentSpec, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A training image and its label, changed at random: uint8 [3, S, S] and [S, S].
+    """Change a training image and its label at random: uint8 [3, S, S] and [S, S].
 
-    The object, of which a crop keeps its share, is every label of 1 to 254.
+    Label values 1 to 254 are the object, of which a crop keeps the share `spec.keep_object`.
     """
     change = draw_change(rng, spec)
     if spec.resize in ("squash", "pad") and change.scale == 1 and change.degrees == 0:
@@ -170,15 +170,15 @@ def augment(
 
 
 def planes_of(image: Pixels) -> Tensor:
-    """[H, W, 3] as a view [3, H, W]."""
+    """[H, W, 3] -> [3, H, W], a view."""
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
 
 
 class Canvas:
-    """The scaled, turned and mirrored image that a crop is cut from.
+    """The scaled, rotated and flipped image from which a crop is taken.
 
-    The label is made whole, to see where the object goes; of the image only the crop. Sampling is
-    bilinear between four neighbours for the image and nearest for the label, whatever the scale.
+    The whole label is computed, since the crop depends on the object's position; of the image only
+    the crop is. The image is always interpolated between four neighbours, the label never.
     """
 
     def __init__(
@@ -195,17 +195,17 @@ class Canvas:
         self.height = max(1, round(base[0] * change.scale))
         self.width = max(1, round(base[1] * change.scale))
         self.size, self.change = size, change
-        self.centred = resize == "crop"  # the others keep their content at the top left
-        self.padded_left = resize == "corner-crop" and change.flip  # mirrored after its padding
+        self.centred = resize == "crop"  # other kinds put the content at the top left
+        self.padded_left = resize == "corner-crop" and change.flip  # flipped after padding
         self.fill = (0, 0, 0) if resize == "corner-crop" else FILL
         self.source = (height, width)
 
     def label(self, label: Label) -> Label:
-        """The whole canvas; 255 where turning brings in what is outside the image."""
+        """The label of the whole canvas; 255 outside the rotated image."""
         if self.change.degrees:
             source = bordered(torch.from_numpy(np.ascontiguousarray(label))[None], (IGNORE,))
             whole = slice(0, self.height), slice(0, self.width)
-            result: Label = self._turned(source, *whole, "nearest")[0].numpy()
+            result: Label = self._rotated(source, *whole, "nearest")[0].numpy()
             return result
         scaled = label
         if (self.height, self.width) != label.shape:
@@ -217,7 +217,7 @@ class Canvas:
         return scaled[:, ::-1] if self.change.flip else scaled
 
     def image(self, image: Pixels, top: int, left: int) -> Tensor:
-        """The crop, uint8 [3, S, S]; outside of the image it has one colour."""
+        """The crop, uint8 [3, S, S]; `fill` outside the image."""
         rows = slice(max(top, 0), min(self.height, top + self.size))
         columns = slice(max(left, 0), min(self.width, left + self.size))
         content = self._content(image, rows, columns)
@@ -231,10 +231,10 @@ class Canvas:
         return result
 
     def _content(self, image: Pixels, rows: slice, columns: slice) -> Tensor:
-        """[3, h, w] of that part of the canvas."""
+        """Part of the canvas, [3, h, w]."""
         height, width = image.shape[:2]
         if self.change.degrees:
-            return self._turned(bordered(planes_of(image), self.fill), rows, columns, "bilinear")
+            return self._rotated(bordered(planes_of(image), self.fill), rows, columns, "bilinear")
         scaled = planes_of(image)
         if (self.height, self.width) != (height, width):
             size = (self.height, self.width)
@@ -244,10 +244,10 @@ class Canvas:
             return scaled[:, rows, columns].flip(2)
         return scaled[:, rows, columns]
 
-    def _turned(self, source: Tensor, rows: slice, columns: slice, mode: str) -> Tensor:
-        """Part of the canvas, uint8 [c, h, w], from an image with a border of one pixel.
+    def _rotated(self, source: Tensor, rows: slice, columns: slice, mode: str) -> Tensor:
+        """Part of the rotated canvas, uint8 [c, h, w], from an image with a border of one pixel.
 
-        Turning is about the canvas's middle; beyond the border its colour goes on for ever.
+        The rotation is about the centre of the canvas; pixels beyond the border have its colour.
         """
         height, width = self.source
         angle = math.radians(self.change.degrees)
@@ -268,10 +268,11 @@ class Canvas:
         return found[0].round_().byte()
 
     def crop(self, label: Label, keep: float, rng: np.random.Generator) -> tuple[int, int]:
-        """Top and left of the crop on the canvas; negative where the canvas is smaller.
+        """Top and left of the crop on the canvas; negative if the canvas is smaller.
 
-        Drawn again, up to 31 times, while it keeps less than `keep` of the object's pixels; then
-        the draw that kept most (PFENet's code takes the last, which may have lost all of it).
+        A crop with less than the share `keep` of the object's pixels is drawn again, up to 31
+        times. Then the draw with most of them is taken (PFENet's code takes the last draw, which
+        may have lost the whole object).
         """
         spare = (self.height - self.size, self.width - self.size)
         if max(spare) <= 0:
@@ -295,7 +296,7 @@ class Canvas:
         return int(draw * (room + 1)) if room > 0 else self._border(room, across)
 
     def _border(self, room: int, across: bool = False) -> int:
-        """Where a crop begins on a canvas that is `room` <= 0 pixels larger than it."""
+        """First pixel of the crop if the canvas is smaller than the crop by -`room` pixels."""
         if self.centred:
             return -(-room // 2)
         return room if across and self.padded_left else 0
@@ -313,7 +314,7 @@ def bordered(planes: Tensor, colour: tuple[int, ...]) -> Tensor:
 
 
 def padded_crop(label: Label, top: int, left: int, size: int) -> Label:
-    """[S, S] of a label from (top, left), which may lie outside; 255 where it does."""
+    """Crop a label at (top, left), which may be outside of it: [S, S], 255 outside."""
     result = np.full((size, size), IGNORE, dtype=np.uint8)
     inside = label[max(top, 0) : top + size, max(left, 0) : left + size]
     row, column = max(-top, 0), max(-left, 0)
@@ -324,8 +325,8 @@ def padded_crop(label: Label, top: int, left: int, size: int) -> Label:
 def blurred(planes: Tensor) -> Tensor:
     """5 x 5 Gaussian of uint8 [3, H, W]: OpenCV's weights 1 4 6 4 1, mirrored at the borders.
 
-    Four times the sum of two neighbours, each way. Sums of bytes stay below 2^16, so all of it is
-    exact; a plane at a time stays in the processor's cache.
+    Computed as four sums of two neighbours in each direction. The sums stay below 2^16, so the
+    result is exact. One plane at a time, because a plane fits into the processor's cache.
     """
     result = torch.empty_like(planes)
     for source, target in zip(planes, result, strict=True):

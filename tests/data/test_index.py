@@ -84,7 +84,7 @@ def test_an_image_is_rgb_whatever_the_jpeg_is(tmp_path: Path, mode: str) -> None
         assert (image[..., 0] == image[..., 1]).all()
 
 
-def test_an_image_is_not_turned_by_its_exif_block(tmp_path: Path) -> None:
+def test_an_image_is_not_rotated_by_its_exif_block(tmp_path: Path) -> None:
     from PIL import Image
 
     source = voc_layout(tmp_path / "official")
@@ -289,5 +289,5 @@ def test_a_picture_that_cannot_be_decoded_is_an_input_error(
 def test_a_shard_that_goes_away_later_is_an_input_error(tmp_path: Path, tiny: Dataset) -> None:
     dataset = Dataset.open(copied(tiny, tmp_path / "leaving"))
     (tmp_path / "leaving/train-000000.tar").unlink()
-    with pytest.raises(InputError, match="went away while the data set was in use"):
+    with pytest.raises(InputError, match="was removed while the data set was in use"):
         dataset.jpeg(0)

@@ -109,7 +109,7 @@ def bilinear(image: np.ndarray, x: float, y: float) -> np.ndarray:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("scale", "degrees"), [(1.0, 0.0), (1.3, 0.0), (1.0, 9.0), (0.8, -7.0)])
-def test_a_canvas_samples_the_scaled_turned_and_mirrored_image(
+def test_a_canvas_samples_the_scaled_rotated_and_flipped_image(
     scale: float, degrees: float, flip: bool
 ) -> None:
     """Against the definition: each canvas pixel's middle, brought back to the image."""

@@ -1,6 +1,6 @@
-"""The official archives, fetched with torchvision's helpers and checked by MD5.
+"""Download the official archives, check their MD5 and unpack them.
 
-A mirror holds the same files under the same names, e.g. a folder behind a web server.
+A mirror has the same files under the same names, for example in a folder of a web server.
 """
 
 import tarfile
@@ -20,7 +20,7 @@ class Archive:
 
     url: str
     md5: str
-    unpacked: str  # a file or folder that it holds
+    unpacked: str  # a file or folder inside it, to check that it is unpacked
 
     @property
     def file(self) -> str:
@@ -74,7 +74,10 @@ def download_set(
     keep_archives: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Fetch, check and unpack a data set's archives; the folder that `data build` reads."""
+    """Fetch, check and unpack a data set's archives; return the folder for `data build`.
+
+    `say` receives one line per step. Raises InputError if anything fails.
+    """
     if name not in BUILDS:
         raise InputError(
             f"download of {name!r} is unknown. Known: {', '.join(BUILDS)}. FSS-1000 has no stable "
@@ -97,7 +100,7 @@ def download(
     keep_archive: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Fetch, check and unpack one archive, unless that was finished before."""
+    """Fetch, check and unpack one archive, unless an earlier call has done so."""
     done = folder / f".{archive.file}.unpacked"
     if done.is_file() and (folder / archive.unpacked).exists():
         say(f"{archive.file}: unpacked already")
@@ -113,14 +116,17 @@ def download(
 
 
 def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
-    """The archive as a local file with the right checksum; fetched only if it is not there."""
+    """The path of the archive, which is fetched unless a file with its MD5 is there.
+
+    Raises InputError if it cannot be fetched or has another MD5.
+    """
     from torchvision.datasets.utils import check_integrity, download_url
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: no folder to unpack into ({error.strerror}). Choose another --out."
+            f"{folder}: this folder cannot be created ({error.strerror}). Choose another --out."
         ) from error
     path = folder / archive.file
     url = f"{mirror.rstrip('/')}/{archive.file}" if mirror else archive.url
@@ -133,13 +139,13 @@ def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
         (folder / partial).replace(path)
     except RuntimeError as error:  # torchvision: wrong checksum
         raise InputError(
-            f"{url}: what came has not the MD5 {archive.md5}: cut short, or another file. Run the "
-            f"same command again, or name a --mirror."
+            f"{url}: MD5 mismatch, expected {archive.md5}: the download is cut short or another "
+            f"file. Run the same command again, or give a --mirror."
         ) from error
     except (URLError, OSError, ValueError) as error:
         raise InputError(
-            f"{url}: cannot be fetched ({error}). Fetch it by other means into {folder} and run "
-            f"the same command again, or name a --mirror."
+            f"{url}: cannot be fetched ({error}). Download it into {folder} by other means and run "
+            f"the same command again, or give a --mirror."
         ) from error
     finally:
         (folder / partial).unlink(missing_ok=True)
@@ -147,11 +153,11 @@ def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a tar or zip; members that would land outside the folder are refused."""
+    """Unpack a tar or zip. Raises InputError for tar members outside the folder."""
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as content:
-                content.extractall(folder)  # drops drive letters and `..` by itself
+                content.extractall(folder)  # drops drive letters and `..`
         else:
             with tarfile.open(path) as content_tar:
                 content_tar.extractall(folder, filter="data")

@@ -1,4 +1,4 @@
-"""Re-read everything of a data set: tar headers against the index, bytes against checksums."""
+"""Read a whole data set again and compare tar headers, checksums and labels with its index."""
 
 import tarfile
 from collections import Counter
@@ -21,12 +21,12 @@ from fssplat.data.labels import (
 )
 from fssplat.data.shards import members
 
-SHOWN = 3  # problems named in the message
+SHOWN = 3  # number of problems in the message
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was read and found whole."""
+    """How much was read; everything was correct."""
 
     images: int
     shards: int
@@ -38,14 +38,14 @@ def verify(
     workers: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verified:
-    """Check every member of every shard. Raises InputError that names what is wrong."""
+    """Check every member of every shard. Raises InputError with the problems found."""
     dataset = Dataset.open(root)
-    problems = [f"{key} stands in the index twice" for key in repeated(dataset.keys)]
+    problems = [f"{key} is in the index twice" for key in repeated(dataset.keys)]
     for number in range(len(dataset.info.shards)):
         problems += shard_problems(dataset, number)
     if not problems:
         done = 0
-        with ThreadPoolExecutor(max(1, workers)) as pool:  # decoding releases the lock
+        with ThreadPoolExecutor(max(1, workers)) as pool:  # decoding releases the GIL
             for found in pool.map(lambda row: row_problems(dataset, row), range(len(dataset))):
                 problems += found
                 done += 1
@@ -57,12 +57,12 @@ def verify(
 
 
 def repeated(keys: Sequence[str]) -> list[str]:
-    """Keys that several rows have: a tar with two members of a name holds their images."""
+    """Keys of several rows; their shard has several members with the same name."""
     return sorted(key for key, rows in Counter(keys).items() if rows > 1)
 
 
 def shard_problems(dataset: Dataset, number: int) -> list[str]:
-    """Whether the tar holds exactly the members that the index places there."""
+    """Differences between the members of one tar file and those in the index."""
     path = dataset.shards.path(number)
     try:
         found = members(path)
@@ -82,12 +82,12 @@ def shard_problems(dataset: Dataset, number: int) -> list[str]:
 
 
 def row_problems(dataset: Dataset, row: int) -> list[str]:
-    """Whether one image is what the index says of it. Only bytes that fit are decoded."""
+    """Differences between one image and its row. Only bytes with the right checksum are decoded."""
     key = dataset.keys[row]
     try:
         jpg, stored = dataset.jpeg(row), decode_label(dataset.png(row))
         if checksum(jpg, stored) != dataset.checksums[row]:
-            return [f"{key}: its checksum is not the index's"]
+            return [f"{key}: its checksum differs from the index"]
         shape = decode_image(jpg).shape[:2]
         details = dataset.details(row)
     except UNREADABLE as error:
@@ -96,7 +96,7 @@ def row_problems(dataset: Dataset, row: int) -> list[str]:
     if shape != size or stored.shape != size:
         return [f"{key}: image {shape} and label {stored.shape} should be {size}"]
     if _pixels(dataset, row, stored) != _indexed(dataset, row):
-        return [f"{key}: its classes or pixels are not the index's"]
+        return [f"{key}: its classes or pixels differ from the index"]
     known = {
         "key": key,
         "split": str(dataset.splits[row]),
@@ -106,7 +106,7 @@ def row_problems(dataset: Dataset, row: int) -> list[str]:
         "pixels": {str(class_id): count for class_id, count in _indexed(dataset, row).items()},
     }
     wrong = [name for name, value in known.items() if details.get(name) != value]
-    return [f"{key}: {', '.join(wrong)} in its JSON is not the index's"] if wrong else []
+    return [f"{key}: {', '.join(wrong)} in its JSON differs from the index"] if wrong else []
 
 
 def _pixels(dataset: Dataset, row: int, stored: Label) -> dict[int, int]:

@@ -1,11 +1,11 @@
 """MS COCO, 2014 or 2017 layout: images and instances_*.json with polygons and RLE.
 
-Instances become one class-index label by a fixed rule: crowd regions first, as 255 (they mark
-"some of these, uncounted", for nobody to be scored on), then the objects in the order of the
-file, a later one over an earlier one. With the 2,048-pixel rule this gives the (image, class)
-pairs of the public lists; smallest-on-top or largest-on-top do not.
+The instances of an image become one class-index label. Crowd regions are drawn first, as 255
+(ignored), because they mark an unknown number of objects. Then the objects are drawn in the order
+of the file, later ones over earlier ones. With the 2,048-pixel rule this gives the (image, class)
+pairs of the public lists; drawing the smallest or the largest objects last does not.
 
-A key is the image id in 12 digits in both layouts, so 2014 and 2017 name an image alike.
+A key is the image id in 12 digits, so an image has the same key in the 2014 and 2017 layouts.
 """
 
 import json
@@ -26,7 +26,7 @@ YEARS = ("2014", "2017")
 
 @dataclass(frozen=True)
 class Instance:
-    """One annotation. `class_id` is 0 where its category is not in the file."""
+    """One annotation. `class_id` is 0 if its category is not in the file."""
 
     class_id: int
     category: int
@@ -36,7 +36,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class CocoLabel:
-    """The instances of one image, drawn when read."""
+    """The instances of one image; `read` draws them into a label."""
 
     annotations: Path
     image_id: int
@@ -61,7 +61,9 @@ class CocoLabel:
         where = f"{self.annotations}: image {self.image_id}"
         shape = instance.segmentation
         if not instance.class_id:
-            raise BadSampleError(f"{where}: category {instance.category} is not a category there")
+            raise BadSampleError(
+                f"{where}: category {instance.category} is not in the file's categories"
+            )
         try:
             if isinstance(shape, list):
                 if not shape or min(map(len, shape)) < 6:
@@ -96,7 +98,7 @@ def read(folder: Path, options: SourceOptions) -> Source:
 
 
 def find_year(folder: Path, chosen: str) -> str:
-    """The release that lies there, or the chosen one of two."""
+    """The release in the folder. Raises InputError if there are two and none is chosen."""
     if chosen and chosen not in YEARS:
         raise InputError(f"--year {chosen}: COCO has the layouts {' and '.join(YEARS)}.")
     found = [
@@ -107,10 +109,12 @@ def find_year(folder: Path, chosen: str) -> str:
     if chosen or not found:
         raise InputError(
             f"{folder}: no annotations/instances_train{chosen or '2014|2017'}.json there. Give "
-            f"--source the folder that holds it, or run `fssplat data download coco`."
+            f"--source the folder that contains it, or run `fssplat data download coco`."
         )
     if len(found) > 1:
-        raise InputError(f"{folder}: both COCO layouts are there. Choose with --year 2014 or 2017.")
+        raise InputError(
+            f"{folder}: both COCO layouts are there. Choose one with --year 2014 or 2017."
+        )
     return found[0]
 
 
@@ -124,7 +128,7 @@ def image_folder(folder: Path, name: str) -> Path:
 def read_split(
     path: Path, images: Path, split: str, year: str
 ) -> tuple[tuple[str, ...], list[Record]]:
-    """Class names and one record per image, with or without objects."""
+    """Class names, and one record per image, also for images without objects."""
     content = _read_json(path)
     try:
         categories = sorted(content["categories"], key=lambda item: int(item["id"]))

@@ -1,7 +1,7 @@
-"""FSS-1000: a folder per class with ten images and their masks; classes are split, not images.
+"""FSS-1000: a folder per class with ten images and their masks; each class is in one split.
 
-A class's number is its place in the lists: training classes first, then val, then test. Labels
-are binary (a byte cannot hold 1,000 ids): 1 means the record's class.
+A class id is the position in the lists: training classes first, then val, then test. Labels are
+binary, because 1,000 ids do not fit into a byte: 1 means the class of the record.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from fssplat.data.sources.record import (
 LISTS = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt",)}
 SUFFIXES = (".jpg", ".jpeg")  # in any case
 PLACES = (".", "fewshot_data", "fewshot_data/fewshot_data")
-THRESHOLD = 128  # grey value from which a mask's pixel belongs to the object
+THRESHOLD = 128  # least grey value of an object pixel in a mask
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read(folder: Path, options: SourceOptions) -> Source:
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     if len(numbers) < len(classes):
         twice = sorted(name for name in numbers if classes.count(name) > 1)
-        raise InputError(f"class lists: {', '.join(twice[:5])} stands there twice. Keep one.")
+        raise InputError(f"class lists: {', '.join(twice[:5])} is listed twice. Keep one entry.")
     records = [
         record
         for split, names in splits.items()
@@ -81,14 +81,14 @@ def read(folder: Path, options: SourceOptions) -> Source:
 
 
 def read_lists(folders: tuple[Path, ...]) -> dict[str, list[str]]:
-    """Split -> class names, from the first folder that has all three lists."""
+    """Split -> class names, from the first folder with all three lists."""
     for folder in folders:
         found = {split: _first(folder, names) for split, names in LISTS.items()}
         if all(found.values()):
             return {split: words(path) for split, path in found.items() if path}
     wanted = ", ".join(" or ".join(names) for names in LISTS.values())
     raise InputError(
-        f"{folders[0]}: no class lists there; {wanted} name the classes of each split, one a line. "
+        f"{folders[0]}: no class lists there ({wanted}, with one class name per line). "
         f"Give their folder with --lists."
     )
 
@@ -102,7 +102,7 @@ def _places(folder: Path) -> tuple[Path, ...]:
 
 
 def find_root(folder: Path, splits: Mapping[str, list[str]]) -> Path:
-    """The folder with the class folders. Raises InputError naming the classes that are missing."""
+    """The folder with the class folders. Raises InputError if listed classes have no folder."""
     names = [name for of_split in splits.values() for name in of_split]
     missing = {
         root: [name for name in names if not (root / name).is_dir()] for root in _places(folder)
@@ -112,21 +112,21 @@ def find_root(folder: Path, splits: Mapping[str, list[str]]) -> Path:
         shown = ", ".join(missing[root][:5])
         raise InputError(
             f"{root}: {len(missing[root])} of {len(names)} listed classes have no folder there "
-            f"({shown}). Give --source the folder that holds the class folders."
+            f"({shown}). Give --source the folder that contains the class folders."
         )
     return root
 
 
 def class_records(folder: Path, split: str, number: int) -> list[Record]:
-    """The images of one class; an image's label has its name and ends in .png.
+    """The images of one class; the label of <name>.jpg is <name>.png.
 
-    Raises InputError where there is none.
+    Raises InputError if there is no image.
     """
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not images:
         raise InputError(
             f"{folder}: the listed class {folder.name} has no image ({', '.join(SUFFIXES)}) there. "
-            f"Unpack it again, or take it out of its list."
+            f"Unpack it again, or remove it from its list."
         )
     return [
         Record(

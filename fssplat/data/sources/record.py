@@ -1,4 +1,4 @@
-"""What a source tells the converter: images, where their labels come from, class names."""
+"""A source in its official layout: its images, how to read their labels, its class names."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,22 +9,22 @@ from typing import Literal, Protocol
 from fssplat.common.errors import InputError
 from fssplat.data.labels import Label
 
-KEY_LENGTH = 90  # a tar header holds 100 characters, the longest suffix is .json
+KEY_LENGTH = 90  # a tar header has room for 100 characters; the longest suffix is .json
 
 
 class BadSampleError(Exception):
-    """This image cannot be used; the text says which file and why."""
+    """An image cannot be used; the message names the file and the reason."""
 
 
 class LabelSource(Protocol):
-    """A label that can be read later, in another process."""
+    """Reads a label later, possibly in another process."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files it is read from; when they change, the label may change."""
+        """The files that the label depends on."""
 
     def read(self) -> Label:
-        """uint8 [H, W]. Raises BadSampleError."""
+        """uint8 [H, W]. Raises BadSampleError if the label cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ class Record:
     image: Path
     label: LabelSource
     origin: str  # which part of the source: voc, sbd, coco-2017, ...
-    object_class: int = 0  # the class that a binary label's 1 means; 0: the label has class ids
+    object_class: int = 0  # class id that 1 means in a binary label; 0: the label has class ids
 
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that the converter needs of a data set in its official layout."""
+    """A data set in its official layout, ready to be converted."""
 
     name: str
     classes: tuple[str, ...]
     records: tuple[Record, ...]
-    source: str  # in words, for dataset.json
+    source: str  # description for dataset.json
     year: str
     labels: Literal["class-index", "binary"] = "class-index"
     notes: tuple[str, ...] = ()  # what was left out on purpose, for the report
@@ -55,11 +55,11 @@ class Source:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What some sources need beside their folder."""
+    """Options of some sources."""
 
     lists: Path | None = None  # folder of class split lists (fss-1000)
-    year: str = ""  # which COCO release, where a folder holds both
-    seed: int = 0  # of the synthetic pictures
+    year: str = ""  # COCO release, if a folder has both
+    seed: int = 0  # decides the synthetic pictures
     train_images: int = 700  # synthetic
     val_images: int = 300  # synthetic
     workers: int = 1  # processes that draw synthetic pictures
@@ -69,12 +69,12 @@ ReadSource = Callable[[Path, SourceOptions], Source]
 
 
 def safe_key(name: str) -> str:
-    """A WebDataset key from a file name: everything after a key's first dot would be its suffix."""
+    """A WebDataset key from a file name; without dots, since a suffix starts at the first one."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:KEY_LENGTH]
 
 
 def words(path: Path) -> list[str]:
-    """The names in a list file, in order. Raises InputError where it is not text."""
+    """The names in a list file, in order. Raises InputError if it is not UTF-8 text."""
     try:
         return path.read_text(encoding="utf-8").split()
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 """PASCAL VOC 2012 and its extension SBD (Hariharan et al., ICCV 2011).
 
-Training  VOC train, and the images of SBD's train and val lists that are not in VOC val. An image
-          in both keeps VOC's label, which has 255 borders; SBD's labels have none.
+Training  VOC train, and the images of SBD's train and val lists that are not in VOC val. For an
+          image in both, VOC's label is used; it has borders of 255, SBD's labels have none.
 Test      VOC val.
 """
 
@@ -61,7 +61,7 @@ class PngLabel:
 
 @dataclass(frozen=True)
 class MatLabel:
-    """SBD's MATLAB file: GTcls.Segmentation holds class indices."""
+    """SBD's MATLAB file: GTcls.Segmentation contains class indices."""
 
     path: Path
 
@@ -82,12 +82,12 @@ class MatLabel:
             raise BadSampleError(f"{self.path}: MATLAB 7.3, SBD's files are 5.0") from error
         except (zlib.error, EOFError) as error:
             raise BadSampleError(f"{self.path}: the label is cut short ({error})") from error
-        return self._in_bytes(np.asarray(segmentation))
+        return self._as_bytes(np.asarray(segmentation))
 
-    def _in_bytes(self, values: npt.NDArray[Any]) -> Label:
-        """The same values as uint8 [H, W]; what a byte cannot hold would come out as a class."""
+    def _as_bytes(self, values: npt.NDArray[Any]) -> Label:
+        """The same values as uint8 [H, W]. Raises BadSampleError for values outside 0..255."""
         if values.ndim != 2 or values.dtype.kind not in "biuf":
-            raise BadSampleError(f"{self.path}: the label is no plane of numbers [H, W]")
+            raise BadSampleError(f"{self.path}: the label is not an array of numbers [H, W]")
         with np.errstate(invalid="ignore"):
             label: Label = values.astype(np.uint8)
         if (label != values).any():
@@ -96,7 +96,7 @@ class MatLabel:
 
 
 def read(folder: Path, options: SourceOptions) -> Source:
-    """PASCAL-5i from a folder that holds VOC2012 and SBD."""
+    """PASCAL-5i from a folder with VOC2012 and SBD."""
     voc = find(folder, VOC_PLACES, "ImageSets/Segmentation", "VOC2012")
     sbd = find(folder, SBD_PLACES, "cls", "SBD")
     val, train = voc_list(voc, "val"), voc_list(voc, "train")
@@ -115,13 +115,13 @@ def read(folder: Path, options: SourceOptions) -> Source:
 
 
 def find(folder: Path, places: tuple[str, ...], inside: str, what: str) -> Path:
-    """The first of the usual places that has `inside`."""
+    """The first of the usual folders that contains `inside`. Raises InputError if none does."""
     for place in places:
         if (folder / place / inside).is_dir():
             return folder / place
     raise InputError(
         f"{folder}: no {what} there; looked for {inside} under {', '.join(places)}. Give --source "
-        f"the folder that holds it, or run `fssplat data download pascal`."
+        f"the folder that contains it, or run `fssplat data download pascal`."
     )
 
 
@@ -148,6 +148,6 @@ def voc_record(voc: Path, name: str, split: str) -> Record:
 
 def sbd_record(sbd: Path, voc: Path, name: str) -> Record:
     image = sbd / "img" / f"{name}.jpg"
-    if not image.is_file():  # SBD's images are VOC's; some copies leave them out
+    if not image.is_file():  # SBD's images are VOC's; some copies of SBD have no images
         image = voc / "JPEGImages" / f"{name}.jpg"
     return Record(safe_key(name), "train", image, MatLabel(sbd / "cls" / f"{name}.mat"), "sbd")

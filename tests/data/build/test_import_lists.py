@@ -231,5 +231,7 @@ def test_fold_files_that_disagree_are_refused(coco: Dataset, tmp_path: Path) -> 
         for fold in range(4):
             value = {2: [f"train2014/COCO_train2014_{fold // 3:012d}.jpg"]}
             (tmp_path / "coco" / part / f"fold{fold}.pkl").write_bytes(pickle.dumps(value))
-    with pytest.raises(InputError, match=r"fold3.pkl: class 2 has other images than in the folds"):
+    with pytest.raises(
+        InputError, match=r"fold3.pkl: class 2 has other images than in the previous folds"
+    ):
         import_lists(coco, tmp_path)

@@ -73,7 +73,7 @@ def test_a_json_that_holds_no_details_is_found(root: Path, content: bytes) -> No
     with (root / "train-000000.tar").open("r+b") as shard:
         shard.seek(place.offset)
         shard.write(content.ljust(place.size))
-    with pytest.raises(InputError, match=r"t3: cannot be decoded \(its JSON holds no details"):
+    with pytest.raises(InputError, match=r"t3: cannot be decoded \(its JSON is not an object"):
         verify(str(root))
 
 
@@ -86,7 +86,7 @@ def test_an_image_that_the_index_holds_twice_is_found(root: Path) -> None:
     values["shards"][0]["samples"] += 1
     values["fingerprint"] = fingerprint_of(values["name"], tuple(values["classes"]), twice)
     (root / "dataset.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match="t0 stands in the index twice"):
+    with pytest.raises(InputError, match="t0 is in the index twice"):
         verify(str(root))
 
 

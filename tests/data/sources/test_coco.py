@@ -106,7 +106,7 @@ def test_both_layouts_give_one_image_one_key(tmp_path: Path, year: str) -> None:
 
 def test_two_layouts_in_one_folder_need_a_choice(tmp_path: Path) -> None:
     coco_layout(coco_layout(tmp_path, {}, "2014"), {}, "2017")
-    with pytest.raises(InputError, match="Choose with --year 2014 or 2017"):
+    with pytest.raises(InputError, match="Choose one with --year 2014 or 2017"):
         coco.read(tmp_path, PLAIN)
     assert coco.read(tmp_path, SourceOptions(year="2014")).year == "2014"
     with pytest.raises(InputError, match="--year 2015"):
@@ -116,7 +116,10 @@ def test_two_layouts_in_one_folder_need_a_choice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("instance", "message"),
     [
-        ({"category_id": 5, "segmentation": rectangle(0, 0, 2, 2)}, "category 5 is not a category"),
+        (
+            {"category_id": 5, "segmentation": rectangle(0, 0, 2, 2)},
+            "category 5 is not in the file",
+        ),
         ({"category_id": 2, "segmentation": [[1, 1, 2, 2]]}, "fewer than three corners"),
         ({"category_id": 2, "segmentation": {"size": [2, 2], "counts": [0, 4]}}, "an RLE is 2 x 2"),
         ({"category_id": 2, "segmentation": {"size": [2, 2]}}, "a segmentation cannot be read"),

@@ -55,7 +55,7 @@ def test_fss_lists_may_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     for name in LISTS:
         (folder / f"{name}.txt").rename(tmp_path / "lists" / f"{name}.txt")
-    with pytest.raises(InputError, match=r"no class lists there; .*--lists"):
+    with pytest.raises(InputError, match=r"no class lists there .*--lists"):
         fss1000.read(folder, PLAIN)
     assert len(fss1000.read(folder, SourceOptions(lists=tmp_path / "lists")).records) == 8
 
@@ -66,7 +66,7 @@ def test_fss_classes_without_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"1 of 5 listed classes have no folder there \(yak\)"):
         fss1000.read(folder, PLAIN)
     (folder / "val.txt").write_text("cat\nbus\n")
-    with pytest.raises(InputError, match="bus stands there twice"):
+    with pytest.raises(InputError, match="bus is listed twice"):
         fss1000.read(folder, PLAIN)
 
 
