@@ -28,7 +28,7 @@ from fssplat.engine.device import best_device
 from fssplat.engine.random_state import seed_everything
 from fssplat.engine.scoring.inputs import Inputs
 from fssplat.engine.scoring.metrics import overlap
-from fssplat.engine.scoring.scorer import Rules, Scorer, Task
+from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.experiment.protocols import resolve_protocol
 from fssplat.experiment.schema import BackboneSpec, EvaluationSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
@@ -48,19 +48,21 @@ class Side:
     images: int = 0  # through the backbone
 
 
-def plain(network: FewShotSegmenter, inputs: Inputs, task: Task, device: torch.device) -> Tensor:
+def plain(
+    network: FewShotSegmenter, inputs: Inputs, episode: ManifestEpisode, device: torch.device
+) -> Tensor:
     """Pixel counts of one episode, everything encoded anew."""
-    episode = task.episode
-    rows = (episode.query, *episode.supports)
+    drawn = episode.drawn
+    rows = (drawn.query, *drawn.supports)
     images = torch.stack([normalise(inputs.image(row).to(device)) for row in rows])
-    masks = torch.stack([inputs.mask(row, episode.classes[0]) for row in episode.supports])
+    masks = torch.stack([inputs.mask(row, drawn.classes[0]) for row in drawn.supports])
     masks = masks.to(device)[None, None]
     query, supports = network.encode_episodes(images[:1], images[None, None, 1:], masks)
-    size = inputs.network_size(episode.query)
+    size = inputs.network_size(drawn.query)
     if network.SHOT_FUSION == "network":
         logits = network.segment(query, supports, masks, size)
     else:
-        shots = [slice(shot, shot + 1) for shot in range(len(episode.supports))]
+        shots = [slice(shot, shot + 1) for shot in range(len(drawn.supports))]
         logits = torch.cat(
             [
                 network.segment(
@@ -69,8 +71,8 @@ def plain(network: FewShotSegmenter, inputs: Inputs, task: Task, device: torch.d
                 for s in shots
             ]
         )
-    truth = inputs.truth(episode.query, episode.classes, "original")
-    logits = inputs.scored(logits, episode.query, "original", truth.shape)
+    truth = inputs.truth(drawn.query, drawn.classes, "original")
+    logits = inputs.scored(logits, drawn.query, "original", truth.shape)
     if network.SHOT_FUSION == "network":
         prediction = logits[0].argmax(dim=0)
     else:
@@ -88,7 +90,7 @@ def compare(name: str, shot: int, size: int, dataset: Dataset, given: argparse.N
     network = build_method(MethodSpec(name=name, options=dict(options)), backbone).to(device).eval()
     rules = resolve_protocol({"name": "fssplat", "episodes": episodes, "short_classes": "drop"})
     chosen = manifest(dataset, 0, shot, rules, 0).episodes
-    tasks = [Task(0, index, episode) for index, episode in enumerate(chosen)]
+    episodes = [ManifestEpisode(0, index, drawn) for index, drawn in enumerate(chosen)]
     inputs = Inputs(dataset, "pad", size)
     spec = EvaluationSpec(cache_gb=given.cache_gb)
     scorer = Scorer(network, inputs, Rules(shot, ("original",), True), spec, device)
@@ -100,29 +102,29 @@ def compare(name: str, shot: int, size: int, dataset: Dataset, given: argparse.N
 
     network.backbone.register_forward_pre_hook(count)
     differing = 0
-    scoring = scorer.score(tasks)
-    for number in range(len(tasks)):
+    scoring = scorer.score(episodes)
+    for number in range(len(episodes)):
         now, started = sides["once"], clock(device)
         scored = next(scoring)
         now.seconds += clock(device) - started
-        if number * timed // len(tasks) == (number + 1) * timed // len(tasks):
+        if number * timed // len(episodes) == (number + 1) * timed // len(episodes):
             continue
         now, started = sides["plain"], clock(device)
         with torch.inference_mode():
-            counts = plain(network, inputs, scored.task, device)
+            counts = plain(network, inputs, scored.episode, device)
         now.seconds += clock(device) - started
         differing = max(differing, int((counts - scored.counts["original"]).abs().max()))
     next(scoring, None)
     distinct = len({row for e in chosen for row in (e.query, *e.supports)})
-    timed = min(timed, len(tasks))
+    timed = min(timed, len(episodes))
     assert sides["plain"].images == timed * (1 + shot)
     assert sides["once"].images == scorer.encoded_images
     once, base = sides["once"], sides["plain"]
-    base.seconds *= len(tasks) / timed
-    base.images = len(tasks) * (1 + shot)
+    base.seconds *= len(episodes) / timed
+    base.images = len(episodes) * (1 + shot)
     return (
         f"{name:8s} {shot}-shot {size}px: {base.seconds / once.seconds:5.2f} x   "
-        f"{len(tasks)} episodes, {once.seconds:.0f} s against {base.seconds:.0f} s; "
+        f"{len(episodes)} episodes, {once.seconds:.0f} s against {base.seconds:.0f} s; "
         f"{once.images} images encoded ({distinct} distinct) against {base.images}; "
         f"largest difference of a count: {differing} pixels"
     )

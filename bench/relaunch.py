@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from described import described
 
-from fssplat.engine.scoring.scorer import SCHEMA
+from fssplat.engine.scoring.rows import SCHEMA
 from fssplat.launching.launch import Request, deliver, plan_from
 
 EPISODES = 100

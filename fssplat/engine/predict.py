@@ -30,7 +30,7 @@ from fssplat.engine.device import CPU, best_device, deterministic
 from fssplat.engine.network import fresh_network
 from fssplat.engine.random_state import kept_random_state
 from fssplat.engine.scoring.inputs import Inputs, Score
-from fssplat.engine.scoring.scorer import Rules, Scorer, Task
+from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.experiment.grid import ENGINE_RESULT_VERSION, Trial
 from fssplat.methods import method_named
 from fssplat.methods.base import FewShotSegmenter
@@ -98,9 +98,9 @@ class Predictor:
         rules = Rules(len(supports) // way, (score,), ignored)
         settings = self.trial.evaluation.model_copy(update={"workers": 0})
         scorer = Scorer(self.network, inputs, rules, settings, self.device)
-        task = Task(0, 0, Episode(0, tuple(range(1, len(supports) + 1)), tuple(range(1, way + 1))))
+        drawn = Episode(0, tuple(range(1, len(supports) + 1)), tuple(range(1, way + 1)))
         with deterministic():
-            (scored,) = scorer.score([task])
+            (scored,) = scorer.score([ManifestEpisode(0, 0, drawn)])
         prediction: npt.NDArray[np.uint8] = scored.predictions[score].byte().cpu().numpy()
         return prediction
 

@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fssplat.common.errors import InputError
 from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
 from fssplat.engine.events import EpisodesScored, Event, TrialScored
 from fssplat.engine.scoring.evaluate import evaluate
 from fssplat.engine.scoring.inputs import Inputs
-from fssplat.engine.scoring.metrics import Metrics, Scores
-from fssplat.engine.scoring.scorer import Rules, Scorer, Task, rows_of, stacked, sums_of
+from fssplat.engine.scoring.metrics import Metrics
+from fssplat.engine.scoring.rows import sums_of
+from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.engine.settings import Interrupted
 from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import EvaluationSpec
@@ -115,12 +115,13 @@ def test_counts_equal_a_plain_loop_over_episodes(method: type[PrototypeMethod], 
     network = prototype_network().eval()
     network.__class__ = method
     inputs = Inputs(cast(Dataset, DATA), mode, SIZE)
-    tasks = [Task(0, i, e) for i, e in enumerate(memory_episodes(DATA, 12, shot=3))]
+    drawn = memory_episodes(DATA, 12, shot=3)
+    episodes = [ManifestEpisode(0, index, one) for index, one in enumerate(drawn)]
     scorer = Scorer(network, inputs, Rules(3, ("original",), True), EvaluationSpec(), CPU)
-    found = {scored.task: scored.counts["original"] for scored in scorer.score(tasks)}
-    for task in tasks:
-        expected = plain(network, inputs, task.episode, method)
-        assert (found[task][:2] - expected).abs().max() <= 2  # pixels on the very edge
+    found = {scored.episode: scored.counts["original"] for scored in scorer.score(episodes)}
+    for episode in episodes:
+        expected = plain(network, inputs, episode.drawn, method)
+        assert (found[episode][:2] - expected).abs().max() <= 2  # pixels on the very edge
 
 
 def plain(
@@ -183,7 +184,7 @@ def test_the_names_of_metrics_are_stable(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "notes.json").read_text()) == ["left out, too few images: h"]
 
 
-def test_progress_and_the_result_are_told(tmp_path: Path) -> None:
+def test_progress_and_the_result_are_emitted(tmp_path: Path) -> None:
     events: list[Event] = []
     metrics, _ = run(tmp_path, trial_of(), count=60, emit=events.append)
     assert [e.done for e in events if isinstance(e, EpisodesScored)] == [50, 100, 120]
@@ -210,7 +211,7 @@ def test_a_stop_leaves_no_result(tmp_path: Path) -> None:
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_padding_never_counts(tmp_path: Path) -> None:
+def test_padding_never_counts() -> None:
     inputs = Inputs(cast(Dataset, DATA), "pad", SIZE)
     for row in range(4):
         height, width = inputs.box(row)
@@ -218,11 +219,7 @@ def test_padding_never_counts(tmp_path: Path) -> None:
         mask = inputs.mask(row, 1)
         assert bool((mask[height:] == 255).all())
         assert bool((mask[:, width:] == 255).all())
-        assert (
-            inputs.truth(row, (1,), 16).shape
-            == tuple(side * 16 // SIZE for side in (height, width))
-            or True
-        )
+        assert max(inputs.truth(row, (1,), 16).shape) == 16
         assert inputs.truth(row, (1,), "original").shape == DATA.labels[row].shape
 
 
@@ -256,12 +253,6 @@ def test_lack_of_memory_segments_fewer_episodes_at_once(tmp_path: Path) -> None:
     assert numbers(plenty) == numbers(little)
 
 
-def test_supports_of_many_sizes_are_an_input_error_where_maps_do_not_stack() -> None:
-    maps = [{"map": torch.zeros(1, 2, side, side)} for side in (3, 4)]
-    with pytest.raises(InputError, match=r"protocol\.input original: this method's map"):
-        stacked(maps)
-
-
 def test_original_size_input_scores_like_any_other(tmp_path: Path) -> None:
     same = MemoryDataset(sides=(48, 49))
     network = prototype_network()
@@ -270,16 +261,3 @@ def test_original_size_input_scores_like_any_other(tmp_path: Path) -> None:
     trial = trial_of(input="original", score=("original",))
     metrics = evaluate(network, trial, cast(Dataset, same), manifests, tmp_path, device=CPU)  # type: ignore[arg-type]
     assert 0 < metrics["miou"] < 1
-
-
-def test_rows_hold_what_reports_need() -> None:
-    task = Task(3, 7, Episode(0, (2,), (1,)))
-    counts = {"original": torch.tensor([[1, 2], [3, 4], [3, 4]])}
-    scored = SimpleNamespace(task=task, counts=counts, predictions={})
-    (row,) = rows_of(cast(Any, scored), Inputs(cast(Dataset, DATA), "pad", SIZE), "id")
-    assert (row["trial_id"], row["seed"], row["episode"], row["class"]) == ("id", 3, 7, "a")
-    assert (row["query"], row["supports"]) == ("image00", ["image02"])
-    assert (row["intersection"], row["union"]) == (3, 4)
-    assert row["object_pixels"] == DATA.area(0, 1)
-    assert sums_of([row], "original", (1,))[3].iou() == {1: 0.75}
-    assert isinstance(sums_of([row], "original", (1,))[3], Scores)

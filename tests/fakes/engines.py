@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from fssplat.common.errors import InputError
 from fssplat.common.locks import lock
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted, TrialScored
-from fssplat.engine.scoring.scorer import SCHEMA
+from fssplat.engine.scoring.rows import SCHEMA
 from fssplat.engine.settings import Diverged, Interrupted
 from fssplat.experiment.grid import Job
 from fssplat.results.notes import Note

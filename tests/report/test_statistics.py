@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fssplat.engine.scoring.scorer import SCHEMA
+from fssplat.engine.scoring.rows import SCHEMA
 from fssplat.report.statistics import Episodes, Pair, drawn, miou, paired_interval, read_episodes
 
 

@@ -17,7 +17,8 @@ from fssplat.engine.events import Emit, EpisodesScored, TrialScored, ignore
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.metrics import Metrics, over_seeds
 from fssplat.engine.scoring.panels import chosen, draw, save
-from fssplat.engine.scoring.scorer import Row, Rules, Scorer, Task, rows_of, sums_of, table_of
+from fssplat.engine.scoring.rows import Row, rows_of, sums_of, table_of
+from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.engine.settings import Interrupted, Stop, never
 from fssplat.experiment.grid import Trial
 from fssplat.methods.base import FewShotSegmenter
@@ -40,19 +41,19 @@ def evaluate(
     """Metrics of a trial over its manifests (episode seed -> manifest), also left in the folder.
 
     The folder gets `episodes.parquet` (the counts every metric is made of), `panels/*.png`,
-    `notes.json` and, last, `metrics.json`. `training` adds what the training cost.
-    Raises Interrupted, which leaves no result.
+    `notes.json` and, last, `metrics.json`. `training` adds the training's cost.
+    Raises Interrupted; there is no result then.
     """
     device = device or best_device()
     network.to(device).eval()
-    network.before_evaluation()  # not on the clock: it is done once, however many episodes follow
-    tasks = [
-        Task(seed, index, episode)
+    network.before_evaluation()  # not timed: it is done once, however many episodes follow
+    episodes = [
+        ManifestEpisode(seed, index, drawn)
         for seed, manifest in manifests.items()
-        for index, episode in enumerate(manifest.episodes)
+        for index, drawn in enumerate(manifest.episodes)
     ]
     scorer = Scorer(network, inputs_of(trial, dataset), rules_of(trial), trial.evaluation, device)
-    rows, shown, cost = _score_all(scorer, tasks, trial, trial_id, emit, stop)
+    rows, shown, cost = _score_all(scorer, episodes, trial, trial_id, emit, stop)
     metrics = {
         **summary(rows, trial, dataset),
         **cost,
@@ -62,9 +63,9 @@ def evaluate(
     notes = notes_of(trial, manifests, training or {})
     table = table_of(rows)
     write_whole(folder / "episodes.parquet", lambda path: pq.write_table(table, path))
-    for task, prediction in shown:
-        picture = draw(scorer.inputs, task.episode, trial.shot, prediction.numpy())
-        save(picture, folder / "panels" / f"seed{task.seed}-episode{task.index}.png")
+    for episode, prediction in shown:
+        picture = draw(scorer.inputs, episode.drawn, trial.shot, prediction.numpy())
+        save(picture, folder / "panels" / f"seed{episode.seed}-episode{episode.index}.png")
     write_json(folder / "notes.json", notes)
     write_json(folder / "metrics.json", metrics)
     emit(TrialScored(trial_id, metrics, folder, notes))
@@ -72,27 +73,32 @@ def evaluate(
 
 
 def _score_all(
-    scorer: Scorer, tasks: list[Task], trial: Trial, trial_id: str, emit: Emit, stop: Stop
-) -> tuple[list[Row], list[tuple[Task, Tensor]], Metrics]:
+    scorer: Scorer,
+    episodes: list[ManifestEpisode],
+    trial: Trial,
+    trial_id: str,
+    emit: Emit,
+    stop: Stop,
+) -> tuple[list[Row], list[tuple[ManifestEpisode, Tensor]], Metrics]:
     """Rows of all episodes, the predictions that panels show, and what the evaluation cost."""
-    panels = set(chosen(tasks, trial.evaluation.panels))
+    panels = set(chosen(episodes, trial.evaluation.panels))
     headline = trial.protocol.score[0]
     rows: list[Row] = []
-    shown: list[tuple[Task, Tensor]] = []
+    shown: list[tuple[ManifestEpisode, Tensor]] = []
     reset_peak_memory(scorer.device)
     started = time.monotonic()
-    for done, scored in enumerate(scorer.score(tasks), start=1):
+    for done, scored in enumerate(scorer.score(episodes), start=1):
         if stop():
             raise Interrupted(done - 1, "episode")
         rows += rows_of(scored, scorer.inputs, trial_id)
-        if scored.task in panels:
-            shown.append((scored.task, scored.predictions[headline].cpu()))
-        if done % PROGRESS == 0 or done == len(tasks):
-            emit(EpisodesScored(trial_id, done, len(tasks)))
+        if scored.episode in panels:
+            shown.append((scored.episode, scored.predictions[headline].cpu()))
+        if done % PROGRESS == 0 or done == len(episodes):
+            emit(EpisodesScored(trial_id, done, len(episodes)))
     seconds = time.monotonic() - started
     cost = {
-        "episodes": float(len(tasks)),
-        "episodes_per_s": len(tasks) / seconds if seconds else 0.0,
+        "episodes": float(len(episodes)),
+        "episodes_per_s": len(episodes) / seconds if seconds else 0.0,
         "encoded_images": float(scorer.encoded_images),
         "peak_memory_bytes": float(peak_memory(scorer.device)),
     }
@@ -102,7 +108,7 @@ def _score_all(
 def summary(rows: list[Row], trial: Trial, dataset: Dataset) -> Metrics:
     """miou, fb_iou and iou/<class> at the first scored size; miou_473 and so on at the others.
 
-    `novel_classes` is how many there are, with episodes or without.
+    `novel_classes` is their number, with or without episodes.
     """
     classes = novel_classes(dataset.info, trial.fold, trial.protocol, trial.train_on.name)
     names = {class_id: dataset.info.classes[class_id - 1] for class_id in classes}
@@ -129,7 +135,7 @@ def rules_of(trial: Trial) -> Rules:
 def notes_of(
     trial: Trial, manifests: Mapping[int, Manifest], training: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """What a reader of the numbers must know, each once; `training` is what the training cost."""
+    """Remarks for the reader of the numbers, each once; `training` has the training's cost."""
     dropped = sorted({name for manifest in manifests.values() for name in manifest.dropped})
     notes = [f"left out, too few images: {', '.join(dropped)}"] if dropped else []
     if trial.training.checkpoint:

@@ -11,7 +11,7 @@ from fssplat.common.whole_files import write_whole
 from fssplat.data.batch import IGNORE
 from fssplat.data.episodes.training import Episode
 from fssplat.engine.scoring.inputs import Inputs
-from fssplat.engine.scoring.scorer import Task
+from fssplat.engine.scoring.scorer import ManifestEpisode
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3]
 
@@ -21,9 +21,9 @@ COLOURS = ((230, 60, 60), (60, 120, 230), (60, 180, 80), (230, 160, 40), (160, 8
 BORDER = (255, 255, 255)  # where the label says 255
 
 
-def chosen(tasks: list[Task], count: int) -> list[Task]:
+def chosen(episodes: list[ManifestEpisode], count: int) -> list[ManifestEpisode]:
     """`count` episodes of the first manifest, evenly spaced: the same for every method."""
-    first = [task for task in tasks if task.seed == tasks[0].seed]
+    first = [episode for episode in episodes if episode.seed == episodes[0].seed]
     count = min(count, len(first))
     return [first[index * len(first) // count] for index in range(count)]
 

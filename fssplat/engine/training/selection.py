@@ -14,7 +14,8 @@ from fssplat.data.index import Dataset
 from fssplat.engine.random_state import kept_random_state
 from fssplat.engine.scoring.evaluate import rules_of
 from fssplat.engine.scoring.inputs import Inputs
-from fssplat.engine.scoring.scorer import Scorer, Task, rows_of, sums_of
+from fssplat.engine.scoring.rows import rows_of, sums_of
+from fssplat.engine.scoring.scorer import ManifestEpisode, Scorer
 from fssplat.engine.training.persistence import TrainingFolder
 from fssplat.engine.training.state import TrainingState
 from fssplat.experiment.grid import Trial
@@ -92,6 +93,6 @@ class SelectionByScore:
         """mIoU, 0 to 1, of a network in eval mode."""
         inputs = Inputs(self.dataset, "pad", self.trial.training.size)
         scorer = Scorer(network, inputs, rules_of(self.trial), self.trial.evaluation, self.device)
-        tasks = [Task(0, index, episode) for index, episode in enumerate(self.manifest.episodes)]
-        rows = [row for scored in scorer.score(tasks) for row in rows_of(scored, inputs, "")]
+        episodes = [ManifestEpisode(0, i, drawn) for i, drawn in enumerate(self.manifest.episodes)]
+        rows = [row for scored in scorer.score(episodes) for row in rows_of(scored, inputs, "")]
         return sums_of(rows, "original", self.classes)[0].miou("skip")
