@@ -16,7 +16,7 @@ from pathlib import Path
 
 from described import described
 
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.launching.launch import Request, plan_from
 from fssplat.planning.plan import Machine, Plan, PlannedJob, ordered, place
 

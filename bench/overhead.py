@@ -22,7 +22,7 @@ from described import described
 from rich.console import Console
 
 from fssplat.engine.events import Event, TrialScored
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.launching.launch import Launch, Request, plan_from
 
 SLOTS = 2

@@ -20,9 +20,9 @@ from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.folds import ignored_classes
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import Label, augment
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import TrainingSpec
+from fssplat.experiment.trial import Trial
 
 PREFETCH = 2  # batches that each worker prepares in advance
 

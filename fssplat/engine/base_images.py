@@ -12,8 +12,8 @@ from fssplat.data.episodes.candidates import training_candidates
 from fssplat.data.folds import base_classes, ignored_classes
 from fssplat.data.index import Dataset
 from fssplat.data.transforms import fit, normalise
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import digest
+from fssplat.experiment.trial import Trial
 
 
 class TrainingImages:

@@ -20,8 +20,8 @@ from fssplat.engine.device import pins_batches
 from fssplat.engine.settings import RunSettings
 from fssplat.engine.training import schedule
 from fssplat.engine.training.selection import SelectionByScore, selection_trial
-from fssplat.experiment.grid import Job, Trial
 from fssplat.experiment.schema import DatasetSpec
+from fssplat.experiment.trial import Job, Trial
 
 
 class JobData:

@@ -4,7 +4,7 @@ import torch
 
 from fssplat.engine.device import use_channels_last
 from fssplat.engine.random_state import seed_everything
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.methods import build_method
 from fssplat.methods.base import FewShotSegmenter
 

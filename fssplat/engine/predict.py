@@ -31,7 +31,7 @@ from fssplat.engine.network import fresh_network
 from fssplat.engine.random_state import kept_random_state
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
-from fssplat.experiment.grid import ENGINE_RESULT_VERSION, Trial
+from fssplat.experiment.trial import ENGINE_RESULT_VERSION, Trial
 from fssplat.methods import method_named
 from fssplat.methods.base import FewShotSegmenter
 

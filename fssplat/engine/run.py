@@ -17,7 +17,7 @@ from fssplat.engine.scoring.evaluate import evaluate
 from fssplat.engine.scoring.metrics import Metrics
 from fssplat.engine.settings import RunSettings, Stop, never
 from fssplat.engine.training.loop import train
-from fssplat.experiment.grid import Job, Trial
+from fssplat.experiment.trial import Job, Trial
 from fssplat.methods.base import FewShotSegmenter
 
 __all__ = ["JobData", "run_job", "score_checkpoint"]

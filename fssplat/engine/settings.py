@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fssplat.engine.device import best_device, reserved_device
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 
 Stop = Callable[[], bool]  # asked between steps; True: leave a checkpoint and go
 

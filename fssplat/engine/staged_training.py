@@ -18,7 +18,7 @@ from fssplat.engine.run import built
 from fssplat.engine.settings import RunSettings, Stop, never
 from fssplat.engine.training.loop import Training
 from fssplat.engine.training.selection import SelectionByScore
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 
 ScoredOn = Literal["base-val", "novel-best"]  # base classes held out of training, or the novel ones
 

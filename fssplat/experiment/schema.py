@@ -1,8 +1,7 @@
-"""The YAML's schema: everything that can change a number, and the bytes that name it.
+"""The schema of the YAML: all settings, their canonical JSON, and checks with readable errors.
 
-A spec is frozen, knows no extra keys, and has one canonical JSON form; `digest` of that form is
-what a trial is called. Anything that cannot change a number (paths, worker counts, host names) is
-kept out of the canonical form by `not_hashed`.
+A spec is frozen and refuses unknown keys. `digest` of the canonical JSON names a trial, so
+`not_hashed` lists the settings that cannot change a number (paths, worker counts, host names).
 """
 
 import difflib
@@ -10,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import (
@@ -72,7 +70,7 @@ def digest(*parts: Any, length: int = 16) -> str:
 
 
 class DatasetSpec(Spec):
-    """A data set by name; where it lies does not change a number, its fingerprint does."""
+    """A data set by name. Its fingerprint is part of a trial's identity, its folder is not."""
 
     not_hashed = frozenset({"root"})
     name: str  # the same as its key
@@ -87,7 +85,7 @@ class BackboneSpec(Spec):
 
     @property
     def source(self) -> str:
-        """Where the weights are asked for; their content is what names a result."""
+        """Key of the weights' fingerprint; a result is named after their content."""
         return f"{self.name}={self.weights}"
 
 
@@ -132,6 +130,16 @@ class TrainingSpec(Spec):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
         return self
+
+
+def replaced_length(above: Mapping[str, Any]) -> str:
+    """The length that a layer of training settings removes from the layers below it.
+
+    A layer that gives `steps` alone removes `epochs`, and the reverse; "" if it removes none.
+    """
+    given = [name for name in ("steps", "epochs") if above.get(name) is not None]
+    other = {"steps": "epochs", "epochs": "steps"}[given[0]] if len(given) == 1 else ""
+    return "" if other in above else other
 
 
 class MethodSpec(Spec):
@@ -258,139 +266,7 @@ class EvaluationSpec(Spec):
 ExperimentSpec.model_rebuild()
 
 
-# ------------------------------------------------------------------ reading
-
-
-def load_experiment(path: Path | str, changes: tuple[str, ...] = ()) -> ExperimentSpec:
-    """Read an experiment file: `extends` first, then its own keys, its profile, and `--set a.b=c`.
-
-    Raises InputError naming the file and the key, with the nearest known key for a typo.
-    """
-    path = Path(path)
-    merged = read_layers(path, changes)
-    merged.setdefault("name", path.stem)
-    return validate(ExperimentSpec, merged, str(path))
-
-
-def made_experiment(
-    keys: Mapping[str, Any], base: Path | None, changes: tuple[str, ...] = ()
-) -> ExperimentSpec:
-    """An experiment from a mapping, as if it stood in a file that extends `base`.
-
-    Raises InputError as `load_experiment`.
-    """
-    below = _with_bases(base, ()) if base is not None else {}
-    where = str(keys["name"])
-    merged = _layered(_over(below, dict(keys)), changes, where)
-    return validate(ExperimentSpec, merged, where)
-
-
-def read_layers(path: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file's mapping with `extends`, `profile` and changes merged in, `${...}` resolved."""
-    return _layered(_with_bases(path, ()), changes, str(path))
-
-
-def _layered(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    chosen: Any = OmegaConf.create({})
-    for change in changes:
-        config, chosen = (_changed(part, change) for part in (config, chosen))
-    try:
-        profiles = config.pop("profiles", {}) or {}
-        profile = config.pop("profile", None)
-        if not isinstance(profiles, Mapping):
-            raise InputError(f"{where}: profiles: {profiles} is no mapping of names to settings.")
-        if profile is not None:
-            if profile not in profiles:
-                known = ", ".join(map(str, profiles)) or "none"
-                raise InputError(f"{where}: profile {profile!r} is unknown. Known: {known}.")
-            for key in ("profile", "profiles"):
-                chosen.pop(key, None)
-            inside = profiles[profile] or {}
-            if not isinstance(inside, Mapping):
-                raise InputError(
-                    f"{where}: profiles.{profile}: {inside} is no mapping of settings, "
-                    "e.g. {training: {steps: 100}}."
-                )
-            config = _over(_over(config, inside), chosen)
-        plain_config = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{where}: {first}") from error
-    assert isinstance(plain_config, dict)
-    return {str(key): value for key, value in plain_config.items()}
-
-
-def _changed(config: Any, change: str) -> Any:
-    """The config with one `key=value` on top. Raises InputError for what cannot be read or put."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    key, _, value = change.partition("=")
-    if "=" not in change:
-        raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
-    try:
-        return _over(config, OmegaConf.from_dotlist([change]))
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
-    except (OmegaConfBaseException, TypeError, IndexError) as error:  # the last for a lone `[`
-        raise InputError(
-            f"--set {change}: {key} cannot be set so. Name settings by their keys, as in "
-            "training.steps=100; give a list whole, as in 'grid.fold=[0, 1]'."
-        ) from error
-
-
-def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-
-    if path.resolve() in seen:
-        chain = " -> ".join(item.name for item in (*seen, path))
-        raise InputError(f"{path}: extends itself ({chain}). Remove one `extends`.")
-    if not path.is_file():
-        raise InputError(f"{path}: no such experiment file. See experiments/ for examples.")
-    try:
-        config = OmegaConf.load(path)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"{path}:{where} {problem}. Fix the YAML there.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file. An experiment is a YAML mapping.") from error
-    if not isinstance(config, DictConfig):
-        raise InputError(
-            f"{path}: an experiment is a mapping of settings, e.g. `dataset: synthetic`."
-        )
-    if isinstance(config.get("protocol"), str):  # so that a profile changes axes, not the preset
-        config["protocol"] = {"name": config["protocol"]}
-    base = config.pop("extends", None)
-    if base is None:
-        return config
-    below = _with_bases(path.parent / str(base), (*seen, path.resolve()))
-    below.pop("name", None)
-    return _over(below, config)
-
-
-def _over(below: Any, above: Any) -> Any:
-    """`above` on top of `below`; a training has one length, so steps take the place of epochs."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.merge(below, above)
-    _keep_one_length(config, OmegaConf.to_container(OmegaConf.create(above)))
-    return config
-
-
-def _keep_one_length(config: Any, above: Any) -> None:
-    for name, other in (("steps", "epochs"), ("epochs", "steps")):
-        if above.get(name) is not None and other not in above:
-            config.pop(other, None)
-    for key, part in above.items():
-        if isinstance(part, dict):
-            _keep_one_length(config[key], part)
+# ------------------------------------------------------------------ checking
 
 
 def validate(model: type[S], value: Any, where: str, under: str = "") -> S:

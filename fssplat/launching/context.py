@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.launching.stop_request import GRACE_S
 from fssplat.results.notes import JobEnded, Note, TrialEnded
 from fssplat.results.store import SETTLED, Store

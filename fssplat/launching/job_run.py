@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.launching.board import open_board
 from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext

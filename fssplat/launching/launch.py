@@ -20,8 +20,9 @@ from rich.console import Console
 from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.common.passwords import hidden, hidden_in
 from fssplat.common.whole_files import temporary_name
-from fssplat.experiment.grid import Trial
-from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec, load_experiment
+from fssplat.experiment.reading import load_experiment
+from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec
+from fssplat.experiment.trial import Trial
 from fssplat.launching.cluster import Cluster, Node, cluster
 from fssplat.launching.context import LaunchContext
 from fssplat.launching.job_run import run

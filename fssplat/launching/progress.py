@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.planning.plan import PlannedJob, duration
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, Note, TrialDone, TrialEnded
 

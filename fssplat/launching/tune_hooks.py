@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from fssplat.common.disk_space import states_disk_full
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext, mark_lost
 from fssplat.launching.stop_request import StopRequest
 from fssplat.worker.process import Outcome

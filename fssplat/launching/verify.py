@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fssplat.common.passwords import hidden
-from fssplat.experiment.schema import ExperimentSpec, made_experiment
+from fssplat.experiment.reading import made_experiment
+from fssplat.experiment.schema import ExperimentSpec
 from fssplat.launching import launch as launching
 from fssplat.planning.plan import Plan
 from fssplat.report import published
@@ -57,7 +58,7 @@ def show(request: RowRequest, console: Console) -> None:
 
 def differs(request: RowRequest, plan: Plan) -> bool:
     """Whether any trial is not the row's own: --set or the base file changed a setting."""
-    from fssplat.experiment.grid import expand
+    from fssplat.experiment.expand import expand
     from fssplat.methods import METHODS
 
     printed = expand(made_experiment(published.experiment(request.row), None), METHODS)

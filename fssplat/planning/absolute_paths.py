@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fssplat.experiment.grid import Job, Trial
 from fssplat.experiment.schema import DatasetSpec
+from fssplat.experiment.trial import Job, Trial
 
 
 def rooted(job: Job) -> Job:

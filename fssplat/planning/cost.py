@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from fssplat.experiment.grid import Job, Trial
 from fssplat.experiment.schema import digest
+from fssplat.experiment.trial import Job, Trial
 from fssplat.results.store import JobRecord
 
 # Multiply-adds of one 224 x 224 image through the whole network, in 1e9; stated by torchvision's

@@ -17,8 +17,9 @@ from rich.text import Text
 from fssplat.common.errors import InputError
 from fssplat.data.cache import Bucket, is_remote
 from fssplat.data.index import DatasetInfo, default_root, read_info
-from fssplat.experiment.grid import Job, Trial, expand, jobs
+from fssplat.experiment.expand import expand, jobs
 from fssplat.experiment.schema import ExperimentSpec, ResourceSpec
+from fssplat.experiment.trial import Job, Trial
 from fssplat.planning.absolute_paths import names_files, rooted_trial
 from fssplat.planning.cost import CostModel, local_gpus, operations
 from fssplat.results.store import SETTLED, Store, TrialStatus

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
 from fssplat.report.table import Block, blocks

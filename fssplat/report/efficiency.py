@@ -9,7 +9,7 @@ from statistics import fmean
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.results.store import Result
 
 Place = tuple[str, str, str, int]  # data set, backbone, method, shot

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import digest
+from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
 from fssplat.report.layouts import Fitting
 from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fssplat.engine.predict import FILES
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.results.store import SETTLED, Store, TrialStatus
 
 KEPT = (*FILES, "steps.parquet", "record.json", "claim.lock")  # of a finished job

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fssplat.common.errors import InputError
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import digest
+from fssplat.experiment.trial import Trial
 from fssplat.results.claims import Claim, claim, held
 from fssplat.results.files import LocalFiles, disk_errors, open_files
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from optuna.study import Study
 
-from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import NO_TRACKING
+from fssplat.experiment.trial import Job
 from fssplat.launching.stop_request import StopRequest
 from fssplat.results import environment
 from fssplat.search import output

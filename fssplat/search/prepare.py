@@ -9,7 +9,8 @@ from fssplat.data.index import DatasetInfo
 from fssplat.engine.job_data import JobData
 from fssplat.engine.settings import RunSettings
 from fssplat.engine.staged_training import milestone_selection
-from fssplat.experiment.grid import Job, jobs
+from fssplat.experiment.expand import jobs
+from fssplat.experiment.trial import Job
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.launch import Request, check_disk, check_tracking
 from fssplat.planning.absolute_paths import rooted

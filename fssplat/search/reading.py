@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
-from fssplat.experiment.grid import MethodCard, Trial, expand
-from fssplat.experiment.schema import (
-    ExperimentSpec,
-    TrainingSpec,
-    load_experiment,
-    settings,
-    validate,
-)
+from fssplat.experiment.card import MethodCard
+from fssplat.experiment.expand import expand
+from fssplat.experiment.reading import load_experiment
+from fssplat.experiment.schema import ExperimentSpec, TrainingSpec, settings, validate
+from fssplat.experiment.trial import Trial
 from fssplat.search.space import (
     SECTIONS,
     Parameter,

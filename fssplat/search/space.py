@@ -19,8 +19,11 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from fssplat.experiment.grid import MethodCard, Trial, expand, merged
+from fssplat.experiment.card import MethodCard
+from fssplat.experiment.expand import expand
+from fssplat.experiment.recipe import merged
 from fssplat.experiment.schema import ExperimentSpec, Spec
+from fssplat.experiment.trial import Trial
 
 Point = dict[str, Any]  # dotted name -> value
 KINDS = ("uniform", "log", "integer", "choice")

@@ -22,8 +22,8 @@ from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.staged_training import ScoredOn, StagedTraining, StageScore
-from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import digest
+from fssplat.experiment.trial import Job
 from fssplat.worker.heartbeat import Channel
 from fssplat.worker.process import (
     Outcome,

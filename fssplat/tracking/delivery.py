@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.results.notes import (
     JobEnded,
     JobProgress,

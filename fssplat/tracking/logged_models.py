@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.results.store import Result, Store
 from fssplat.tracking import views
 from fssplat.tracking.connection import Connection

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from fssplat import __version__
 from fssplat.common.errors import InputError
 from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS, Predictor, note_for
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import digest
+from fssplat.experiment.trial import Trial
 
 Mask = npt.NDArray[np.uint8]  # [H, W]
 INPUTS = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.results.notes import LossAtStep, curve_stride
 from fssplat.tracking import views
 

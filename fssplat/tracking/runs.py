@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import MlflowSpec
+from fssplat.experiment.trial import Trial
 from fssplat.results.notes import LossAtStep
 from fssplat.results.store import Result, Store
 from fssplat.tracking import views

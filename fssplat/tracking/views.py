@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 
 KIND = "mlflow.experimentKind"
 KIND_VALUE = "custom_model_development"  # opens the runs, not MLflow's pages for agents

@@ -14,7 +14,7 @@ from typing import Any
 from fssplat.common.errors import InputError
 from fssplat.engine.events import Event
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.planning.plan import unfinished
 from fssplat.results.claims import Claim
 from fssplat.results.notes import JobEnded, JobStarted, JobUsage

@@ -15,7 +15,7 @@ from fssplat.engine.events import (
     TrialScored,
     TrialSkipped,
 )
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.planning.cost import record_of
 from fssplat.results.notes import JobProgress, LossAtStep, TrialDone, TrialEnded, curve_stride
 from fssplat.results.store import State, Store

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.worker.process import RETRIES
 
 

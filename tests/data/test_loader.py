@@ -11,7 +11,6 @@ from fssplat.data.batch import EpisodeBatch
 from fssplat.data.index import Dataset
 from fssplat.data.loader import TrainingBatches, training_batches, training_loader
 from fssplat.data.transforms import normalise
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import (
     AugmentSpec,
@@ -21,6 +20,7 @@ from fssplat.experiment.schema import (
     MethodSpec,
     TrainingSpec,
 )
+from fssplat.experiment.trial import Trial
 from tests.fakes.official_layouts import built_voc_of_pairs, small_area_protocol
 
 CHANGES = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)

@@ -6,9 +6,10 @@ import pytest
 
 from fssplat.cli.settings_page import settings_page
 from fssplat.experiment.describe import describe
-from fssplat.experiment.grid import Trial, expand
+from fssplat.experiment.expand import expand
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import ExperimentSpec, TrainingSpec
+from fssplat.experiment.trial import Trial
 from fssplat.methods import METHODS
 from fssplat.search.space import Parameter, SearchSpec
 

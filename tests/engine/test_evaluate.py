@@ -21,8 +21,8 @@ from fssplat.engine.scoring.metrics import Metrics
 from fssplat.engine.scoring.rows import sums_of
 from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.engine.settings import Interrupted
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import EvaluationSpec
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import Encoded
 from tests.fakes.memory_dataset import MemoryDataset, memory_episodes
 from tests.fakes.prototype_method import SIZE, PrototypeMethod, prototype_network, prototype_trial

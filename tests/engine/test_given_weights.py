@@ -10,8 +10,8 @@ from fssplat.common.errors import InputError
 from fssplat.engine.events import Event, StepDone, TrainingDone
 from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.settings import RunSettings
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import BackboneSpec
+from fssplat.experiment.trial import Trial
 from fssplat.planning.absolute_paths import rooted
 from fssplat.planning.plan import contents, given_weights
 from tests.fakes.synthetic_jobs import synthetic_job

@@ -14,8 +14,8 @@ from fssplat.data.index import Dataset
 from fssplat.engine.predict import EVALUATION, MODEL, Predictor, own_size
 from fssplat.engine.run import JobData, run_job
 from fssplat.engine.settings import RunSettings
-from fssplat.experiment.grid import Job
 from fssplat.experiment.protocols import PROTOCOLS
+from fssplat.experiment.trial import Job
 from fssplat.methods import METHODS
 from tests.fakes.synthetic_jobs import synthetic_job
 

@@ -26,9 +26,9 @@ from fssplat.engine.events import (
 from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.settings import Interrupted, RunSettings
 from fssplat.engine.training.selection import EPISODES
-from fssplat.experiment.grid import Job
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import DatasetSpec
+from fssplat.experiment.trial import Job
 from fssplat.methods import METHODS
 from tests.fakes.synthetic_jobs import SIZE, synthetic_job
 

@@ -1,11 +1,12 @@
-"""The experiment file: what it may say, and how it complains."""
+"""Reading of experiment files, and the errors for wrong ones."""
 
 from pathlib import Path
 
 import pytest
 
 from fssplat.common.errors import InputError
-from fssplat.experiment.schema import DatasetSpec, TrainingSpec, digest, load_experiment
+from fssplat.experiment.reading import load_experiment
+from fssplat.experiment.schema import DatasetSpec, TrainingSpec, digest
 
 MINIMAL = "dataset: synthetic\ngrid: {method: [prior]}\n"
 
@@ -106,10 +107,10 @@ def test_a_profile_may_be_set_with_the_command(tmp_path: Path) -> None:
     assert load_experiment(path, ("profile=small", "profiles.small.name=y")).name == "y"
 
 
-def test_a_profile_that_is_no_mapping_is_one_line(tmp_path: Path) -> None:
+def test_a_profile_that_is_not_a_mapping_is_one_line(tmp_path: Path) -> None:
     text = MINIMAL + "profiles: {small: 3}\n"
-    assert "profiles.small: 3 is no mapping" in message(tmp_path, text, "profile=small")
-    assert "profiles: 3 is no mapping" in message(tmp_path, MINIMAL + "profiles: 3\n")
+    assert "profiles.small: 3 is not a mapping" in message(tmp_path, text, "profile=small")
+    assert "profiles: 3 is not a mapping" in message(tmp_path, MINIMAL + "profiles: 3\n")
 
 
 def test_a_profile_changes_axes_of_a_protocol_and_keeps_its_name(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fssplat.common.locks import lock
 from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted, TrialScored
 from fssplat.engine.scoring.rows import SCHEMA
 from fssplat.engine.settings import Diverged, Interrupted
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.results.notes import Note
 
 Emit = Callable[[Event], None]

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from fssplat.backbones import Backbone, BackboneLayout, Features
 from fssplat.data.batch import IGNORE, EpisodeBatch
 from fssplat.engine.settings import RunSettings
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import (
     BackboneSpec,
@@ -19,6 +18,7 @@ from fssplat.experiment.schema import (
     MethodSpec,
     TrainingSpec,
 )
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
 
 SIZE = 32

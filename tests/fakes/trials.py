@@ -1,6 +1,6 @@
 """Small trials and jobs over data sets that do not exist; nothing is read or built."""
 
-from fssplat.experiment.grid import Job, Trial, jobs
+from fssplat.experiment.expand import jobs
 from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import (
     BackboneSpec,
@@ -9,6 +9,7 @@ from fssplat.experiment.schema import (
     MethodSpec,
     TrainingSpec,
 )
+from fssplat.experiment.trial import Job, Trial
 from fssplat.planning.plan import PlannedJob
 
 

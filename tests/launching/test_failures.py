@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fssplat.experiment.grid import Job
+from fssplat.experiment.trial import Job
 from fssplat.launching import launch as launching
 from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import LaunchContext

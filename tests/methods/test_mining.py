@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.experiment.grid import expand
+from fssplat.experiment.expand import expand
 from fssplat.experiment.schema import BackboneSpec, ExperimentSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
 from fssplat.methods.layers.image_folder import ImageFolder

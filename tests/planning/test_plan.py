@@ -35,8 +35,8 @@ def test_shots_that_share_a_training_are_one_job(tmp_path: Path) -> None:
 
 
 def test_the_whole_grid_trains_a_third_less_and_says_who_shares() -> None:
-    from fssplat.experiment.grid import expand, jobs
-    from fssplat.experiment.schema import load_experiment
+    from fssplat.experiment.expand import expand, jobs
+    from fssplat.experiment.reading import load_experiment
     from fssplat.methods import METHODS
 
     path = Path(__file__).parents[2] / "experiments" / "full_grid.yaml"

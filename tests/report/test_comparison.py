@@ -6,8 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from fssplat.experiment.grid import expand
-from fssplat.experiment.schema import made_experiment
+from fssplat.experiment.expand import expand
+from fssplat.experiment.reading import made_experiment
 from fssplat.methods import METHODS
 from fssplat.report import published
 from fssplat.report.comparison import comparison, listing

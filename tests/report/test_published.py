@@ -43,7 +43,7 @@ def test_the_main_rows_of_our_methods_become_experiments() -> None:
     ("paper", "count"), [("MiningFSS", 42), ("JC2A", 42), ("MM-Net", 26), ("SD-AANet", 22)]
 )
 def test_every_row_of_a_paper_on_its_own_method_has_its_switches(paper: str, count: int) -> None:
-    from fssplat.experiment.grid import expand
+    from fssplat.experiment.expand import expand
     from fssplat.experiment.schema import ExperimentSpec
     from fssplat.methods import METHODS
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fssplat.experiment.grid import Trial
 from fssplat.experiment.schema import BackboneSpec
+from fssplat.experiment.trial import Trial
 from fssplat.report.table import Cell, Row, blocks, remarks, table
 from fssplat.results.store import Result, Store, TrialStatus
 from tests.fakes.engines import write_scores

@@ -18,9 +18,9 @@ from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.data.folds import novel_classes
 from fssplat.engine.settings import Diverged, RunSettings
-from fssplat.experiment.grid import expand
+from fssplat.experiment.expand import expand
 from fssplat.experiment.protocols import PROTOCOLS
-from fssplat.experiment.schema import load_experiment
+from fssplat.experiment.reading import load_experiment
 from fssplat.launching.launch import Request
 from fssplat.launching.stop_request import StopRequest
 from fssplat.methods import METHODS

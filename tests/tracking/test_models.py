@@ -12,8 +12,8 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.engine.job_data import JobData
-from fssplat.experiment.grid import Job
 from fssplat.experiment.schema import MlflowSpec
+from fssplat.experiment.trial import Job
 from fssplat.results.store import Store
 from fssplat.tracking.connection import MlflowError
 from fssplat.tracking.delivery import sync

@@ -20,7 +20,7 @@ from fssplat.engine.scoring.panels import chosen, draw, save
 from fssplat.engine.scoring.rows import Row, rows_of, sums_of, table_of
 from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.engine.settings import Interrupted, Stop, never
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import FewShotSegmenter
 
 PROGRESS = 50  # episodes between two reports

@@ -20,7 +20,7 @@ from fssplat.engine.training.persistence import TrainingFolder
 from fssplat.engine.training.selection import Selection, keep_if_best
 from fssplat.engine.training.state import initial_state
 from fssplat.engine.training.step import TrainingStep
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import FewShotSegmenter
 
 

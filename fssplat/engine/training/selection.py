@@ -18,7 +18,7 @@ from fssplat.engine.scoring.rows import rows_of, sums_of
 from fssplat.engine.scoring.scorer import ManifestEpisode, Scorer
 from fssplat.engine.training.persistence import TrainingFolder
 from fssplat.engine.training.state import TrainingState
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import FewShotSegmenter
 
 CHECKS = 10  # scorings per training, evenly spaced, the last one at its end

@@ -7,7 +7,7 @@ from torch import nn
 
 from fssplat.engine.random_state import RandomState
 from fssplat.engine.training.schedule import build_optimizer
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import FewShotSegmenter
 
 

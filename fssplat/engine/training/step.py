@@ -10,7 +10,7 @@ from fssplat.engine.device import autocast, free_cached_memory
 from fssplat.engine.random_state import RandomState, random_state, restore_random_state
 from fssplat.engine.training import schedule
 from fssplat.engine.training.state import TrainingState
-from fssplat.experiment.grid import Trial
+from fssplat.experiment.trial import Trial
 from fssplat.methods.base import FewShotSegmenter
 
 

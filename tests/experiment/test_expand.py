@@ -8,8 +8,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from fssplat.common.errors import InputError
-from fssplat.experiment.grid import MethodCard, Trial, expand, jobs
+from fssplat.experiment.card import MethodCard
+from fssplat.experiment.expand import expand, jobs
 from fssplat.experiment.schema import ExperimentSpec
+from fssplat.experiment.trial import Trial
 
 FINGERPRINTS = {"synthetic": "abc", "pascal-5i": "def"}
 
@@ -192,7 +194,7 @@ def test_rules_of_training_episodes_name_the_weights() -> None:
 
 
 def test_more_classes_per_episode_than_a_method_takes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"grid\.way has 3 classes per episode"):
+    with pytest.raises(InputError, match=r"grid\.way is 3 classes per episode"):
         trials(grid={"way": [3]})
 
 
@@ -254,14 +256,14 @@ def test_a_variant_named_twice_is_one_trial() -> None:
             {"overrides": [{"where": {"method": ["shred"]}}]},
             "overrides.where: method 'shred' is unknown. Known: shared",
         ),
-        ({"training": {"seed": 7}}, "shared: training.seed is the grid's. Set grid.seed"),
+        ({"training": {"seed": 7}}, "shared: training.seed cannot be set here. Set grid.seed"),
         (
             {"grid": {"method": ["apart"]}, "training": {"shot": 5}},
-            "apart: training.shot cannot be set, each grid.shot is trained apart",
+            "apart: training.shot cannot be set: each grid.shot is trained apart",
         ),
         (
             {"grid": {"method": ["voting"]}, "training": {"shot": 5}},
-            "voting: training.shot cannot be set, it sees one support",
+            "voting: training.shot cannot be set: the method trains on one support",
         ),
         ({"protocol": {"episodes": {"sinthetic": 5}}}, "episodes: data set sinthetic is unknown"),
         ({"training": {"lr": float("inf")}}, "training.lr: Input should be a finite number"),
@@ -285,7 +287,7 @@ def test_transfer_trains_on_the_other_data_set() -> None:
 
 
 def test_every_experiment_file_expands_to_trials_of_registered_methods() -> None:
-    from fssplat.experiment.schema import load_experiment
+    from fssplat.experiment.reading import load_experiment
     from fssplat.methods import METHODS
 
     files = sorted((Path(__file__).parents[2] / "experiments").rglob("*.yaml"))
@@ -322,7 +324,7 @@ def test_a_batch_too_small_for_the_method_is_refused_before_it_runs(setting: str
         }
         return expand(ExperimentSpec.model_validate(values), METHODS)
 
-    with pytest.raises(InputError, match=f"sdaanet: training.{setting} is 1; .* 2 episodes"):
+    with pytest.raises(InputError, match=f"sdaanet: training.{setting} is 1, but .* 2 episodes"):
         expanded()
     assert expanded(saam=False)
 
