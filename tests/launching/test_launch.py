@@ -15,6 +15,7 @@ from fssplat.launching.cluster import Cluster
 from fssplat.launching.launch import Launch, Request, launch, plan_from, standing
 from fssplat.results import environment
 from fssplat.results.maintenance import removable_files, reset_failed
+from tests.fakes.claims import job_claimed_by
 from tests.fakes.engines import fail_by_seed, fail_if_started, train_and_score
 from tests.fakes.experiment_files import experiment_without_images
 
@@ -97,7 +98,7 @@ def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:
     plan, store = plan_from(request)
     shown = standing(plan, store)[plan.jobs[0].trial_ids[0]]
     assert shown == ("pending", "was cut; the next launch goes on")
-    with store.claim_job(plan.jobs[0].key, "l1") or pytest.fail("not claimed"):
+    with job_claimed_by("l1", store, plan.jobs[0].key):
         assert standing(plan, store)[plan.jobs[0].trial_ids[0]][0] == "running"
 
 

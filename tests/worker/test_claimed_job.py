@@ -19,6 +19,7 @@ from fssplat.results.store import Store
 from fssplat.worker.claimed_job import perform
 from fssplat.worker.job_task import JobTask
 from fssplat.worker.process import describe, is_transient, reset_process
+from tests.fakes.claims import job_claimed_by
 from tests.fakes.engines import (
     RecordedNotes,
     fail_by_seed,
@@ -142,7 +143,7 @@ def test_a_launch_that_is_stopping_starts_nothing(store: Store) -> None:
 
 def test_a_job_that_another_launch_holds_is_left_to_it(store: Store) -> None:
     one = task(store)
-    with store.claim_job(one.job.key, "other") or pytest.fail("not claimed"):
+    with job_claimed_by("other", store, one.job.key):
         outcome = perform(one, RecordedNotes(), never_called)
     assert (outcome.state, outcome.reason) == ("busy", "another launch runs it")
 
