@@ -35,7 +35,7 @@ from fssplat.search.worker import (
     packed,
     unpacked,
 )
-from tests.search.small import SETTINGS, run_here, search_file, valley
+from tests.fakes.searches import SETTINGS, score_by_formula, search_file, search_without_ray
 
 
 def test_a_search_with_ray_ends_in_a_file_that_launch_takes(data: Path, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_search_with_ray_ends_in_a_file_that_launch_takes(data: Path, tmp_path
         tmp_path, data, trials=8, training={"steps": 4}, experiment={"tracking": tracking}
     )
     console = Console(record=True, width=120, file=(tmp_path / "screen").open("w"))
-    assert search(Request(path), console, valley) == 0
+    assert search(Request(path), console, score_by_formula) == 0
     said = console.export_text()
     assert "8 points" in said
     assert "the default" in said
@@ -90,7 +90,7 @@ def check_mlflow(tracking: str, folder: Path) -> None:
 def test_files_of_a_search_hold_an_address_without_its_password(data: Path, tmp_path: Path) -> None:
     others = {"tracking": "http://me:secret@head:5000"}
     path = search_file(tmp_path, data, trials=1, experiment=others)
-    drive = run_here(path)
+    drive = search_without_ray(path)
     folder = drive.write(output.all_ended(drive.search, drive.study))
     assert load_experiment(folder / "best.yaml").tracking == "http://me:***@head:5000"
     kept = json.loads((folder / "search.json").read_text())
@@ -153,12 +153,14 @@ def test_a_search_in_order_is_checked_as_often_as_one_likes_and_leaves_no_study(
 
 def test_a_warm_start_that_was_drawn_needs_its_study_no_more(data: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/other.db"
-    run_here(search_file(tmp_path / "first", data, trials=1, study="first", storage=storage))
+    search_without_ray(
+        search_file(tmp_path / "first", data, trials=1, study="first", storage=storage)
+    )
     warm = {"study": "first", "storage": storage}
     path = search_file(tmp_path, data, trials=1, study="second", warm_start=warm)
-    run_here(path)
+    search_without_ray(path)
     (tmp_path / "other.db").unlink()
-    run_here(path, changes=("search.trials=2",))
+    search_without_ray(path, changes=("search.trials=2",))
 
 
 def test_a_search_that_breaks_off_leaves_no_run_that_seems_to_go_on(
@@ -173,7 +175,7 @@ def test_a_search_that_breaks_off_leaves_no_run_that_seems_to_go_on(
     tracking = f"sqlite:///{tmp_path}/mlflow.db"
     path = search_file(tmp_path, data, experiment={"tracking": tracking})
     with pytest.raises(RuntimeError, match="Ray did not start"):
-        search(Request(path), Console(quiet=True), valley)
+        search(Request(path), Console(quiet=True), score_by_formula)
     client = MlflowClient(tracking_uri=tracking)
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
@@ -185,7 +187,7 @@ def test_points_that_all_fail_end_the_search_with_their_reason(data: Path, tmp_p
     def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
         raise InputError("one episode does not fit the device.")
 
-    drive = run_here(search_file(tmp_path, data, trials=50), broken)
+    drive = search_without_ray(search_file(tmp_path, data, trials=50), broken)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found] == ["failed"] * 3
     assert {one.reason for one in found} == {"one episode does not fit the device."}
@@ -216,7 +218,7 @@ def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
         if full.exists():
             (folder / "step-1").touch()  # a checkpoint from before
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        valley(task, folder, report, stopping)
+        score_by_formula(task, folder, report, stopping)
 
     path = search_file(tmp_path, data, trials=6, pruning="none")
     assert search(Request(path, ("search.trials=2",)), Console(quiet=True), bounded) == 0
@@ -226,7 +228,7 @@ def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
     said = console.export_text()
     assert said.count("No space left on device. Make room; the point goes on then.") == 1
     assert "Stopped. To go on: fssplat search" in said
-    drive = run_here(path, bounded, ("search.trials=2",))
+    drive = search_without_ray(path, bounded, ("search.trials=2",))
     assert study_progress(drive.study).spent == 2
     assert list(drive.folder.glob("points/*/step-1"))  # what a cut point had is kept
     full.unlink()
@@ -252,7 +254,7 @@ def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -
     def dropped(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         with sqlite3.connect(tmp_path / "study.db", timeout=60) as database:
             database.execute("drop table trial_intermediate_values")
-        valley(task, folder, report, stopping)
+        score_by_formula(task, folder, report, stopping)
 
     path = search_file(tmp_path, data, storage=f"sqlite:///{tmp_path}/study.db")
     with pytest.raises(InputError) as caught:
@@ -266,7 +268,7 @@ def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_
     data: Path, tmp_path: Path
 ) -> None:
     path = search_file(tmp_path, data, trials=1)
-    drive = run_here(path)
+    drive = search_without_ray(path)
     drive.console = Console(record=True, width=200, file=(tmp_path / "screen").open("w"))
     points = output.all_ended(drive.search, drive.study)
     (drive.folder / "trials.csv").mkdir()
@@ -274,7 +276,7 @@ def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_
     assert drive.conclude(points, StopRequest()) == 1
     assert drive.console.export_text().count("some files are missing (IsADirectoryError") == 1
     (drive.folder / "trials.csv").rmdir()
-    again = run_here(path)
+    again = search_without_ray(path)
     again.write(points)
     assert again.conclude(points, StopRequest()) == 0
 
@@ -284,8 +286,8 @@ def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path
         raise InputError("one episode does not fit the device.")
 
     path = search_file(tmp_path, data, trials=50)
-    run_here(path, valley, ("search.trials=2",))
-    drive = run_here(path, broken)
+    search_without_ray(path, score_by_formula, ("search.trials=2",))
+    drive = search_without_ray(path, broken)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 3
     assert study_progress(drive.study).spent == 5
@@ -296,11 +298,11 @@ def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_err
 ) -> None:
     def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
         if task.number % 3 == 2:
-            valley(task, folder, report, stopping)
+            score_by_formula(task, folder, report, stopping)
         else:
             raise KeyError("x")
 
-    drive = run_here(search_file(tmp_path, data, trials=6), broken)
+    drive = search_without_ray(search_file(tmp_path, data, trials=6), broken)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 4
     (errors,) = (tmp_path / "store" / "searches").glob("*/errors")
@@ -311,7 +313,7 @@ def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_err
 def test_a_choice_by_novel_classes_is_labelled_wherever_it_shows(
     data: Path, tmp_path: Path
 ) -> None:
-    drive = run_here(search_file(tmp_path, data, trials=2, selection="novel-best"))
+    drive = search_without_ray(search_file(tmp_path, data, trials=2, selection="novel-best"))
     folder = drive.write(output.all_ended(drive.search, drive.study))
     text = (folder / "best.yaml").read_text()
     assert "the NOVEL classes themselves" in text
@@ -359,7 +361,7 @@ def relabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, P
 
 
 def table_of(folder: Path, data: Path, **section: Any) -> list[list[str]]:
-    drive = run_here(
+    drive = search_without_ray(
         search_file(folder, data, trials=2, milestones=[0.5, 1.0], pruning="none", **section), climb
     )
     drive.write(output.all_ended(drive.search, drive.study))
@@ -381,11 +383,11 @@ def test_the_novel_folds_labels_change_nothing_in_a_search(
 
 def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
     from fssplat.search.worker import Report, Rung
-    from tests.search.small import SPACE
+    from tests.fakes.searches import SPACE
 
     folds = {"grid": {**SETTINGS["grid"], "fold": [0, 1]}}
     options = {"space": SPACE, "trials": 1, "milestones": [0.5, 1.0], "experiment": folds}
-    whole = run_here(search_file(tmp_path / "whole", data, **options), climb)
+    whole = search_without_ray(search_file(tmp_path / "whole", data, **options), climb)
     (one,) = output.all_ended(whole.search, whole.study)
     assert set(one.rungs[1.0]) == {"miou", "fold0", "fold1"}
     mean = (one.rungs[1.0]["fold0"] + one.rungs[1.0]["fold1"]) / 2
@@ -423,7 +425,7 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
 def test_a_point_without_a_gpu_of_its_own_keeps_off_those_it_sees(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drive = run_here(search_file(tmp_path, data, trials=1))
+    drive = search_without_ray(search_file(tmp_path, data, trials=1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for gpu, device in ((0.0, "cpu"), (0.5, "cuda")):
         task = unpacked(packed(drive.task(0, drive.search.defaults, 1.0, gpu)))
@@ -445,7 +447,7 @@ def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
 ) -> None:
     space = {"options": {"fusion": {"uniform": [0, 1]}}}
     path = mining(tmp_path, data, 1.0, space=space, trials=1, milestones=[0.5, 1.0])
-    drive = run_here(path, climb)
+    drive = search_without_ray(path, climb)
     (one,) = output.all_ended(drive.search, drive.study)
     default, other = (drive.task(0, {"options.fusion": share}, 1.0, 0.0) for share in (1.0, 0.0))
     assert [job.key for job in other.jobs] == [job.key for job in default.jobs]

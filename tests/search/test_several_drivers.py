@@ -15,7 +15,7 @@ from fssplat.search import output
 from fssplat.search.prepare import Prepared
 from fssplat.search.study import open_study
 from tests.fakes.postgres import postgres_server
-from tests.search.small import driver, prepared_of, search_file
+from tests.fakes.searches import prepared_of, search_file, start_driver
 
 WAIT_S = 280
 
@@ -44,7 +44,7 @@ def check_whole(prepared: Prepared, trials: int) -> None:
 
 
 def run_two(path: Path, trials: int, *more: str) -> None:
-    drivers = [driver(path, "valley", *more) for _ in range(2)]
+    drivers = [start_driver(path, "score_by_formula", *more) for _ in range(2)]
     for one in drivers:
         said, _ = one.communicate(timeout=WAIT_S)
         assert one.returncode == 0, said
@@ -81,13 +81,13 @@ def wait_for(folder: Path, count: int) -> None:
 
 def test_a_killed_driver_loses_no_point_and_repeats_none(data: Path, tmp_path: Path) -> None:
     path = search_file(tmp_path, data, trials=8, heartbeat_s=1)
-    first = driver(path, "slow", "--here")
+    first = start_driver(path, "score_by_formula_slowly", "--here")
     wait_for(tmp_path, 4)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     prepared = prepared_of(path)
     before = {one.number: one for one in output.all_ended(prepared.search, study_of(prepared))}
-    second = driver(path, "slow", "--here")
+    second = start_driver(path, "score_by_formula_slowly", "--here")
     said, _ = second.communicate(timeout=WAIT_S)
     assert second.returncode == 0, said
     check_after_a_kill(prepared, before, tmp_path, 8)
@@ -112,13 +112,13 @@ def test_a_driver_with_ray_killed_again_and_again_ends_its_search(
     path = search_file(tmp_path, data, trials=16, heartbeat_s=1)
     before: dict[int, output.Ended] = {}
     for kill_after in (3, 9):
-        one = driver(path, "slow")
+        one = start_driver(path, "score_by_formula_slowly")
         wait_for(tmp_path, kill_after)
         os.killpg(one.pid, signal.SIGKILL)
         one.communicate(timeout=60)
         prepared = prepared_of(path)
         before = {e.number: e for e in output.all_ended(prepared.search, study_of(prepared))}
-    last = driver(path, "slow")
+    last = start_driver(path, "score_by_formula_slowly")
     said, _ = last.communicate(timeout=WAIT_S)
     assert last.returncode == 0, said
     check_after_a_kill(prepared, before, tmp_path, 16, cut=4)
@@ -129,7 +129,7 @@ def test_a_driver_that_is_asked_to_stop_leaves_its_points_to_the_next(
     data: Path, tmp_path: Path
 ) -> None:
     path = search_file(tmp_path, data, trials=10, heartbeat_s=60)
-    first = driver(path, "slow")
+    first = start_driver(path, "score_by_formula_slowly")
     wait_for(tmp_path, 4)
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=WAIT_S)
@@ -137,7 +137,7 @@ def test_a_driver_that_is_asked_to_stop_leaves_its_points_to_the_next(
     assert "To go on: fssplat search" in said
     prepared = prepared_of(path)
     assert not study_of(prepared).get_trials(states=(TrialState.RUNNING,))
-    second = driver(path, "slow")
+    second = start_driver(path, "score_by_formula_slowly")
     said, _ = second.communicate(timeout=WAIT_S)
     assert second.returncode == 0, said
     check_whole(prepared, 10)

@@ -27,7 +27,7 @@ from fssplat.search.storage import (
 )
 from fssplat.search.study import open_study, study_progress
 from fssplat.search.worker import PointTask, Report, Rung
-from tests.search.small import prepared_of, run_here, search_file
+from tests.fakes.searches import prepared_of, search_file, search_without_ray
 
 
 def opened(prepared: Prepared) -> optuna.Study:
@@ -48,22 +48,22 @@ def test_asha_keeps_the_best_half_of_what_came_before() -> None:
 
 
 def test_the_papers_values_are_the_first_point(data: Path, tmp_path: Path) -> None:
-    drive = run_here(search_file(tmp_path, data, trials=3))
+    drive = search_without_ray(search_file(tmp_path, data, trials=3))
     first = output.all_ended(drive.search, drive.study)[0]
     assert first.point == {"loss_weights.alignment": 1.0, "training.lr": 2e-3}
     assert first.origin == "defaults"
 
 
 def test_a_search_cut_anywhere_draws_what_an_uncut_one_draws(data: Path, tmp_path: Path) -> None:
-    whole = run_here(search_file(tmp_path / "whole", data, trials=8))
+    whole = search_without_ray(search_file(tmp_path / "whole", data, trials=8))
     for trials in (1, 3, 4, 8):
-        parts = run_here(search_file(tmp_path / "parts", data, trials=trials))
+        parts = search_without_ray(search_file(tmp_path / "parts", data, trials=trials))
     assert points(parts.study) == points(whole.study)
     assert len({str(point) for point in points(whole.study)}) == 8
 
 
 def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: Path) -> None:
-    drive = run_here(search_file(tmp_path, data, trials=18))
+    drive = search_without_ray(search_file(tmp_path, data, trials=18))
     found = output.all_ended(drive.search, drive.study)
     top = output.best(found)
     assert top is not None
@@ -78,7 +78,7 @@ def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: P
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
 def test_every_sampler_goes_on_where_the_study_is(sampler: str, data: Path, tmp_path: Path) -> None:
     for trials in (4, 7):
-        drive = run_here(search_file(tmp_path, data, trials=trials, sampler=sampler))
+        drive = search_without_ray(search_file(tmp_path, data, trials=trials, sampler=sampler))
     found = output.all_ended(drive.search, drive.study)
     assert [one.number for one in found] == list(range(7))
     assert all(0 <= one.point["loss_weights.alignment"] <= 4 for one in found)
@@ -86,7 +86,7 @@ def test_every_sampler_goes_on_where_the_study_is(sampler: str, data: Path, tmp_
 
 
 def test_nsga2_weighs_accuracy_against_speed_and_prunes_nothing(data: Path, tmp_path: Path) -> None:
-    drive = run_here(search_file(tmp_path, data, trials=8, sampler="nsga2", population=4))
+    drive = search_without_ray(search_file(tmp_path, data, trials=8, sampler="nsga2", population=4))
     found = output.all_ended(drive.search, drive.study)
     assert {one.state for one in found} == {"complete"}
     assert all(set(one.values) == {"miou", "episodes_per_s"} for one in found)
@@ -104,7 +104,7 @@ def test_a_search_whose_points_diverge_ends(sampler: str, data: Path, tmp_path: 
         assert len(runs) <= 4
         raise Diverged(3, {"segmentation": math.nan})
 
-    drive = run_here(search_file(tmp_path, data, trials=4, sampler=sampler), diverging)
+    drive = search_without_ray(search_file(tmp_path, data, trials=4, sampler=sampler), diverging)
     found = output.all_ended(drive.search, drive.study)
     assert [one.state for one in found] == ["diverged"] * 4
     assert study_progress(drive.study).spent == 4
@@ -116,7 +116,7 @@ def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) 
         if task.number == 0:
             report(Rung(4, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
-    drive = run_here(search_file(tmp_path, data, trials=3), broken)
+    drive = search_without_ray(search_file(tmp_path, data, trials=3), broken)
     states = [trial.state for trial in drive.study.get_trials()]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
     reasons = {one.reason for one in output.all_ended(drive.search, drive.study)[1:]}
@@ -132,7 +132,7 @@ def test_the_same_point_is_not_trained_twice(data: Path, tmp_path: Path) -> None
 
     space = {"options": {"scale": {"choice": [10.0, 20.0]}}}
     path = search_file(tmp_path, data, trials=6, space=space, milestones=[1.0])
-    drive = run_here(path, count)
+    drive = search_without_ray(path, count)
     assert len(calls) == 2
     assert study_progress(drive.study).spent == 6
 
@@ -144,7 +144,7 @@ def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: 
             "weight_decay": {"log": [1e-6, 1e-2], "when": {"training.optimizer": "adam"}},
         }
     }
-    drive = run_here(search_file(tmp_path, data, trials=10, space=space), constant)
+    drive = search_without_ray(search_file(tmp_path, data, trials=10, space=space), constant)
     for one in output.all_ended(drive.search, drive.study):
         assert ("training.weight_decay" in one.point) == (one.point["training.optimizer"] == "adam")
 
@@ -251,7 +251,7 @@ def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_dr
 
     space = {"options": {"scale": {"choice": [10.0, 20.0]}}}
     path = search_file(tmp_path, data, trials=5, space=space, milestones=[0.5, 1.0])
-    drive = run_here(path, cut)
+    drive = search_without_ray(path, cut)
     assert len(drive.study.get_trials()) == 6  # one cut, two trained, three copies
     scores = scores_by_milestone(drive.study.get_trials())
     assert [len(one) for one in scores.values()] == [2, 2]
@@ -303,7 +303,7 @@ def test_a_point_is_drawn_again_only_once_its_driver_has_fallen_silent(
 
 
 def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_path: Path) -> None:
-    first = run_here(search_file(tmp_path, data, trials=6, study="first", pruning="none"))
+    first = search_without_ray(search_file(tmp_path, data, trials=6, study="first", pruning="none"))
     best = sorted(
         (t for t in first.study.trials if t.state is TrialState.COMPLETE),
         key=lambda trial: -trial.value,  # type: ignore[operator]
@@ -311,7 +311,7 @@ def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_pat
     warm = {"study": "first", "best": 2}
     space = {"loss_weights": {"alignment": {"uniform": [0, 4]}}}
     path = search_file(tmp_path, data, trials=4, study="second", space=space, warm_start=warm)
-    second = run_here(path, constant)
+    second = search_without_ray(path, constant)
     wanted = [trial.params["loss_weights.alignment"] for trial in best[:2]]
     got = [trial.params["loss_weights.alignment"] for trial in second.study.trials]
     assert got[0] == 1.0
@@ -324,7 +324,7 @@ def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_pat
 def test_a_warm_start_may_spell_its_own_storage_differently(
     spelling: str, data: Path, tmp_path: Path
 ) -> None:
-    run_here(search_file(tmp_path, data, trials=1, study="first"), constant)
+    search_without_ray(search_file(tmp_path, data, trials=1, study="first"), constant)
     (tmp_path / "link.db").symlink_to(tmp_path / "store" / "studies.db")
     (tmp_path / "folder").symlink_to(tmp_path / "store")
     own = prepared_of(search_file(tmp_path, data)).database
@@ -336,7 +336,7 @@ def test_a_warm_start_may_spell_its_own_storage_differently(
 
 
 def test_a_warm_start_from_nowhere_names_what_there_is(data: Path, tmp_path: Path) -> None:
-    run_here(search_file(tmp_path, data, trials=1, study="first"), constant)
+    search_without_ray(search_file(tmp_path, data, trials=1, study="first"), constant)
     path = search_file(tmp_path, data, study="second", warm_start={"study": "frist"})
     with pytest.raises(InputError, match="has no study frist"):
         opened(prepared_of(path))

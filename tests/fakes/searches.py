@@ -1,8 +1,4 @@
-"""A small search over a real data set, objectives that stand in for training, and drivers.
-
-`python -m tests.search.small <file> <objective>` is a driver in a process of its own, with Ray;
-with `--here` it runs its points itself, one after the other, without Ray.
-"""
+"""Search files, objectives that replace the training of a point, and drivers."""
 
 import json
 import math
@@ -19,8 +15,7 @@ from rich.console import Console
 
 from fssplat.launching.launch import Request
 from fssplat.launching.stop_request import StopRequest
-from fssplat.results.notes import Note
-from fssplat.search.driver import Drive, search
+from fssplat.search.driver import Drive
 from fssplat.search.prepare import Prepared, prepare
 from fssplat.search.study import open_study
 from fssplat.search.worker import (
@@ -34,6 +29,7 @@ from fssplat.search.worker import (
     perform,
     unpacked,
 )
+from tests.fakes.engines import RecordedNotes
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {
@@ -69,7 +65,7 @@ def search_file(folder: Path, data: Path, **section: Any) -> Path:
 # ------------------------------------------------------------------ objectives
 
 
-def worth(task: PointTask) -> float:
+def formula(task: PointTask) -> float:
     """Highest, 1, at a rate of 0.01 and an alignment of 2."""
     rate, weight = task.values["training.lr"], task.values["loss_weights.alignment"]
     assert isinstance(rate, float)
@@ -77,40 +73,43 @@ def worth(task: PointTask) -> float:
     return 1 - 0.1 * (math.log10(rate) + 2) ** 2 - 0.1 * (weight - 2) ** 2
 
 
-def valley(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
-    """Nothing is trained; every rung is worth its share of the point's worth."""
+def score_by_formula(
+    task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]
+) -> None:
+    """Train nothing; report `formula` at every milestone, less 0.1 times the missing share."""
     for index, share in enumerate(task.rungs, start=1):
-        value = worth(task) - 0.1 * (1 - share)
+        value = formula(task) - 0.1 * (1 - share)
         report(Rung(index, share, value, 1.0 + task.number, {"fold0": value}, round(100 * share)))
 
 
-def slow(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
-    """The valley, a quarter of a second per point; leaves a line for every point begun."""
+def score_by_formula_slowly(
+    task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]
+) -> None:
+    """`score_by_formula` in 0.25 s per point; appends each started point to the file `begun`."""
     with (folder.parent.parent / "begun").open("a") as stream:
         stream.write(f"{task.key}\n")
     time.sleep(0.25)
-    valley(task, folder, report, stopping)
+    score_by_formula(task, folder, report, stopping)
 
 
-OBJECTIVES: dict[str, Objective] = {"valley": valley, "slow": slow, "climb": climb}
+OBJECTIVES: dict[str, Objective] = {
+    "score_by_formula": score_by_formula,
+    "score_by_formula_slowly": score_by_formula_slowly,
+    "climb": climb,
+}
 
 
 # ------------------------------------------------------------------ drivers
 
 
-class Silent:
-    """A channel that never asks to stop."""
-
-    def send(self, notes: list[Note]) -> bool:
-        return False
-
-
 class Pruned(SystemExit):
-    """How Tune ends a point that is stopped."""
+    """Ends a point that the searcher stops, as Tune does."""
 
 
-def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...] = ()) -> Drive:
-    """A whole driver without Ray: points one after the other in this process."""
+def search_without_ray(
+    path: Path, objective: Objective = score_by_formula, changes: tuple[str, ...] = ()
+) -> Drive:
+    """Run a whole driver without Ray: its points one after the other in this process."""
     from fssplat.search.tune_searcher import SafeOptuna
 
     request = Request(path, changes)
@@ -133,7 +132,7 @@ def run_here(path: Path, objective: Objective = valley, changes: tuple[str, ...]
 
 
 def run_point(searcher: Any, trial_id: str, task: PointTask, objective: Objective) -> None:
-    """What Tune does with a point."""
+    """Run a point and report to the searcher, as Tune does."""
     last: dict[str, Any] = {}
 
     def report(rung: Rung) -> None:
@@ -142,17 +141,17 @@ def run_point(searcher: Any, trial_id: str, task: PointTask, objective: Objectiv
             raise Pruned
 
     try:
-        end = perform(task, report, Silent(), objective)
+        end = perform(task, report, RecordedNotes(), objective)
         last.update(state=end.state, reason=end.reason)
     except Pruned:
         pass
     searcher.on_trial_complete(trial_id, last)
 
 
-def driver(*arguments: str | Path) -> "subprocess.Popen[str]":
-    """A driver in a process of its own."""
+def start_driver(*arguments: str | Path) -> "subprocess.Popen[str]":
+    """Start a driver in its own process; see processes/search.py."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.search.small", *map(str, arguments)],
+        [sys.executable, "-m", "tests.fakes.processes.search", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -164,11 +163,3 @@ def driver(*arguments: str | Path) -> "subprocess.Popen[str]":
 
 def prepared_of(path: Path) -> Prepared:
     return prepare(Request(path))
-
-
-if __name__ == "__main__":
-    chosen = OBJECTIVES[sys.argv[2]]
-    if "--here" in sys.argv:
-        run_here(Path(sys.argv[1]), chosen)
-    else:
-        sys.exit(search(Request(Path(sys.argv[1])), objective=chosen))
