@@ -1,7 +1,7 @@
 #!/bin/bash
-# One launch over all nodes of a SLURM job, on a store that every node sees:
+# Runs one launch on all nodes of a SLURM job. Every node must be able to reach the store:
 #   sbatch --nodes=4 cluster/slurm.sh experiments/full_grid.yaml --set store=/shared/results
-# It ends well within its time limit or is put back in the queue, and goes on where it was.
+# Before its time limit the job writes checkpoints and is queued again; then it resumes.
 #SBATCH --job-name=fssplat
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -19,7 +19,7 @@ on() { srun --overlap --nodes=1 --ntasks=1 --nodelist="$1" "${@:2}"; }
 port=$((20000 + SLURM_JOB_ID % 20000))
 head=$(on "${nodes[0]}" hostname --ip-address | awk '{print $1}')
 export RAY_ADDRESS=$head:$port RAY_USAGE_STATS_ENABLED=0
-# Ray listens on the cluster's network: only who knows this job's token may talk to it.
+# Ray listens on the network of the cluster: only processes with the token of this job can use it.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 
@@ -29,7 +29,7 @@ on "${nodes[0]}" env -u RAY_ADDRESS ray start --head --block --include-dashboard
 first=$!
 until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
   if ! kill -0 "$first" 2>/dev/null; then
-    echo "slurm.sh: Ray did not start on ${nodes[0]}, see above. Mend that, then sbatch again." >&2
+    echo "slurm.sh: Ray did not start on ${nodes[0]}, see above. Fix that, then run sbatch again." >&2
     exit 1
   fi
   sleep 1
@@ -40,7 +40,7 @@ done
 
 fssplat launch "$@" &
 launch=$!
-trap 'kill -TERM "$launch"' TERM # five minutes before the end: checkpoints are written
+trap 'kill -TERM "$launch"' TERM # sent five minutes before the time limit: write checkpoints
 code=0
 while kill -0 "$launch" 2>/dev/null; do
   wait "$launch" && code=0 || code=$?

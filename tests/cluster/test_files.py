@@ -1,4 +1,4 @@
-"""What lies in cluster/ does what it says, as far as one machine can tell."""
+"""The files in cluster/: the AWS file against Ray's schema, the SLURM script with fake commands."""
 
 import os
 import socket
@@ -13,7 +13,7 @@ import yaml
 from tests.fakes.experiment_files import experiment_without_images
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
-STAND_INS = {
+FAKE_COMMANDS = {
     "scontrol": 'echo "$@" >> "$CALLS"\n[ "$1" = show ] && printf "one\\ntwo\\n" || true\n',
     "srun": 'while [ "${1#--}" != "$1" ]; do shift; done\n'
     '[ "$1" = hostname ] && echo 127.0.0.1 || exec "$@"\n',
@@ -41,8 +41,8 @@ def test_every_machine_of_the_cluster_file_names_its_image() -> None:
     assert any("boto3" in command for command in config["setup_commands"])  # the head needs it
 
 
-def stand_ins(folder: Path, commands: dict[str, str]) -> Path:
-    """Commands of SLURM that run here what they would run there."""
+def fake_commands(folder: Path, commands: dict[str, str]) -> Path:
+    """Write fake SLURM commands that run their arguments on this machine."""
     folder.mkdir()
     for name, body in commands.items():
         path = folder / name
@@ -52,13 +52,13 @@ def stand_ins(folder: Path, commands: dict[str, str]) -> Path:
 
 
 def batch(tmp_path: Path, work: str, path: Path, **others: str) -> "subprocess.Popen[str]":
-    """The batch script under way; `others` stand in for commands in another way."""
+    """Start the batch script; `others` replace some of the fake commands."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **os.environ,
-        "PATH": f"{stand_ins(tmp_path / 'bin', STAND_INS | others)}:{os.environ['PATH']}",
+        "PATH": f"{fake_commands(tmp_path / 'bin', FAKE_COMMANDS | others)}:{os.environ['PATH']}",
         "CALLS": str(tmp_path / "calls.txt"),
         "WORK": work,
         "SLURM_JOB_ID": str(port - 20000 if port >= 20000 else port + 20000),
@@ -86,7 +86,7 @@ def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
     try:
         process.wait(timeout=200)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # as SLURM ends what is left of a job
+        os.killpg(process.pid, signal.SIGTERM)  # as SLURM does at the end of a job
     assert process.stdout is not None
     said = process.stdout.read()
     assert process.returncode == 0, said
@@ -94,7 +94,7 @@ def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
     assert "requeue" not in (tmp_path / "calls.txt").read_text()
 
 
-def test_the_batch_script_ends_where_ray_does_not_start(tmp_path: Path) -> None:
+def test_the_batch_script_ends_if_ray_does_not_start(tmp_path: Path) -> None:
     broken = 'echo "no room in /tmp" >&2\nexit 1\n'
     process = batch(tmp_path, "score_after_pause", experiment_without_images(tmp_path), ray=broken)
     try:
