@@ -1,4 +1,4 @@
-"""An experiment over a data set that has a description only: enough to plan, launch and resume."""
+"""Writes an experiment on a data set without images: enough to plan, launch and resume."""
 
 import json
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ grid: {{{grid}, seed: [{seeds}]}}
 
 
 def described(folder: Path, name: str, grid: str, seeds: Iterable[int]) -> Path:
-    """Write the data set's description and the experiment; the path of the latter.
+    """Write the description of the data set and the experiment; return the path of the experiment.
 
-    `grid` holds every axis but the seed, as the inside of a YAML mapping: "fold: [0], shot: [1]".
+    `grid` has every axis but the seed, as the inside of a YAML mapping: "fold: [0], shot: [1]".
     """
     info = DatasetInfo("synthetic", ("a",), "bench", "", "0" * 16, {"train": 100}, ())
     (folder / "data").mkdir()

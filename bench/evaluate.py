@@ -1,13 +1,13 @@
-"""What does it save to encode each distinct image once?
+"""Measures how much faster evaluation is if each distinct image is encoded once.
 
 python bench/evaluate.py                       PFENet and HSNet, 1 and 5 shots, 200 episodes each
-python bench/evaluate.py --baseline 20         the baseline runs on every tenth episode only:
-                                               its cost per episode is the same for all
+python bench/evaluate.py --baseline 20         the baseline runs on 20 of the 200 episodes only:
+                                               its cost per episode is constant
 
-The baseline is the plain loop: for every episode the query and its supports are decoded and
-encoded, in one pass of the backbone, and segmented. Both sides score the same episodes of
-coco_mini (validation images of fold 0) in float32, with ResNet-50 at random weights, one episode
-after the other in turn, so that noise in the machine hits both. Pixel counts must agree.
+The baseline is a plain loop: for every episode it decodes the query and its supports, encodes them
+in one pass of the backbone, and segments the query. Both sides score the same episodes of coco_mini
+(validation images of fold 0) in float32, with ResNet-50 at random weights. They take turns, one
+episode each, so that noise of the machine affects both. Their pixel counts must agree.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Side:
 def plain(
     network: FewShotSegmenter, inputs: Inputs, episode: ManifestEpisode, device: torch.device
 ) -> Tensor:
-    """Pixel counts of one episode, everything encoded anew."""
+    """Pixel counts of one episode; all its images are encoded again."""
     drawn = episode.drawn
     rows = (drawn.query, *drawn.supports)
     images = torch.stack([normalise(inputs.image(row).to(device)) for row in rows])
@@ -81,7 +81,7 @@ def plain(
 
 
 def compare(name: str, shot: int, size: int, dataset: Dataset, given: argparse.Namespace) -> str:
-    """One line of the table."""
+    """Measure one method and number of shots; return a line of the table."""
     device = best_device()
     episodes, timed = given.episodes, given.baseline or given.episodes
     seed_everything(0)

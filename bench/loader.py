@@ -1,18 +1,18 @@
-"""How fast do training episodes come, and what does it gain to read members by offset?
+"""Measures how fast training episodes are loaded, and samples read by offset in a tar file.
 
 python bench/loader.py                         real images of voc_mini, PFENet's augmentation
-python bench/loader.py --root data/pascal-5i   a built data set of your own
+python bench/loader.py --root data/pascal-5i   the same on a data set that you built
 
-Episodes: the same episodes and random draws on both sides, the same worker processes, one thread
-each. The baseline keeps one file per image and label in a plain torch DataLoader and does, with
-OpenCV and in float32, what PFENet's public code does one step after the other: read, scale, rotate,
-blur, flip, crop, normalise. Ours delivers bytes, which the training's device normalises; what
-that costs where the device is this CPU is the second pair of lines. Processor seconds are those of
-all processes together; without workers nothing is sent between any.
+Episodes: both sides load the same episodes with the same random draws and the same number of worker
+processes, one thread each. The baseline has one file per image and label and a plain torch
+DataLoader. Like PFENet's public code it uses OpenCV in float32, one step after the other: read,
+scale, rotate, blur, flip, crop, normalise. Our loader returns bytes, which the training device
+normalises; the second pair of lines includes this cost if the device is this CPU. Processor seconds
+are the sum over all processes. Without workers nothing is sent between processes.
 
-Samples: JPEG, label and JSON of random keys from one shard of 1,000 samples, by offset and by name
-through an open tar file. By offset a decoder gets a view of the mapped file; the copy of it is
-timed as well, since a tar file copies.
+Samples: JPEG, label and JSON of random keys from one shard of 1,000 samples, read by offset, and by
+name from an open tar file. By offset a decoder gets a view of the mapped file; a copy of that view
+is also timed, since a tar file copies.
 """
 
 import argparse
@@ -49,7 +49,7 @@ from fssplat.experiment.schema import AugmentSpec, TrainingSpec
 VOC_MINI = Path(__file__).resolve().parents[2] / "shared/data/voc_mini"
 PFENET = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)
 MEAN_255 = tuple(255 * value for value in MEAN)
-SAMPLES = 1000  # in the shard of the second question
+SAMPLES = 1000  # in the shard of the second measurement
 
 
 class FilePerImage(TorchDataset[tuple[torch.Tensor, ...]]):
@@ -120,7 +120,7 @@ def rotated(image: np.ndarray, label: np.ndarray, degrees: float) -> tuple[np.nd
 def cropped(
     image: np.ndarray, label: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Padded centrally to the size, then cut where enough of the object stays."""
+    """Pad to the size on all sides, then crop at a random place that keeps enough of the object."""
     missing = [max(size - side, 0) for side in label.shape]
     if any(missing):
         borders = (missing[0] // 2, missing[0] - missing[0] // 2)
@@ -174,16 +174,16 @@ def speedups(
     pairs: int,
     timer: Callable[[], float] = perf_counter,
 ) -> list[float]:
-    """Baseline seconds over ours, sorted. Runs alternate, so noise in the machine hits both."""
+    """Baseline seconds over ours, sorted. Runs alternate, so noise affects both sides."""
     seconds = [
         (timeit(baseline, number=1, timer=timer), timeit(ours, number=1, timer=timer))
         for _ in range(pairs + 1)
     ]
-    return sorted(slow / fast for slow, fast in seconds[1:])  # the first pair fills the caches
+    return sorted(slow / fast for slow, fast in seconds[1:])  # the first pair only fills the caches
 
 
 def processor_seconds() -> float:
-    """Of this process and of its workers that have ended."""
+    """Processor seconds of this process and of its workers that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
@@ -217,7 +217,7 @@ def main() -> None:
 
 
 def episodes(batches: TrainingBatches, folder: Path, pairs: int, workers: int) -> None:
-    """The first question, and what part of our time is JPEG decoding."""
+    """Measure episodes per second, and the share of our time that JPEG decoding takes."""
     steps, size = batches.training.steps or 0, batches.training.batch
     (folder / "files").mkdir(exist_ok=True)
     files = FilePerImage(batches, folder / "files", steps * size)
@@ -252,7 +252,7 @@ def episodes(batches: TrainingBatches, folder: Path, pairs: int, workers: int) -
 
 
 def members(folder: Path, dataset: Dataset, pairs: int) -> None:
-    """The second question."""
+    """Measure samples per second, by offset and by name."""
     by_offset, copied, by_name = thousand(folder, dataset)
     for what, ours in (("", by_offset), (", copied", copied)):
         ratios = speedups(ours, by_name, 3 * pairs, process_time)

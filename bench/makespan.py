@@ -1,8 +1,8 @@
-"""How far from the best possible end is a planned grid? python bench/makespan.py
+"""Compares the end of a planned grid with the best possible end: python bench/makespan.py
 
-Two thousand jobs with a heavy-tailed cost go through the planner's own order and placement, 64 GPUs
-wide, beside the same jobs in the order in which they come. The bound is what no order can beat: all
-work spread evenly, or the longest job. Then: how long the whole plan of ten thousand trials takes.
+Two thousand jobs with heavy-tailed costs are ordered and placed on 64 GPUs by the planner, and for
+comparison in their original order. The lower bound is the longest job, or all work divided by the
+GPUs. Then the time to plan ten thousand trials is measured.
 """
 
 import argparse
@@ -26,14 +26,14 @@ CELLS = 40  # of the grid above, beside its seeds
 
 
 def planned(trials: int) -> Plan:
-    """The real plan of an experiment with so many trials, a multiple of 40, two to a job."""
+    """Plan an experiment with this many trials, a multiple of 40, two in each job."""
     with tempfile.TemporaryDirectory() as name:
         path = described(Path(name), "makespan", GRID, range(trials // CELLS))
         return plan_from(Request(path), Machine(64, 64))[0]
 
 
 def heavy_tailed(jobs: Sequence[Job], seed: int, shares: Sequence[float]) -> list[PlannedJob]:
-    """Pareto costs of a minute to half a day, index 1.2: a few jobs hold most of the work."""
+    """Pareto costs of a minute to half a day, index 1.2: few jobs have most of the work."""
     draw = random.Random(seed)
     return [
         PlannedJob(job, 1.0, seconds, True, draw.choice(shares), 1.0)
@@ -43,7 +43,7 @@ def heavy_tailed(jobs: Sequence[Job], seed: int, shares: Sequence[float]) -> lis
 
 
 def ratio(order: Sequence[PlannedJob], gpus: int) -> float:
-    """When the last job ends, over the bound."""
+    """End of the last job, divided by the lower bound."""
     work = sum(item.seconds * item.gpu for item in order)
     bound = max(work / gpus, max(item.seconds for item in order))
     return max(item.start_s + item.planned.seconds for item in place(order, gpus)) / bound

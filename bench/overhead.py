@@ -1,8 +1,8 @@
-"""What does a job cost beside its work? python bench/overhead.py
+"""Measures the overhead of a job beside its work: python bench/overhead.py
 
-Empty jobs go through a whole launch (plan, Ray Tune, result store, MLflow) on two slots. Beside
-them stands stock Ray Tune: the same empty function, default settings, a process per trial. Seconds
-per job are wall time after the first job has ended, so that starting Ray counts for neither.
+Empty jobs go through a whole launch (plan, Ray Tune, result store, MLflow) on two slots. They
+are compared with Ray Tune at its default settings: an empty function, a process per trial. Seconds
+per job are wall time after the end of the first job, so that the start of Ray counts for neither.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def empty_job(
     stop: Callable[[], bool],
     settings: Any,
 ) -> None:
-    """The files and events of a scored trial, without the scoring."""
+    """Write the files and send the events of scored trials, without any scoring."""
     for trial_id in job.trial_ids:
         place = folder / "trials" / trial_id
         place.mkdir(parents=True, exist_ok=True)

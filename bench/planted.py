@@ -1,4 +1,4 @@
-"""A small method with one loss whose weight decides everything: for bench/search.py."""
+"""A small method whose result depends on the weight of its one loss, for bench/search.py."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,16 +11,16 @@ from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.data.batch import IGNORE
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
 
-OBJECT_WEIGHT = 3.0  # of an object's pixel, of which there are fewer
-START = -5.0  # of the offset: untrained, all is background, and the mIoU is 0
+OBJECT_WEIGHT = 3.0  # of object pixels in the loss, since there are fewer of them
+START = -5.0  # of the offset: without training all pixels are background, and mIoU is 0
 
 
 class Planted(FewShotSegmenter):
-    """Nearer to the object's mean feature than to the background's, by a learnt scale and offset.
+    """Compare each cell with the mean features of object and background; learn scale and offset.
 
-    Plain SGD without momentum at a fixed rate, so the weight of the loss is the step's length:
-    too little moves the offset nowhere, and too much throws the scale, an exponential, to 0 or
-    infinity.
+    Training is SGD without momentum at a fixed rate, so the loss weight decides the step length. If
+    it is too small, the offset hardly changes; if it is too large, the scale, which is an
+    exponential, becomes 0 or infinite.
     """
 
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0}

@@ -1,8 +1,8 @@
-"""How long does a launch take that has nothing to do? python bench/relaunch.py
+"""Measures how long a launch takes if all trials are finished: python bench/relaunch.py
 
-A store is filled with the results of a thousand trials and MLflow with their runs. Then the command
-is typed again: it must plan, find every result, start no job, and print the table. Beside it stands
-`fssplat status`, which reads the same store and prints no table.
+The results of a thousand trials are written to a store, and their runs to MLflow. Then the launch
+is repeated: it must plan, find every result, start no job, and print the table. For comparison,
+`fssplat status` reads the same store and prints no table.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CELLS = 40  # of the grid above, beside its seeds
 
 
 def fill(path: Path, folder: Path) -> int:
-    """Every trial finished in the store and delivered to MLflow; how many those are."""
+    """Write a result for every trial and deliver it to MLflow; return their number."""
     plan, store = plan_from(Request(path))
     row = {field.name: 1 if pa.types.is_integer(field.type) else "1" for field in SCHEMA}
     row |= {"supports": ["1"], "score": "original", "intersection": 1, "union": 2}
@@ -47,7 +47,7 @@ def fill(path: Path, folder: Path) -> int:
 
 
 def seconds(command: str, path: Path) -> tuple[float, str]:
-    """Wall time of a command as typed, and what it printed."""
+    """Run a command; return its wall time and its standard output."""
     code = "from fssplat.cli import main; main()"
     started = time.monotonic()
     done = subprocess.run(

@@ -1,12 +1,12 @@
-"""Does a search find what a grid finds, for less? And what does it cost beside its trainings?
+"""Compares a search with a grid, and measures the overhead of a search.
 
     python bench/search.py planted     TPE with ASHA against a grid over a loss weight that matters
-    python bench/search.py overhead    points without any training through the whole stack
+    python bench/search.py overhead    points without training, through all of fssplat
 
-Planted: a scale and an offset (bench/planted.py), synthetic images, mIoU on held-out base classes.
-The weight of their one loss is searched over six decades; the file's own value, which is always
-tried first, is the lowest of them, where nothing is learnt. The grid trains each of its values to
-the end and says where the optimum is. Both count optimiser steps, of a pruned point those it took.
+Planted: the method of bench/planted.py on synthetic images, scored by mIoU on held-out base
+classes. The weight of its loss is searched over six decades. The value in the file, which is always
+tried first, is the lowest one, at which nothing is learnt. The grid trains each of its values to
+the end and so finds the optimum. Both count optimiser steps; a pruned point counts those it took.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from fssplat.search.worker import Objective, PointTask, Report, Rung, climb
 
 WEIGHT = "loss_weights.segmentation"
 LOW, HIGH = 1e-2, 1e4
-NEAR = 0.05  # of the best grid value counts as found
+NEAR = 0.05  # largest relative distance to the best grid value
 SETTINGS: dict[str, Any] = {
     "name": "planted",
     "dataset": "synthetic",
@@ -81,7 +81,7 @@ def drive_of(path: Path) -> Drive:
 
 
 def grid(folder: Path, data: Path, steps: int, points: int, episodes: int) -> dict[float, float]:
-    """mIoU of every grid value after the whole training; points * steps optimiser steps."""
+    """mIoU of every grid value after a whole training: `points` trainings of `steps` steps."""
     path = search_file(folder, data, steps, trials=1, milestones=[1.0], episodes=episodes)
     drive = drive_of(path)
     found: dict[float, float] = {}
@@ -134,7 +134,7 @@ def planted(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str
 
 
 def taken(one: Ended, steps: int, milestones: list[float]) -> float:
-    """Optimiser steps of a point; one that diverged is charged up to the milestone it missed."""
+    """Optimiser steps of a point; if it diverged, the steps up to its next milestone."""
     if one.state != "diverged":
         return one.steps
     return steps * next(share for share in milestones if share * steps > one.steps)
@@ -144,14 +144,14 @@ def taken(one: Ended, steps: int, milestones: list[float]) -> float:
 
 
 def nothing(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
-    """Every rung at once; the value is a function of the point."""
+    """Report all milestones at once; the score is a function of the point."""
     value = 1 / (1 + abs(float(str(task.values[WEIGHT])) - 1))
     for index, share in enumerate(task.rungs, start=1):
         report(Rung(index, share, value * share, 1.0, {"fold0": value * share}, index))
 
 
 def overhead(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str, Any]:
-    """Seconds per point, from the end of the first one to the end of the search with its files."""
+    """Seconds per point, from a warm start to the end of the search with its files."""
     experiment = {} if arguments.no_tracking else {"tracking": f"sqlite:///{folder}/mlflow.db"}
     path = search_file(
         folder, data, 100, trials=arguments.trials, episodes=4, experiment=experiment
@@ -181,7 +181,7 @@ def once(folder: Path, data: Path, objective: Objective) -> None:
 
 @contextmanager
 def place(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
-    """The data set, and a folder to work in."""
+    """Yield the folder of the data set and a working folder, both temporary."""
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "synthetic"
         options = SourceOptions(train_images=160, val_images=160, workers=1)
