@@ -1,4 +1,4 @@
-"""Where do features come from? Backbones by name; `timm:<name>` needs no line here."""
+"""Where do features come from? Backbones by name, and any `timm:<name>`."""
 
 import difflib
 from collections.abc import Callable
@@ -27,7 +27,7 @@ BACKBONES: dict[str, Callable[[BackboneLayout], Backbone]] = {
     "efficientnet_lite0": lambda layout: timm_models.TimmBackbone(layout, timm_models.LITE0),
 }
 
-# The first ImageNet weights of torchvision: those that the papers' code downloads.
+# The first ImageNet weights of torchvision, which the papers' code downloads.
 URLS = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
     "resnet101": "https://download.pytorch.org/models/resnet101-63fe2227.pth",
@@ -38,14 +38,14 @@ PREFIX = "timm:"
 
 
 def known_backbone(name: str) -> bool:
-    """Whether `build_backbone` has such a name; builds nothing."""
+    """Whether `build_backbone` accepts the name; builds nothing."""
     return name in BACKBONES or (
         name.startswith(PREFIX) and timm_models.known(name.removeprefix(PREFIX))
     )
 
 
 def require_backbone(name: str, where: str = "grid.backbone") -> None:
-    """InputError with the nearest known name for one that is unknown."""
+    """Raises InputError, with the most similar known name, if the name is unknown."""
     if known_backbone(name):
         return
     near = difflib.get_close_matches(name, BACKBONES, n=1)
@@ -56,19 +56,21 @@ def require_backbone(name: str, where: str = "grid.backbone") -> None:
 
 
 def build_backbone(spec: BackboneSpec, layout: BackboneLayout) -> Backbone:
-    """The backbone with its weights in and its frozen part frozen, in eval mode where frozen.
+    """The backbone with its weights; the frozen part needs no gradient and is in eval mode.
 
-    Raises InputError for an unknown name, or weights that are missing or of another network.
+    Raises InputError for an unknown name, or for weights that are missing or of another network.
     """
     require_backbone(spec.name)
-    on_meta = torch.get_default_device().type == "meta"  # shapes alone, e.g. to count parameters
+    on_meta = (
+        torch.get_default_device().type == "meta"
+    )  # only shapes, for example to count parameters
     if on_meta or spec.weights == "random":
         backbone = _random(spec.name, layout)
     elif spec.name.startswith(PREFIX) or spec.name == "efficientnet_lite0":
         backbone = _timm(spec, layout)
     else:
         state, where = _state(spec)
-        with torch.device("meta"):  # no time spent on values that are replaced
+        with torch.device("meta"):  # do not initialise values that are replaced
             backbone = BACKBONES[spec.name](layout)
         renamed = vgg.renamed if spec.name.startswith("vgg") else resnet.renamed
         weights.fill(backbone, renamed(state), where)
@@ -77,9 +79,9 @@ def build_backbone(spec: BackboneSpec, layout: BackboneLayout) -> Backbone:
 
 
 def _random(name: str, layout: BackboneLayout) -> Backbone:
-    """Values from the current seed alone, however many numbers were drawn since it was set.
+    """Random values that depend only on the current seed, not on numbers drawn since it was set.
 
-    The head's values do not depend on whether the backbone's were drawn or loaded.
+    So the values of the head are the same whether the backbone is random or loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch.initial_seed())
@@ -89,7 +91,7 @@ def _random(name: str, layout: BackboneLayout) -> Backbone:
 
 
 def weight_content(spec: BackboneSpec) -> str:
-    """What `weights.content` knows of the file behind a spec."""
+    """First digits of the SHA-256 of the weight file of a spec; see `weights.content`."""
     return weights.content(spec.name, spec.weights, URLS.get(spec.name, ""))
 
 
@@ -106,7 +108,7 @@ def _state(spec: BackboneSpec) -> tuple[dict[str, Tensor], str]:
 
 
 def _timm(spec: BackboneSpec, layout: BackboneLayout) -> Backbone:
-    """A timm model; it reads its own names, so a local file is handed to timm."""
+    """A timm model; a local file is loaded by timm, since it has timm's names."""
     lite0 = spec.name == "efficientnet_lite0"
     name = timm_models.LITE0 if lite0 else spec.name.removeprefix(PREFIX)
     path = Path(spec.weights) if spec.weights != "auto" else weights.local_file(spec.name)

@@ -1,4 +1,4 @@
-"""The one contract of a feature extractor: images in, the output of every stage out."""
+"""The interface of all backbones: images in, the outputs of every stage out."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class BackboneLayout:
-    """How a method wants its backbone built; the values of the public code are per method."""
+    """How to build a backbone for a method."""
 
     stages: int = 4  # how many stages to build and run
-    output_stride: Literal[8, 16, 32] = 32  # 8: the last two stages keep stage 2's grid, dilated
+    output_stride: Literal[8, 16, 32] = 32  # 8: the last two stages are dilated instead of strided
     dilate_first: bool = True  # the first block of a dilated stage is dilated as well
-    last_relu: bool = True  # False: the very last ReLU is left out
-    blocks: bool = False  # also give the output of every block before its last ReLU
-    ceil_pools: bool = True  # VGG's pools round a size up (PFENet); False: down (HSNet)
-    dilate_vgg: bool = False  # VGG's fourth pool keeps its grid, the group after is dilated (PANet)
+    last_relu: bool = True  # False: without the ReLU at the end of the last stage
+    blocks: bool = False  # also return the output of every block before its last ReLU
+    ceil_pools: bool = True  # VGG's pools round sizes up (PFENet); False: down (HSNet)
+    dilate_vgg: bool = False  # VGG's fourth pool has stride 1, the last group is dilated (PANet)
     frozen: bool = True  # no gradient; eval mode, unless batch_statistics
-    batch_statistics: bool = False  # BatchNorm normalises by the batch and its buffers drift
+    batch_statistics: bool = False  # BatchNorm uses batch statistics and updates its buffers
 
 
 @dataclass(frozen=True)
 class Features:
-    """Stage outputs [b, channels, h, w], shallow first; block outputs per stage where asked for."""
+    """Stage outputs [b, channels, h, w], shallow first; block outputs per stage if requested."""
 
     stages: tuple[Tensor, ...]
     blocks: tuple[tuple[Tensor, ...], ...] = ()
@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def stage(self, index: int, x: Tensor) -> Tensor:
-        """One stage (1-based) applied to the output of the one before it; gradients as given."""
+        """Apply one stage (from 1) to the previous output; gradients are not disabled."""
 
     def forward(self, images: Tensor, upto: int = 0) -> Features:
         """float32 [b, 3, H, W], normalised -> stage outputs; `upto` 0 runs every built stage."""
@@ -62,10 +62,10 @@ class Backbone(nn.Module):
             return self.features(images, upto or self.layout.stages)
 
     def freeze(self) -> None:
-        """Take out of training what the layout keeps fixed; called once the weights are in.
+        """Exclude from training what the layout keeps fixed. Call it after loading the weights.
 
-        A trained backbone keeps its BatchNorm fixed, affine terms included, unless it normalises
-        by the batch (as MiningFSS trains).
+        In a backbone that is trained, BatchNorm and its affine terms stay fixed, unless it uses
+        batch statistics (as MiningFSS does).
         """
         if self.layout.frozen:
             self.requires_grad_(False)
@@ -75,7 +75,7 @@ class Backbone(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Fixed statistics stay in eval mode, whatever the head does."""
+        """As in PyTorch, but parts with fixed statistics stay in eval mode."""
         super().train(mode and (not self.layout.frozen or self.layout.batch_statistics))
         if not self.layout.batch_statistics:
             for norm in self._norms():

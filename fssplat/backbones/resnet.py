@@ -12,14 +12,14 @@ from torch.nn import functional as F
 
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
 
-RESIDUAL = 0.25  # what a block of random weights adds to its input
-EXPANSION = 4  # channels out of a bottleneck over its width
+RESIDUAL = 0.25  # scale of what a block with random weights adds to its input
+EXPANSION = 4  # output channels of a bottleneck, in multiples of its width
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 WIDTHS = (64, 128, 256, 512)
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3 with the stride and dilation, 1x1 up, added to the input; no last ReLU."""
+    """1x1 convolution, 3x3 with stride and dilation, 1x1, added to the input; without last ReLU."""
 
     def __init__(self, inputs: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class ResNet(Backbone):
         return self._run(index, x)[0]
 
     def _run(self, index: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One stage: its output, and the sums of its blocks before their ReLU where asked for."""
+        """Run one stage; return its output and, if requested, its blocks' sums before the ReLU."""
         layout = self.layout
         layer = self.get_submodule(f"layer{index}")
         assert isinstance(layer, nn.Sequential)
@@ -118,10 +118,10 @@ def _deep_stem() -> tuple[nn.Sequential, int]:
 
 
 def _initialise(network: nn.Module) -> None:
-    """He's normal initialisation by fan-out, as torchvision's; BatchNorm starts at 1 and 0.
+    """He's normal initialisation by fan-out as in torchvision; BatchNorm starts at 1 and 0.
 
-    But at `RESIDUAL` where a block's sum is made: fixed statistics rescale nothing, and a variance
-    that doubles at each of 33 blocks ends beyond what a method's products can hold.
+    Only the last BatchNorm of a block starts at `RESIDUAL`. Fixed statistics do not rescale, and
+    with a scale of 1 the variance would double at each of 33 blocks, until products overflow.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -131,7 +131,7 @@ def _initialise(network: nn.Module) -> None:
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Public names -> ours: torchvision's, PFENet's `layer0.*`, semseg's and MiningFSS's stems."""
+    """Rename torchvision's entries, PFENet's `layer0.*`, and semseg's and MiningFSS's stems."""
     three = {"conv1": "0", "bn1": "1", "conv2": "3", "bn2": "4", "conv3": "6", "bn3": "7"}
     nested = any(name.startswith("conv1.0.") for name in state)
     deep = "conv3.weight" in state

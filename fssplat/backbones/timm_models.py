@@ -1,9 +1,9 @@
-"""Any convolutional timm model, cut into stages by stride, and EfficientNet-Lite0.
+"""Any convolutional timm model, divided into stages by stride, and EfficientNet-Lite0.
 
-A timm model is taken as a row of modules: stage i ends with the last module whose output lies at
-stride 4, 8, 16 or 32. Models that do not run as such a row (token transformers, HRNet) are refused.
-Each child of a sequential module counts as a block, any other module is one block itself; a block
-ends where timm ends it, so its output may or may not have passed an activation.
+The modules of a timm model must run one after the other: stage i ends with the last module whose
+output has stride 4, 8, 16 or 32. Other models (token transformers, HRNet) are refused. Each child
+of a sequential module is a block, any other module is one block. Blocks end as in timm, so their
+outputs are before or after an activation, depending on the model.
 """
 
 import warnings
@@ -16,23 +16,28 @@ from torch import Tensor, nn
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
 from fssplat.common.errors import InputError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # how the data plane normalises
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images, see data/transforms.py
 STRIDES = (4, 8, 16, 32)
 LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks per group of EfficientNet-Lite0
-# The published file is TensorFlow's: "same" padding, eps 1e-3, inputs in -1..1. With symmetric
-# padding or ImageNet normalisation its predictions blur (tests/backbones/test_lite0.py).
 STEMS = ("stem", "conv", "bn", "norm", "act", "maxpool", "pool", "patch")  # module names
-FLAT_MODELS = ("EfficientNetFeatures", "MobileNetV3Features")  # their names are the full model's
+FLAT_MODELS = (
+    "EfficientNetFeatures",
+    "MobileNetV3Features",
+)  # with the entry names of the full model
 LITE0_HEAD = ("conv_head.", "bn2.", "classifier.")
+# The published weights are from TensorFlow: "same" padding, eps 1e-3, inputs in [-1, 1]. Symmetric
+# padding or ImageNet normalisation would degrade them (tests/backbones/test_lite0.py).
 LITE0 = "tf_efficientnet_lite0"
 
 
 class TimmBackbone(Backbone):
-    """A timm model by its name there; dilation is timm's own, so `dilate_first` is not read.
+    """A timm model by its timm name.
 
-    Nor is `last_relu`: blocks stay whole, so cosines of a ResNet's features are never negative.
+    `layout.dilate_first` is ignored, because timm dilates. `layout.last_relu` is ignored too, so
+    the cosine of two features of a ResNet is never negative.
 
-    `weights`: None random, "pretrained" timm's own file, or a state_dict with timm's names.
+    `weights`: None for random values, "pretrained" for timm's file, or a state_dict with timm's
+    names.
     """
 
     scale: Tensor
@@ -55,7 +60,7 @@ class TimmBackbone(Backbone):
         self.channels = tuple(int(end["num_chs"]) for end in ends[: layout.stages])
         self.strides = tuple(int(end["reduction"]) for end in ends[: layout.stages])
         self._match_input_range(model)
-        # The stem's modules, and those at stride 2, lead stage 1 but are no blocks of it.
+        # Stage 1 starts with the modules of the stem and of stride 2, which are not its blocks.
         stem_end = _stem_end(model, row)
         self._stem = sum(len(_blocks(module)) for _, module in row[:stem_end])
         self.block_channels = self._probe()
@@ -75,7 +80,7 @@ class TimmBackbone(Backbone):
         return self._run(index, x)[-1]
 
     def _run(self, index: int, x: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of a stage's blocks, the last of them the stage's own."""
+        """The outputs of a stage's blocks; the last one is the output of the stage."""
         outputs = []
         body = self.body[index - 1]
         assert isinstance(body, nn.Sequential)
@@ -86,7 +91,7 @@ class TimmBackbone(Backbone):
         return tuple(outputs)
 
     def _match_input_range(self, model: Any) -> None:
-        """Images arrive with ImageNet's mean and deviation; some weights expect other ones."""
+        """Convert ImageNet's mean and deviation of the images to those that the weights expect."""
         mean, std = model.default_cfg.get("mean", MEAN), model.default_cfg.get("std", STD)
         self._rescales = tuple(mean) != MEAN or tuple(std) != STD
         ours, theirs = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
@@ -96,7 +101,7 @@ class TimmBackbone(Backbone):
         self.register_buffer("shift", shift, persistent=False)
 
     def _probe(self) -> tuple[tuple[int, ...], ...]:
-        """Channels of every block, read off a small image."""
+        """Channels of every block's output, measured on a small image."""
         training = self.training
         self.eval()
         with torch.no_grad():
@@ -111,7 +116,10 @@ class TimmBackbone(Backbone):
 
 
 def _create(name: str, output_stride: int, weights: Mapping[str, Tensor] | str | None) -> Any:
-    """timm's feature extractor; `output_stride` is passed on only where it dilates."""
+    """timm's feature extractor.
+
+    Raises InputError if timm cannot dilate the model to `output_stride`.
+    """
     import timm
 
     settings: dict[str, Any] = {"features_only": True, "pretrained": weights is not None}
@@ -130,31 +138,31 @@ def _create(name: str, output_stride: int, weights: Mapping[str, Tensor] | str |
     except (AssertionError, NotImplementedError) as error:
         raise _refused(name, f"timm cannot dilate it to output stride {output_stride}") from error
     if isinstance(weights, Mapping) and type(model).__name__ in FLAT_MODELS:
-        absent = model.state_dict().keys() - weights.keys()  # timm itself would go on without
+        absent = model.state_dict().keys() - weights.keys()  # timm itself would ignore this
         if absent:
             raise ValueError(f"{len(absent)} entries are missing, e.g. {min(absent)}")
     return model
 
 
 def _row(model: Any, name: str) -> list[tuple[str, nn.Module]]:
-    """The modules of a feature extractor in the order they run, `blocks` opened."""
+    """The modules in the order in which they run, with the children of `blocks`."""
     from timm.models._features import FeatureListNet
 
     if getattr(model, "output_fmt", "NCHW") != "NCHW":
-        raise _refused(name, "its features are not maps of channels first")
+        raise _refused(name, "its features are not in channels-first order")
     children = [(key, child) for key, child in model.named_children()]
     if type(model) is FeatureListNet:
         return children
     if type(model).__name__ in FLAT_MODELS:
         opened = [(f"blocks.{key}", child) for key, child in model.blocks.named_children()]
         return [item for item in children if item[0] != "blocks"] + opened
-    raise _refused(name, "it does not run as a row of modules")
+    raise _refused(name, "its modules do not run one after the other")
 
 
 def _positions(
     ends: list[dict[str, Any]], row: list[tuple[str, nn.Module]], name: str, output_stride: int
 ) -> list[int]:
-    """Where in the row each stage ends."""
+    """Index of the last module of each stage."""
     wanted = [min(stride, output_stride) for stride in STRIDES]
     if [end["reduction"] for end in ends] != wanted:
         found = ", ".join(str(end["reduction"]) for end in ends)
@@ -164,7 +172,7 @@ def _positions(
 
 
 def _stem_end(model: Any, row: list[tuple[str, nn.Module]]) -> int:
-    """How many modules of the row come before the blocks of stage 1."""
+    """Number of modules before the blocks of stage 1."""
     before = {info["module"].replace(".", "_") for info in model.feature_info.info[: -len(STRIDES)]}
     count = 0
     for number, (key, _) in enumerate(row):
@@ -188,7 +196,7 @@ def _refused(name: str, why: str) -> InputError:
 
 
 def known(name: str) -> bool:
-    """Whether timm has a model of this name; builds nothing."""
+    """Whether timm has a model with this name; builds nothing."""
     import timm
 
     return bool(timm.is_model(name))
@@ -197,7 +205,7 @@ def known(name: str) -> bool:
 def lite0_state() -> dict[str, Tensor]:
     """The published weights under timm's names.
 
-    Raises InputError where their package is not installed.
+    Raises InputError if their package is not installed.
     """
     from fssplat.backbones.weights import read_state
 
@@ -213,13 +221,13 @@ def lite0_state() -> dict[str, Tensor]:
 
 
 def renamed_lite0(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`_blocks.5._expand_conv.weight` -> `blocks.3.0.conv_pw.weight`; timm's own names stay."""
+    """`_blocks.5._expand_conv.weight` -> `blocks.3.0.conv_pw.weight`; timm's names stay."""
     if not any(name.startswith("_") for name in state):
         return state
     places = [(group, i) for group, count in enumerate(LITE0_REPEATS) for i in range(count)]
     outer = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head"}
     outer |= {"_bn1": "bn2", "_fc": "classifier"}
-    # The first block has no expansion, so its layers are counted from one less.
+    # The first block has no expansion, so its BatchNorms are numbered one lower.
     plain = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     expanding = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"}
     expanding |= {"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}

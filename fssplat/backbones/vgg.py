@@ -1,11 +1,11 @@
-"""VGG-16 with and without BatchNorm, cut where PFENet and HSNet cut it.
+"""VGG-16 with and without BatchNorm, divided into stages as in PFENet and HSNet.
 
 Source   Simonyan and Zisserman, ICLR 2015; layers as torchvision's `features`.
 Stages   The five groups end after the first four pools and after the last convolution block: the
          first is the stem, the others are stages 1 to 4 at strides 4, 8, 16, 16; PANet's pools
          are 3 x 3, as in its code, the fourth of stride 1, and its last group is dilated by 2.
-Blocks   Convolution outputs before their ReLU, by the grid they lie on: strides 4, 8, 16, and the
-         fifth pool at 32, as HSNet takes them. They are one stage later than the stages.
+Blocks   Convolution outputs before their ReLU, grouped by stride: 4, 8, 16, and the fifth pool at
+         32, as in HSNet. They are one stage later than the stages.
 """
 
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 
 
 class VGG16(Backbone):
-    """`layout.output_stride` is not read, since PFENet's kind of method leaves VGG at stride 16;
-    `layout.dilate_vgg` is what PANet does to it."""
+    """`layout.output_stride` is ignored: methods such as PFENet use VGG at stride 16.
+
+    `layout.dilate_vgg` gives PANet's variant.
+    """
 
     def __init__(self, layout: BackboneLayout, batch_norm: bool) -> None:
         super().__init__(layout)
@@ -63,7 +65,7 @@ class VGG16(Backbone):
         return self._run(index, x)[0]
 
     def _run(self, index: int, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Group 0 is the stem: its output, and what each of its ReLUs was given."""
+        """Run a group (0 is the stem); return its output and the inputs of its ReLUs."""
         group = self.get_submodule(group_name(index))
         assert isinstance(group, nn.Sequential)
         relus = [number for number, layer in enumerate(group) if isinstance(layer, nn.ReLU)]
@@ -81,7 +83,7 @@ def group_name(index: int) -> str:
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's `features.N.*` and PFENet's `layerG.N.*` -> ours; the classifier is left."""
+    """Rename torchvision's `features.N.*` and PFENet's `layerG.N.*`, not the classifier."""
     batch_norm = any(name.endswith("running_mean") for name in state)
     places = {}  # torchvision counts layers through all groups
     number = 0

@@ -1,7 +1,7 @@
 """Where backbone weights come from: a local file, a public address, or the seed.
 
-`auto` looks for <name>.safetensors, .pth or .pt in $FSSPLAT_WEIGHTS and in ./weights, then asks
-the public address. Files are read without running code: safetensors, or a pickle of tensors alone.
+`auto` looks for <name>.safetensors, .pth or .pt in $FSSPLAT_WEIGHTS and in ./weights, then at the
+public address. Reading a file runs no code from it: safetensors, or a pickle with only tensors.
 """
 
 import hashlib
@@ -19,16 +19,18 @@ from torch import Tensor, nn
 
 from fssplat.common.errors import InputError
 
-PUBLIC_HASH = re.compile(r"-([0-9a-f]{8})\.pth$")  # public files carry their SHA-256's first digits
+PUBLIC_HASH = re.compile(
+    r"-([0-9a-f]{8})\.pth$"
+)  # file names contain the first digits of the SHA-256
 SUFFIXES = (".safetensors", ".pth", ".pt")
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # under which trainers nest the tensors
-DROPPED = ("fc.", "classifier.", "head.")  # ImageNet classifiers, which no method calls
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys of a mapping around the tensors
+DROPPED = ("fc.", "classifier.", "head.")  # ImageNet classifiers, which no method uses
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors or .pth file; `module.` prefixes and wrappers removed.
 
-    Raises InputError where the file is missing, damaged, or holds a pickle that would run code.
+    Raises InputError if the file is missing, damaged, or a pickle that would run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,10 +39,10 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         content: Any = _load(path)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: holds more than tensors, and loading it could run code. "
+            f"{path}: contains more than tensors, and loading it could run code. "
             f"Save its state_dict alone: torch.save(model.state_dict(), ...)."
         ) from error
-    except Exception as error:  # bytes of another kind fail anywhere in the pickle reader
+    except Exception as error:  # other files raise many kinds of errors in the pickle reader
         raise InputError(
             f"{path}: not a readable weight file. Copy or download it again."
         ) from error
@@ -57,12 +59,15 @@ def _load(path: Path) -> Any:
         except SafetensorError as error:
             raise ValueError(str(error)) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on pickle protocols; what is refused raises
+        warnings.simplefilter("ignore")  # about pickle protocols; refused files raise an error
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def bare_state(content: Any, where: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, without the mapping around them and DataParallel's prefix."""
+    """The tensors of a checkpoint, without mappings around them and DataParallel's prefix.
+
+    Raises InputError if it is not a mapping of names to tensors.
+    """
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -70,7 +75,7 @@ def bare_state(content: Any, where: str) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     )
     if not tensors or not content:
-        raise InputError(f"{where}: holds no named tensors. A state_dict is needed.")
+        raise InputError(f"{where}: contains no named tensors. A state_dict is needed.")
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
@@ -85,9 +90,9 @@ def local_file(name: str) -> Path | None:
 
 
 def content(name: str, given: str, url: str) -> str:
-    """First digits of the SHA-256 of a backbone's weight file, wherever it lies or comes from.
+    """First digits of the SHA-256 of a backbone's weight file, local or public.
 
-    Empty where no file is known beforehand: random values, and what a library fetches by itself.
+    Empty if the file is not known in advance: random values, and files that a library downloads.
     """
     if given == "random":
         return ""
@@ -111,12 +116,12 @@ def search_folders() -> list[Path]:
 
 
 def file_stem(name: str) -> str:
-    """`timm:resnet18` -> `timm_resnet18`, a name that every file system takes."""
+    """`timm:resnet18` -> `timm_resnet18`, a valid file name everywhere."""
     return name.replace(":", "_").replace("/", "_")
 
 
 def missing(name: str, reason: str) -> InputError:
-    """The error for weights that are neither here nor to be had."""
+    """The error for weights that are not on this machine and cannot be downloaded."""
     folder = os.environ.get("FSSPLAT_WEIGHTS") or "weights"
     return InputError(
         f"backbone {name}: {reason}. Put its ImageNet state_dict at "
@@ -126,7 +131,7 @@ def missing(name: str, reason: str) -> InputError:
 
 
 def download(name: str, url: str) -> dict[str, Tensor]:
-    """A public state_dict, kept in torch's hub folder, checked against the hash in its name."""
+    """Download a public state_dict into torch's hub folder; its name contains the hash to check."""
     try:
         state = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=True, weights_only=True
@@ -137,9 +142,9 @@ def download(name: str, url: str) -> dict[str, Tensor]:
 
 
 def fill(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
-    """Load by name; classifier entries and stages that were not built are left out.
+    """Load entries by name; others (classifier, stages that were not built) are ignored.
 
-    Raises InputError naming what is missing or has another shape.
+    Raises InputError if an entry is missing or has another shape.
     """
     wanted = network.state_dict()
     given = {}

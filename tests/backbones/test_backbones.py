@@ -208,9 +208,9 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("timm:vit_tiny_patch16_224", "strides|row of modules"),
-        ("timm:hrnet_w18_small", "row of modules"),
-        ("timm:swin_tiny_patch4_window7_224", "channels first"),
+        ("timm:vit_tiny_patch16_224", "strides|one after the other"),
+        ("timm:hrnet_w18_small", "one after the other"),
+        ("timm:swin_tiny_patch4_window7_224", "channels-first"),
     ],
 )
 def test_a_model_that_cannot_be_cut_is_refused(name: str, reason: str) -> None:

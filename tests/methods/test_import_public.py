@@ -114,7 +114,7 @@ def test_a_pickle_that_would_run_code_is_refused(
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [1, 2], torch.zeros(2)])
 def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(InputError, match="holds no named tensors"):
+    with pytest.raises(InputError, match="contains no named tensors"):
         read_state(tmp_path / "x.pth")
 
 
