@@ -86,7 +86,8 @@ def test_an_error_in_a_worker_reaches_the_caller_in_one_line(
     copy = Dataset.open(shutil.copytree(scenes.root, tmp_path / "copy"))
     (tmp_path / "copy/train-000000.tar").unlink()
     batches = training_loader(copy, trial(copy, small_area_protocol(), training()), 0, 2, workers)
-    with pytest.raises(InputError, match=r"^\S*train-000000\.tar: this shard was removed .*the command\.$"):
+    message = r"^\S*train-000000\.tar: this shard was removed .*the command\.$"
+    with pytest.raises(InputError, match=message):
         next(batches)
 
 
