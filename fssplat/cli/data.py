@@ -1,4 +1,4 @@
-"""`fssplat data ...`: from the official archives to shards, and what is in them."""
+"""`fssplat data ...`: download, build, check and describe data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,21 +23,25 @@ ROOT = typer.Argument(help=f"The folder or s3:// address of a built data set, or
 def build(
     name: str = typer.Argument(help=NAMES),
     source: Path = typer.Option(
-        None, help="The official layout.  [default: $FSSPLAT_DATA/raw/<name>]", show_default=False
+        None,
+        help="Folder with the official layout.  [default: $FSSPLAT_DATA/raw/<name>]",
+        show_default=False,
     ),
     out: Path = typer.Option(
-        None, help="Where the shards go.  [default: $FSSPLAT_DATA/<name>]", show_default=False
+        None, help="Folder for the shards.  [default: $FSSPLAT_DATA/<name>]", show_default=False
     ),
-    workers: int = typer.Option(0, min=0, help="Processes; 0: one per core. They change no byte."),
+    workers: int = typer.Option(
+        0, min=0, help="Processes; 0: one per core. No effect on the result."
+    ),
     skip_bad: bool = typer.Option(
-        False, help="Leave out images that cannot be used instead of stopping; both list them."
+        False, help="Leave out images that cannot be used, instead of stopping with a list of them."
     ),
     overwrite: bool = typer.Option(False, help="Replace a data set made from other files."),
-    year: str = typer.Option("", help="COCO: 2014 or 2017, where the folder holds both."),
+    year: str = typer.Option("", help="COCO: 2014 or 2017, if the folder has both."),
     lists: Path = typer.Option(
-        None, help="FSS-1000: folder of trn.txt, val.txt, test.txt.", show_default=False
+        None, help="FSS-1000: folder with trn.txt, val.txt, test.txt.", show_default=False
     ),
-    seed: int = typer.Option(0, min=0, help="Synthetic: which pictures."),
+    seed: int = typer.Option(0, min=0, help="Synthetic: seed of the pictures."),
     train_images: int = typer.Option(700, min=1, help="Synthetic: training images."),
     val_images: int = typer.Option(300, min=1, help="Synthetic: test images."),
 ) -> None:
@@ -49,9 +53,9 @@ def build(
     from fssplat.data.build.convert import build as build_dataset
     from fssplat.data.sources.record import SourceOptions
 
-    count = workers or _cores()
-    options = SourceOptions(lists, year, seed, train_images, val_images, count)
-    settings = BuildSettings(options, count, skip_bad, overwrite)
+    workers = workers or _cores()
+    options = SourceOptions(lists, year, seed, train_images, val_images, workers)
+    settings = BuildSettings(options, workers, skip_bad, overwrite)
     with _progress(f"building {name}") as advance:
         report = build_dataset(name, source, out, settings, advance)
     _print_report(report)
@@ -74,34 +78,36 @@ def info(
 @app.command()
 def verify(
     root: str = ROOT,
-    workers: int = typer.Option(0, min=0, help="Threads that decode; 0: one per core."),
+    workers: int = typer.Option(0, min=0, help="Threads for decoding; 0: one per core."),
 ) -> None:
-    """Read every byte again and compare with the index: fssplat data verify data/pascal-5i"""
+    """Read every byte again and compare it with the index: fssplat data verify data/pascal-5i"""
     from fssplat.data.build.verify import verify as verify_dataset
 
     with _progress("verifying") as advance:
         found = verify_dataset(_root(root), workers or _cores(), advance)
     typer.echo(
         f"{root}: {found.images:,} images in {found.shards} shards, "
-        f"{found.bytes / 2**20:,.1f} MiB: all as indexed."
+        f"{found.bytes / 2**20:,.1f} MiB: all as in the index."
     )
 
 
 @app.command()
 def audit(
     root: str = ROOT,
-    fold: int = typer.Option(0, min=0, help="Which classes are held out."),
-    protocol: str = typer.Option("fssplat", help="A named protocol."),
-    novel: str = typer.Option("", help="Instead of the protocol's: background, ignore, ..."),
+    fold: int = typer.Option(0, min=0, help="Fold; decides which classes are novel."),
+    protocol: str = typer.Option("fssplat", help="Name of a protocol."),
+    novel: str = typer.Option(
+        "", help="Policy for novel classes, instead of the protocol's: background, ignore, ..."
+    ),
     way: int = typer.Option(1, min=1, help="Classes per episode."),
     shot: int = typer.Option(1, min=1, help="Supports per class."),
-    episodes: int = typer.Option(200, min=1, help="Training episodes to look at."),
-    seed: int = typer.Option(0, min=0, help="The training seed that draws them."),
+    episodes: int = typer.Option(200, min=1, help="Training episodes to check."),
+    seed: int = typer.Option(0, min=0, help="Training seed that draws the episodes."),
 ) -> None:
-    """Prove that training never sees a novel label: fssplat data audit synthetic --fold 0
+    """Check that training never sees a novel label: fssplat data audit synthetic --fold 0
 
-    Draws the episodes that a training would draw and compares every mask and target with the
-    stored labels. Ends with exit code 2 where one is wrong.
+    Draws the episodes of a training and compares every mask and target with the stored labels.
+    Ends with exit code 2 if one is wrong.
     """
     from fssplat.data.audit import audit as audit_training
     from fssplat.data.index import Dataset
@@ -124,11 +130,11 @@ def audit(
 @app.command()
 def import_lists(
     root: str = ROOT,
-    source: Path = typer.Option(..., help="Folder of the public code's list files."),
+    source: Path = typer.Option(..., help="Folder with the public code's list files."),
 ) -> None:
-    """Keep PFENet's and HSNet's lists beside a data set: fssplat data import-lists data/pascal-5i
+    """Store PFENet's and HSNet's lists beside a data set: fssplat data import-lists data/pascal-5i
 
-    Protocols named after public code train and test on the images of its lists.
+    Protocols named after public code use the images of its lists in training and test.
     """
     from fssplat.data.build.import_lists import import_lists as import_all
     from fssplat.data.index import Dataset
@@ -145,13 +151,15 @@ def import_lists(
 def download(
     name: str = typer.Argument(help="pascal (VOC2012 and SBD) or coco"),
     out: Path = typer.Option(
-        None, help="Where to unpack.  [default: $FSSPLAT_DATA/raw/<name>]", show_default=False
+        None, help="Folder to unpack into.  [default: $FSSPLAT_DATA/raw/<name>]", show_default=False
     ),
     year: str = typer.Option("2017", help="COCO: 2014 or 2017."),
-    mirror: str = typer.Option("", help="Another place with the same files, e.g. http://host/dir"),
-    keep_archives: bool = typer.Option(False, help="Do not delete an archive once unpacked."),
+    mirror: str = typer.Option(
+        "", help="Another address with the same files, e.g. http://host/dir"
+    ),
+    keep_archives: bool = typer.Option(False, help="Do not delete unpacked archives."),
 ) -> None:
-    """Fetch the official archives, check their MD5 and unpack: fssplat data download pascal"""
+    """Download the official archives, check and unpack them: fssplat data download pascal"""
     from fssplat.data.build.download import BUILDS, download_set
 
     folder = download_set(
@@ -160,11 +168,11 @@ def download(
     typer.echo(f"Next: fssplat data build {BUILDS[name]} --source {folder}")
 
 
-# ---------------------------------------------------------------- shown by the commands
+# ---------------------------------------------------------------- helpers and output
 
 
 def _root(text: str) -> str:
-    """An address as given; a data set's bare name stands for its usual folder."""
+    """The address as given, or the default folder if it is the name of a data set."""
     from fssplat.data.index import default_root
     from fssplat.experiment.schema import DATASETS
 
@@ -182,7 +190,7 @@ def _progress(title: str, unit: str = "images") -> "_Bar":
 
 
 class _Bar:
-    """A rich progress bar that is called with (done, total)."""
+    """A rich progress bar; call it with (done, total)."""
 
     def __init__(self, title: str, unit: str) -> None:
         from rich.console import Console
@@ -230,7 +238,7 @@ def _print_report(report: "BuildReport") -> None:
         typer.echo(
             f"{len(report.bad)} images were left out; {report.root / REPORT_FILE} lists them."
         )
-    kept = f", {report.shards_kept} kept from before" if report.shards_kept else ""
+    kept = f", {report.shards_kept} kept from an earlier run" if report.shards_kept else ""
     typer.echo(
         f"{report.root}: {info.name}, {len(info.classes)} classes, {images} images in "
         f"{len(info.shards)} shards{kept}; fingerprint {info.fingerprint}; {report.seconds:.1f} s"
@@ -259,17 +267,17 @@ def _print_info(dataset: "Dataset", contiguous: bool) -> None:
     from fssplat.data.summary import DEFAULT, class_summaries
 
     info = dataset.info
-    lines = class_summaries(dataset, "contiguous" if contiguous else "interleaved")
+    summaries = class_summaries(dataset, "contiguous" if contiguous else "interleaved")
     table = Table(title=f"{info.name}: images per class with >= {DEFAULT.min_area:,} px / any")
     table.add_column("fold" if info.labels == "class-index" else "split")
     table.add_column("id", justify="right")
     table.add_column("class")
     for split, count in info.counts.items():
         table.add_column(f"{split} ({count:,})", justify="right")
-    for number, line in enumerate(lines):
-        last = number + 1 == len(lines) or lines[number + 1].fold != line.fold
-        cells = [f"{large:,} / {every:,}" for every, large in line.images.values()]
-        table.add_row(line.fold, str(line.class_id), line.name, *cells, end_section=last)
+    for number, one in enumerate(summaries):
+        last = number + 1 == len(summaries) or summaries[number + 1].fold != one.fold
+        cells = [f"{large:,} / {every:,}" for every, large in one.images.values()]
+        table.add_row(one.fold, str(one.class_id), one.name, *cells, end_section=last)
     console = Console()
     console.print(table)
     console.print(
