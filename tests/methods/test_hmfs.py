@@ -1,4 +1,4 @@
-"""Hybrid masking against Algorithm 1 as a loop, and the two maskings it is made of."""
+"""Hybrid masking against Algorithm 1 as a loop, and its two kinds of masking."""
 
 from typing import Any
 

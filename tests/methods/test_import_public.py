@@ -1,4 +1,4 @@
-"""Public state dicts under our names: nothing missing, nothing left over, nothing run."""
+"""Loading public state dicts: names, shapes, errors, and no code run from a pickle."""
 
 import pickle
 from pathlib import Path
@@ -38,7 +38,7 @@ def public_state(network: FewShotSegmenter) -> dict[str, Tensor]:
     return found
 
 
-def test_every_entry_comes_back_under_our_name() -> None:
+def test_every_public_entry_is_renamed_to_ours() -> None:
     network = hsnet()
     found, strange = renamed("hsnet", "vgg16", public_state(network))
     assert not strange
@@ -64,13 +64,13 @@ def test_the_command_writes_a_head_and_a_backbone(
     assert all(torch.equal(value, wanted[name]) for name, value in fresh.state_dict().items())
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_output_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     torch.save(public_state(hsnet()), tmp_path / "public.pth")
     with pytest.raises(InputError, match=r"--out .*public\.pth: cannot be written \(File exists\)"):
         import_checkpoint(tmp_path / "public.pth", "hsnet", "vgg16", tmp_path / "public.pth", [])
 
 
-def test_an_option_that_is_not_yaml_is_one_line() -> None:
+def test_an_option_that_is_not_yaml_is_reported() -> None:
     with pytest.raises(InputError, match="Close every bracket"):
         parsed(["bins=[60"])
 
@@ -118,7 +118,7 @@ def test_a_file_without_named_tensors_is_refused(tmp_path: Path, content: object
         read_state(tmp_path / "x.pth")
 
 
-def test_a_missing_or_cut_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_truncated_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such weight file"):
         read_state(tmp_path / "none.pth")
     torch.save({"a": torch.zeros(1000)}, tmp_path / "cut.pth")
@@ -136,7 +136,7 @@ def test_options_are_read_as_yaml() -> None:
         parsed(["ckmm"])
 
 
-def test_a_public_backbone_file_serves_any_method(tmp_path: Path) -> None:
+def test_a_public_backbone_file_can_be_used_by_any_method(tmp_path: Path) -> None:
     state = {
         name.removeprefix("backbone."): value
         for name, value in public_state(hsnet()).items()

@@ -71,7 +71,7 @@ def test_the_kept_blocks_are_those_with_most_mask(side: int, kind: str) -> None:
             assert got == expected  # ties in reading order
 
 
-def test_asking_for_more_blocks_than_there_are_gives_all() -> None:
+def test_all_blocks_are_kept_if_there_are_fewer_than_requested() -> None:
     assert sorted(fullest_blocks(torch.rand(1, 4, 4), 2, 60)[0].tolist()) == [0, 1, 2, 3]
 
 
@@ -106,7 +106,7 @@ def score(kind: str, query: Tensor, key: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", ["normal", "normal-linear", "cosine", "relu-linear"])
 @pytest.mark.parametrize("cells", [1, 4])
-def test_attention_is_the_sum_that_its_equation_writes(kind: str, cells: int) -> None:
+def test_attention_is_the_sum_in_its_equation(kind: str, cells: int) -> None:
     draw = torch.Generator().manual_seed(1)
     query = torch.randn(2, 3, 5, generator=draw, dtype=torch.float64)
     keys, values = torch.randn(2, 2, 3, 4, cells, generator=draw, dtype=torch.float64)
@@ -318,7 +318,7 @@ def size(p2p: bool, p2b: bool, ckmm: bool) -> float:
     return (sum(p.numel() for p in built.learnable().values()) + ckmm * 15 * 1536) / 1e6
 
 
-def test_the_rungs_of_table_3_differ_as_printed() -> None:
+def test_the_sizes_of_table_3_differ_as_printed() -> None:
     sizes = {row: size(*row) for row in PRINTED}
     for row, one in sizes.items():
         for other_row, other in sizes.items():

@@ -55,7 +55,7 @@ def prepared(artefacts: MemoryArtefacts | None = None, **options: Any) -> Mining
 
 
 def cell_means(image: Tensor) -> Tensor:
-    """A stand-in for a backbone: uint8 [3, H, W] -> [3, h, w] of 4 x 4 pixels a cell."""
+    """A fake backbone: uint8 [3, H, W] -> means of 4 x 4 pixels [3, h, w]."""
     return F.avg_pool2d(image.float()[None] / 255 - 0.5, 4)[0]
 
 
@@ -63,7 +63,7 @@ def cell_means(image: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_kmeans_ends_where_every_point_is_nearest_to_the_mean_of_its_own(k: int) -> None:
+def test_kmeans_ends_when_every_point_is_nearest_to_the_mean_of_its_cluster(k: int) -> None:
     torch.manual_seed(0)
     points = torch.randn(40, 3) + torch.randint(0, 4, (40, 1)) * 5
     centres = kmeans(points, k)
@@ -77,7 +77,7 @@ def test_kmeans_ends_where_every_point_is_nearest_to_the_mean_of_its_own(k: int)
         torch.testing.assert_close(centres[number], own.mean(dim=0))
 
 
-def test_kmeans_gives_the_same_centres_twice_and_stands_fewer_points_than_centres() -> None:
+def test_kmeans_gives_the_same_centres_twice_and_accepts_fewer_points_than_centres() -> None:
     points = torch.tensor([[0.0, 0.0], [4.0, 4.0]])
     centres = kmeans(points, 4)
     assert torch.equal(centres, kmeans(points, 4))
@@ -198,7 +198,7 @@ def test_a_distorted_image_stays_between_0_and_1(seed: int) -> None:
     assert changed.max() <= 1
 
 
-def test_an_image_folder_takes_a_few_images_of_each_class(tmp_path: Path) -> None:
+def test_an_image_folder_uses_a_few_images_of_each_class(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for number in range(5):
@@ -210,7 +210,9 @@ def test_an_image_folder_takes_a_few_images_of_each_class(tmp_path: Path) -> Non
         ImageFolder(tmp_path / "cat")
 
 
-def test_imagenet_as_a_source_says_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_missing_imagenet_names_the_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("FSSPLAT_IMAGENET", raising=False)
     with pytest.raises(InputError, match="FSSPLAT_IMAGENET"):
         network(unlabelled=("train", "imagenet")).prepare(BaseImages(), MemoryArtefacts())
@@ -465,12 +467,12 @@ def test_query_and_supports_may_differ_in_size() -> None:
     assert logits.shape == (2, 2, 30, 52)
 
 
-def test_training_without_pseudo_masks_is_our_mistake() -> None:
+def test_training_without_pseudo_masks_is_an_assertion_error() -> None:
     with pytest.raises(AssertionError, match="prepare"):
         network().train().training_losses(random_episodes())
 
 
-def test_random_counters_stay_on_the_cpu_and_survive_a_copy() -> None:
+def test_draw_counters_keep_their_type_and_are_saved() -> None:
     built = prepared()
     built.pairs += 3
     built.to(torch.float64)
@@ -485,7 +487,7 @@ def test_random_counters_stay_on_the_cpu_and_survive_a_copy() -> None:
     ("backbone", "learnable", "total"),
     [("resnet50_v2", 8_636_096, 8_667_072), ("resnet101_v2", 27_576_000, 27_659_200)],
 )
-def test_parameters_are_the_counted_ones(backbone: str, learnable: int, total: int) -> None:
+def test_parameters_are_as_many_as_counted(backbone: str, learnable: int, total: int) -> None:
     preset = MiningFSS.PRESETS["public-code"]["options"]
     with torch.device("meta"):
         built = build_method(

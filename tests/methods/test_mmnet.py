@@ -61,7 +61,7 @@ def test_propagation_is_the_loop_over_query_and_support_cells(kind: str) -> None
         torch.testing.assert_close(quality[image].flatten(), quality_expected)
 
 
-def test_shots_are_weighed_by_a_softmax_over_their_quality_cell_by_cell() -> None:
+def test_shots_are_weighted_per_cell_by_a_softmax_over_their_quality() -> None:
     activations, quality = torch.rand(1, 5, 2, 3, 3), torch.rand(1, 5, 3, 3)
     found = fuse_by_quality(activations, quality)
     for row in range(3):
@@ -82,7 +82,7 @@ def test_global_propagation_multiplies_by_the_mean_activation_of_the_object() ->
     torch.testing.assert_close(found[0], query[0] * mean[:, None, None])
 
 
-def test_a_memory_answers_with_the_sigmoid_of_each_product() -> None:
+def test_the_activations_of_a_memory_are_the_sigmoid_of_each_product() -> None:
     memory = Memory(7, 4)
     features = torch.randn(1, 256, 2, 2)
     found = memory.activations(features)
@@ -169,7 +169,7 @@ def test_every_row_of_tables_3_to_7_trains(switches: dict[str, object], k: int) 
     assert built.eval()(batch.query, batch.supports, batch.masks).shape == (2, 2, 41, 41)
 
 
-def test_two_memories_are_learned_where_levels_are_kept_apart() -> None:
+def test_there_are_two_memories_if_levels_are_separate() -> None:
     assert [len(list(network(levels=levels).memories)) for levels in ("2+3", "2,3", "3")] == [
         1,
         2,
@@ -177,7 +177,7 @@ def test_two_memories_are_learned_where_levels_are_kept_apart() -> None:
     ]
 
 
-def test_an_empty_support_weighs_less_than_the_others_where_quality_is_measured() -> None:
+def test_an_empty_support_has_less_weight_if_quality_is_on() -> None:
     built = network().eval()
     batch = random_episodes(k=5, values=(0, 1))
     empty = batch.masks.clone()

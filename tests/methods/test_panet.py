@@ -142,7 +142,7 @@ def test_the_whole_backbone_is_trained_and_nothing_is_added() -> None:
     assert all(name.startswith("backbone.") for name in panet.learnable())
 
 
-def test_vgg_keeps_an_eighth_of_the_image_and_its_width() -> None:
+def test_vgg_features_have_stride_8_and_512_channels() -> None:
     backbone = network("vgg16").backbone
     assert backbone.strides == (4, 8, 8, 8)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Parameter counts of the public models, exactly; built without memory for values."""
+"""Exact parameter counts of the public models; the networks are built on the meta device."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
 
-# method, backbone, learnable, frozen; ImageNet classifiers that nobody calls are left out
+# method, backbone, learnable, frozen; without unused ImageNet classifiers
 COUNTED = [
     ("pfenet", "resnet50_v2", 10_817_034, 23_631_808),
     ("pfenet", "resnet101_v2", 10_817_034, 42_623_936),

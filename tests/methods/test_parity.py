@@ -1,4 +1,4 @@
-"""The public implementations' recorded runs, met by ours within the noise of float32.
+"""Compares our methods with recorded runs of the public implementations, within float32 noise.
 
 Every tolerance is from the reference facts: 1e-4 on logits and losses, 1e-7 on the distillation
 loss, 1 % of a gradient's norm (5 % where BatchNorm normalises by the batch), 1e-4 of the pixels.
@@ -123,7 +123,7 @@ def test_losses_gradients_and_buffers_are_those_of_the_public_code(shared: Path,
 
 
 def weighted_sum(case: Case, losses: dict[str, Tensor]) -> Tensor:
-    """What the public code minimises."""
+    """The total loss of the public code."""
     kind = METHODS[case.method]
     weights = {**kind.LOSS_WEIGHTS, **kind.PRESETS["public-code"].get("loss_weights", {})}
     return torch.stack([weights[key] * value for key, value in losses.items()]).sum()

@@ -121,7 +121,7 @@ def test_the_class_agnostic_map_is_one_more_channel() -> None:
     assert built(batch.query, batch.supports, batch.masks).isfinite().all()
 
 
-def test_batch_statistics_drift_in_training_and_rest_in_evaluation() -> None:
+def test_batch_statistics_are_an_option_of_the_frozen_backbone() -> None:
     layout = PFENet.backbone_layout("resnet50", PFENet.Options(batch_norm="batch"))
     assert layout.batch_statistics
     assert layout.frozen
@@ -134,13 +134,13 @@ def test_several_ways_are_refused() -> None:
         network()(batch.query, batch.supports, batch.masks)
 
 
-def test_rates_are_those_in_effect_not_those_configured() -> None:
+def test_learning_rates_are_the_effective_ones_of_the_public_code() -> None:
     assert PFENet.recipe("pascal-5i", "resnet50_v2")["lr"] == 0.025
     coco = PFENet.recipe("coco-20i", "resnet101_v2")
     assert (coco["lr"], coco["batch"], coco["size"]) == (0.05, 8, 641)
 
 
-def test_the_bare_prior_cuts_at_its_threshold() -> None:
+def test_the_prior_method_segments_by_its_threshold() -> None:
     query = {"high": torch.randn(1, 4, 5, 5).abs()}
     supports = {"high": torch.randn(1, 1, 1, 4, 5, 5).abs()}
     options = Prior.Options(threshold=0.4)
@@ -154,7 +154,7 @@ def test_the_bare_prior_cuts_at_its_threshold() -> None:
     assert not built.learnable()
 
 
-def test_base_prototypes_neither_use_nor_move_batch_statistics() -> None:
+def test_base_prototypes_neither_use_nor_change_batch_statistics() -> None:
     def prepared(batch_norm: str) -> tuple[Tensor, dict[str, Tensor]]:
         torch.manual_seed(0)
         options = PFENet.Options(bins=(6, 4), ckmm=True, batch_norm=batch_norm)  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def test_the_loss_is_the_divergence_from_the_averaged_teacher(
         torch.testing.assert_close(found[episode, 0], expected)
 
 
-def test_a_prototype_has_nothing_to_learn_from_itself() -> None:
+def test_distillation_between_equal_prototypes_is_zero() -> None:
     same = torch.randn(1, 1, 3, 8)
     assert distillation(same, same, SDAANet.Options()).abs().max() < 1e-6
 
@@ -101,7 +101,7 @@ def test_the_query_prototype_is_the_mean_of_the_scaled_query_under_its_mask(
     torch.testing.assert_close(built._distillation(feature, guide, target), expected)
 
 
-def test_a_way_that_the_query_does_not_show_teaches_nothing() -> None:
+def test_a_way_that_the_query_does_not_show_adds_no_distillation() -> None:
     built = network(ways=2)
     guide = Guide(torch.rand(1, 2, 1, 256), torch.rand(1, 2, 1, 256))
     feature, target = torch.rand(1, 256, 5, 5), torch.zeros(1, 5, 5, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""A method outside the package, as docs/add-a-method.md tells: the example there is launched."""
+"""Methods outside the package: the example of docs/add-a-method.md is built and launched."""
 
 import json
 import os
@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NAME = "nearest_support:NearestSupport"
 
 
-def test_a_class_elsewhere_is_a_method_by_its_module_and_name(
+def test_a_class_outside_the_package_is_a_method_by_module_and_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
@@ -45,7 +45,7 @@ def test_a_class_elsewhere_is_a_method_by_its_module_and_name(
         ("panett", "Did you mean panet?"),
     ],
 )
-def test_a_name_that_is_no_method_says_why(name: str, says: str) -> None:
+def test_the_error_for_a_wrong_method_name_gives_the_reason(name: str, says: str) -> None:
     with pytest.raises(InputError, match="method") as caught:
         method_named(name)
     assert says in str(caught.value)
