@@ -33,9 +33,8 @@ from fssplat.engine.settings import Diverged
 from fssplat.launching.cluster import cluster
 from fssplat.launching.launch import Request
 from fssplat.results.environment import commit
-from fssplat.search import output
-from fssplat.search.driver import Drive, search
-from fssplat.search.output import Ended
+from fssplat.search.driver import SearchDriver, search
+from fssplat.search.output import EndedPoint, best_point, ended_points
 from fssplat.search.prepare import prepare
 from fssplat.search.study import open_study
 from fssplat.search.worker import Objective, PointTask, Report, Rung, climb
@@ -71,10 +70,10 @@ def search_file(folder: Path, data: Path, steps: int, **section: Any) -> Path:
     return path
 
 
-def drive_of(path: Path) -> Drive:
+def drive_of(path: Path) -> SearchDriver:
     prepared = prepare(Request(path))
     study = open_study(prepared.search, prepared.database, prepared.mark)
-    return Drive(Request(path), prepared, study, Console(quiet=True), None)
+    return SearchDriver(Request(path), prepared, study, Console(quiet=True), None)
 
 
 # ------------------------------------------------------------------ a planted optimum
@@ -111,8 +110,8 @@ def planted(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str
                 own, data, steps, startup=4, reduction=3, milestones=milestones, **plan
             )
             search(Request(path), Console(quiet=not arguments.verbose))
-            ended = output.all_ended(drive_of(path).search, drive_of(path).study)
-            top = output.best(ended)
+            ended = ended_points(drive_of(path).search, drive_of(path).study)
+            top = best_point(ended)
             assert top is not None
             ratios.append(top.values["miou"] / best)
             shares.append(sum(taken(one, steps, milestones) for one in ended) / whole)
@@ -133,7 +132,7 @@ def planted(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str
     }
 
 
-def taken(one: Ended, steps: int, milestones: list[float]) -> float:
+def taken(one: EndedPoint, steps: int, milestones: list[float]) -> float:
     """Optimiser steps of a point; if it diverged, the steps up to its next milestone."""
     if one.state != "diverged":
         return one.steps
@@ -161,7 +160,7 @@ def overhead(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[st
         started = time.monotonic()
         search(Request(path), Console(quiet=True), nothing)
         seconds = time.monotonic() - started
-    ended = output.all_ended(drive_of(path).search, drive_of(path).study)
+    ended = ended_points(drive_of(path).search, drive_of(path).study)
     assert len(ended) == arguments.trials
     return {
         "points": len(ended),

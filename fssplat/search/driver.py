@@ -1,11 +1,11 @@
-"""One search from the YAML to its best setting: check, open the study, run, write down."""
+"""One search from the YAML to its best setting: check, open the study, run points, write files."""
 
 import json
 import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,12 @@ from fssplat.launching.tune_run import as_config, background, fit
 from fssplat.report.search_plots import write_plots
 from fssplat.results import environment
 from fssplat.search import output
-from fssplat.search.mlflow_feed import Mirror, address_of
-from fssplat.search.output import Ended
+from fssplat.search.mlflow_feed import MlflowFeed, mlflow_address
+from fssplat.search.output import EndedPoint, best_point, ended_point, ended_points
 from fssplat.search.prepare import STUDIES_FOLDER, Prepared, point_resources, prepare
 from fssplat.search.space import Point
 from fssplat.search.study import open_study, study_progress
-from fssplat.search.worker import (
-    Objective,
-    PerformPoint,
-    PointTask,
-    packed,
-)
+from fssplat.search.worker import Objective, PerformPoint, PointTask, packed
 from fssplat.worker.process import RETRIES, describe
 
 POINTS_FOLDER = "points"
@@ -43,53 +38,50 @@ BEST = "best.yaml"
 def search(
     request: Request, console: Console | None = None, objective: Objective | None = None
 ) -> int:
-    """Run the study to its number of points, end with the best. Returns the exit code:
+    """Run points until the study has `search.trials` of them, and write the best one.
 
-    0 all points have their end, 1 none is complete or the search was given up, 130 or 143 stopped
-    by Ctrl-C or SIGTERM. Raises InputError before anything starts, and where the study or a disk
-    fails on the way.
+    Returns the exit code: 0 if all points have ended; 1 if none is complete, or if the search gave
+    up; 130 or 143 if Ctrl-C or SIGTERM stopped it. Raises InputError before anything starts, and
+    if the study's database or a disk fails later.
     """
     console = console or Console()
     prepared = prepare(request)
-    with prepared.database.in_use(), roomy():
-        return conducted(request, prepared, console, objective)
-
-
-def conducted(
-    request: Request, prepared: Prepared, console: Console, objective: Objective | None
-) -> int:
-    """A checked search to its exit code."""
-    study = open_study(prepared.search, prepared.database, prepared.mark)
-    drive = Drive(request, prepared, study, console, objective)
-    console.print(drive.opening(), soft_wrap=True)
-    stop = StopRequest()
-    defaults = prepared.jobs(prepared.search.defaults)
-    address = address_of(prepared.search, prepared.store)
-    mirror = Mirror(prepared.search, defaults, address, study, console.print)
-    with mirror.following(drive.hear):
-        with drive.listening():
-            if study_progress(study).spent < prepared.search.spec.trials:
-                stop = drive.run()
-        points = output.all_ended(prepared.search, study)
-        files = drive.write(points)
-    mirror.close(points, files, stop)
-    return drive.conclude(points, stop)
+    with prepared.database.in_use(), disk_full_as_input_error():
+        study = open_study(prepared.search, prepared.database, prepared.mark)
+        driver = SearchDriver(request, prepared, study, console, objective)
+        console.print(driver.introduction(), soft_wrap=True)
+        feed = MlflowFeed(
+            prepared.search,
+            prepared.jobs(prepared.search.defaults),
+            mlflow_address(prepared.search, prepared.store),
+            study,
+            console.print,
+        )
+        stop = StopRequest()
+        with feed.following(driver.listeners):
+            with driver.listening():
+                if study_progress(study).spent < prepared.search.spec.trials:
+                    stop = driver.run()
+            points = ended_points(prepared.search, study)
+            files = driver.write_files(points)
+        feed.close(points, files, stop)
+        return driver.finish(points, stop)
 
 
 @contextmanager
-def roomy() -> Iterator[None]:
-    """Raises InputError where the driver itself meets a full disk: scratch, logs, the store."""
+def disk_full_as_input_error() -> Iterator[None]:
+    """Raises InputError if the driver's own disk is full: scratch, logs or the store."""
     try:
         yield
     except OSError as error:
         if not is_disk_full(error):
             raise
         raise InputError(
-            f"{describe(error)}. Make room and run the same command: points that were cut go on."
+            f"{describe(error)}. Make room and run the same command: interrupted points continue."
         ) from error
 
 
-class Drive:
+class SearchDriver:
     """One driver of a study."""
 
     def __init__(
@@ -104,45 +96,45 @@ class Drive:
         self.console, self.objective = console, objective
         self.search, self.spec = prepared.search, prepared.search.spec
         self.folder = prepared.folder(study.study_name)
-        self.hear: list[Callable[[Ended], None]] = [self.tell]
-        self.news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.top: Ended | None = None
-        self.unwritten = ""  # why files are missing at the end
+        self.listeners: list[Callable[[EndedPoint], None]] = [self.print_point]
+        self.ended_trials: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None: there are no more
+        self.best: EndedPoint | None = None
+        self.write_error = ""  # why files are missing at the end
 
-    def opening(self) -> str:
-        """What is about to happen."""
+    def introduction(self) -> str:
+        """The lines to print before the search starts."""
         spent, trials = study_progress(self.study).spent, self.spec.trials
-        folds = len(self.prepared.jobs(self.search.defaults))
-        dimensions = ", ".join(self.search.space)
+        trainings = len(self.prepared.jobs(self.search.defaults))
+        names = ", ".join(self.search.space)
+        pruning = " with asha" if self.spec.prunes else ""
         return (
-            f"{self.study.study_name}: {trials} points over {dimensions}; {folds} trainings each, "
-            f"{self.spec.sampler}{' with asha' if self.spec.prunes else ''}. {spent} points done.\n"
-            f"Scored on {output.WHAT[self.spec.selection]}.\n"
+            f"{self.study.study_name}: {trials} points over {names}; {trainings} trainings each, "
+            f"{self.spec.sampler}{pruning}. {spent} points done.\n"
+            f"Scored on {output.SCORED_ON[self.spec.selection]}.\n"
             f"Study in {self.prepared.database.shown}"
         )
 
     # -------------------------------------------------------------- running
 
     def run(self) -> StopRequest:
-        """Ray's part: points until the study has its number, or a stop."""
+        """Run points with Ray until the study has enough of them or a stop is requested."""
         import ray
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            machines = stack.enter_context(cluster())
+        stop = StopRequest()
+        with cluster() as machines:
             first = self.prepared.jobs(self.search.defaults)[0]
             cpu, gpu = point_resources(self.search, first, machines)
-            stop = StopRequest()
-            stack.enter_context(stop_on_signals(stop))
-            board = open_board()
-            try:
-                self._fit(board, stop, self.slots(machines, cpu, gpu), cpu, gpu)
-            finally:
-                ray.kill(board)
+            with stop_on_signals(stop):
+                board = open_board()
+                try:
+                    self._fit(board, stop, self._slots(machines, cpu, gpu), cpu, gpu)
+                finally:
+                    ray.kill(board)
         return stop
 
-    def slots(self, machines: Cluster, cpu: float, gpu: float) -> int:
-        """How many points run at once."""
+    def _slots(self, machines: Cluster, cpu: float, gpu: float) -> int:
+        """How many points run at the same time."""
         most = int(machines.gpus / gpu) if gpu else int(machines.cpus / cpu)
         return max(1, min(most, self.search.experiment.resources.max_concurrent or most))
 
@@ -153,8 +145,15 @@ class Drive:
             task = packed(self.task(number, point, cpu, gpu))
             return as_config(f"point-{number}", task, cpu, gpu)
 
-        database = self.prepared.database
-        searcher = SafeOptuna(self.search, self.study, database, slots, stop, config_of, self.news)
+        searcher = SafeOptuna(
+            self.search,
+            self.study,
+            self.prepared.database,
+            slots,
+            stop,
+            config_of,
+            self.ended_trials,
+        )
         try:
             with background(searcher.beat):
                 fit(
@@ -171,8 +170,8 @@ class Drive:
                 searcher.put_back(trial_id)
 
     def task(self, number: int, point: Point, cpu: float, gpu: float) -> PointTask:
-        """What a worker is told about a point. Raises InputError where it cannot be resolved."""
-        artefacts = self.prepared.store.folder
+        """A point as a worker's task. Raises InputError if the method refuses its values."""
+        store = self.prepared.store.folder
         return PointTask(
             number=number,
             values=point,
@@ -183,44 +182,46 @@ class Drive:
             folder=str(self.folder / POINTS_FOLDER),
             cpu=cpu,
             gpu=gpu,
-            artefacts=str(artefacts / "artefacts") if artefacts is not None else "",
+            artefacts=str(store / "artefacts") if store is not None else "",
             fingerprints=self.prepared.fingerprints,
         )
 
-    # -------------------------------------------------------------- telling
+    # -------------------------------------------------------------- points that end
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """A thread that passes ended points on, so that nobody waits for screen or MLflow."""
-        with ExitStack() as stack:
-            thread = threading.Thread(target=self._follow, daemon=True)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(self.news.put, None)
+        """Pass ended points to the listeners, in a thread, so that no point waits for them."""
+        thread = threading.Thread(target=self._pass_on, daemon=True)
+        thread.start()
+        try:
             yield
+        finally:
+            self.ended_trials.put(None)
+            thread.join()
 
-    def _follow(self) -> None:
-        while (trial := self.news.get()) is not None:
-            one = output.ended(self.search, trial)
-            if one is not None:
-                for hear in self.hear:
-                    hear(one)
+    def _pass_on(self) -> None:
+        while (trial := self.ended_trials.get()) is not None:
+            point = ended_point(self.search, trial)
+            if point is not None:
+                for listener in self.listeners:
+                    listener(point)
 
-    def tell(self, one: Ended) -> None:
-        """A line on the screen."""
-        if self.top is None:
-            self.top = output.best(output.all_ended(self.search, self.study))
-        self.top = output.best([one, *([self.top] if self.top else [])])
-        self.console.print(output.line(one, self.top), soft_wrap=True, highlight=False)
+    def print_point(self, point: EndedPoint) -> None:
+        if self.best is None:
+            self.best = best_point(ended_points(self.search, self.study))
+        self.best = best_point([point, *([self.best] if self.best else [])])
+        self.console.print(output.point_line(point, self.best), soft_wrap=True, highlight=False)
 
-    def conclude(self, points: list[Ended], stop: StopRequest) -> int:
-        """The table, the files, how to go on; the exit code."""
+    # -------------------------------------------------------------- the end
+
+    def finish(self, points: list[EndedPoint], stop: StopRequest) -> int:
+        """Print the table, the folder of the files and the next command; returns the exit code."""
         self.console.print()
-        table = output.table(self.search, points)
+        table = output.points_table(self.search, points)
         width = max(self.console.width, TABLE_WIDTH)
         self.console.print(table, width=width, crop=False, no_wrap=True)
-        self.console.print(f"All of it: {self.folder}", soft_wrap=True)
-        for line in filter(None, (self.unwritten, stop.reason)):
+        self.console.print(f"All files: {self.folder}", soft_wrap=True)
+        for line in filter(None, (self.write_error, stop.reason)):
             self.console.print(line, soft_wrap=True, markup=False)
         if stop.requested.is_set():
             again = f"Stopped. To go on: {self.request.command('search')}"
@@ -228,44 +229,45 @@ class Drive:
             if not stop.signal:
                 return 1
             return 130 if stop.signal == signal.SIGINT else 143
-        if output.best(points) is None:
-            self.console.print("No point is complete; the reasons stand in trials.csv.")
+        if best_point(points) is None:
+            self.console.print("No point is complete; trials.csv lists the reasons.")
             return 1
-        if self.unwritten:
+        if self.write_error:
             return 1
         self.console.print(f"Next: fssplat launch {self.folder / BEST}", soft_wrap=True)
         return 0
 
-    def write(self, points: list[Ended]) -> Path:
-        """The best setting, a table of all points, plots, and what they were made with.
+    def write_files(self, points: list[EndedPoint]) -> Path:
+        """Write the best setting, a table of all points, plots, and the environment.
 
-        What cannot be written is told at the end: the study has it all, the same command writes it.
+        Returns their folder. `finish` reports an error: the study has every point, so the same
+        command writes the files later.
         """
         try:
-            self._write(points)
+            self._write_files(points)
         except OSError as error:
-            self.unwritten = (
+            self.write_error = (
                 f"{self.folder}: some files are missing ({describe(error)}). The study has every "
-                "point; mend it and run the same command."
+                "point; repair the folder and run the same command."
             )
         return self.folder
 
-    def _write(self, points: list[Ended]) -> None:
+    def _write_files(self, points: list[EndedPoint]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         output.write_csv(self.search, points, self.folder / "trials.csv")
-        top, name = output.best(points), self.study.study_name
-        if top is not None:
-            output.write_best(self.search, top, name, len(points), self.folder / BEST)
+        best, name = best_point(points), self.study.study_name
+        if best is not None:
+            output.write_best(self.search, best, name, len(points), self.folder / BEST)
             write_plots(self.study, self.folder / "plots")
         about = {
             "experiment": hidden_in(self.search.experiment.model_dump(mode="json")),
             "environment": environment.capture(),
         }
         (self.folder / "search.json").write_text(json.dumps(about, indent=1, default=str))
-        self._send()
+        self._upload()
 
-    def _send(self) -> None:
-        """The files into a store behind an address; points' own folders stay here."""
+    def _upload(self) -> None:
+        """Copy the files into a store that is not a folder; the points' folders stay here."""
         store = self.prepared.store
         if store.folder is not None:
             return

@@ -1,6 +1,7 @@
-"""Passes a study on to MLflow, beside the search: points as they end, artefacts at its end.
+"""Delivers a study to MLflow while it is searched: points when they end, files at the end.
 
-A server that is away costs a line on the screen; the next driver delivers what it missed.
+If MLflow does not answer, the search prints one line and continues; the next driver delivers the
+missing points.
 """
 
 import json
@@ -18,15 +19,15 @@ from fssplat.experiment.trial import Job
 from fssplat.launching.stop_request import StopRequest
 from fssplat.results import environment
 from fssplat.search import output
-from fssplat.search.output import Ended
+from fssplat.search.output import EndedPoint
 from fssplat.search.space import Search
 from fssplat.tracking.paused_calls import PausedCalls
 
-REST_S = 60.0  # a server that did not answer is left alone for so long
+PAUSE_S = 60.0  # after a call that failed
 
 
-class Mirror:
-    """The MLflow side of one driver; without tracking it does nothing."""
+class MlflowFeed:
+    """MLflow's side of one driver; it does nothing if tracking is off."""
 
     def __init__(
         self,
@@ -34,63 +35,63 @@ class Mirror:
         jobs: tuple[Job, ...],
         address: str,
         study: Study,
-        say: Callable[..., Any],
+        warn: Callable[..., Any],
     ) -> None:
-        """`jobs` are the default point's, `address` MLflow's; empty: no tracking."""
+        """`jobs` are those of the default point; `address` is empty if tracking is off."""
         self._search, self._jobs, self._study = search, jobs, study
         self._address = address
         self._run: Any = None
-        self._waiting: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
-        self._server = PausedCalls(REST_S, "the search goes on, its next driver delivers.", say)
+        self._waiting: queue.SimpleQueue[EndedPoint | None] = queue.SimpleQueue()
+        self._server = PausedCalls(PAUSE_S, "the search continues, its next driver delivers.", warn)
 
     @contextmanager
-    def following(self, listeners: list[Callable[[Ended], None]]) -> Iterator[None]:
-        """A thread that tells MLflow of every point that ends; an error fails the study's run."""
+    def following(self, listeners: list[Callable[[EndedPoint], None]]) -> Iterator[None]:
+        """Deliver ended points, in a thread. An error in the body fails the study's run."""
         if not self._address:
             yield
             return
         listeners.append(self._waiting.put)
-        thread = threading.Thread(target=self._follow, daemon=True)
+        thread = threading.Thread(target=self._deliver_points, daemon=True)
         thread.start()
         try:
             yield
         except BaseException:
-            self._end(thread)
+            self._stop(thread)
             if self._run is not None:
                 self._server.succeeds(self._run.fail)
             raise
-        self._end(thread)
+        self._stop(thread)
 
-    def _end(self, thread: threading.Thread) -> None:
+    def _stop(self, thread: threading.Thread) -> None:
         self._waiting.put(None)
         thread.join()
 
-    def close(self, points: list[Ended], files: Path, stop: StopRequest) -> None:
-        """Whatever MLflow lacks of the study, its best values, and its files."""
+    def close(self, points: list[EndedPoint], files: Path, stop: StopRequest) -> None:
+        """Deliver the points that MLflow lacks, the best values, and the files."""
         if not self._address:
             return
         self._server.end_pause()
         if self._run is None and not self._server.succeeds(self._open):
             return
-        self._server.succeeds(self._deliver, points, files, stop)
+        self._server.succeeds(self._deliver_all, points, files, stop)
 
-    def _follow(self) -> None:
+    def _deliver_points(self) -> None:
         self._server.succeeds(self._open)
         while (one := self._waiting.get()) is not None:
             if self._run is not None:
                 self._server.succeeds(self._run.log_point, as_run(one))
 
-    def _deliver(self, points: list[Ended], files: Path, stop: StopRequest) -> None:
+    def _deliver_all(self, points: list[EndedPoint], files: Path, stop: StopRequest) -> None:
         self._run.find_points()
         for one in points:
             self._run.log_point(as_run(one))
-        top = output.best(points)
+        best = output.best_point(points)
         metrics = {"points": float(len(points)), "steps": float(sum(one.steps for one in points))}
         params: dict[str, str] = {}
-        if top is not None:
-            metrics |= {f"best/{name}": value for name, value in top.values.items()}
-            params = {name: written(value) for name, value in top.point.items()}
-            params["point"] = str(top.number)
+        if best is not None:
+            metrics |= {f"best/{name}": value for name, value in best.values.items()}
+            params = {name: as_text(value) for name, value in best.point.items()}
+            params["point"] = str(best.number)
         self._run.close("KILLED" if stop.signal else "FINISHED", metrics, params, files)
 
     def _open(self) -> None:
@@ -98,14 +99,14 @@ class Mirror:
         from fssplat.tracking.studies import StudyRun
 
         tracking = open_tracking(self._address, self._search.experiment.name)
-        run = StudyRun(tracking, self._study.study_name, tags_of(self._search, self._jobs))
-        run.open(parameters_of(self._search))
+        run = StudyRun(tracking, self._study.study_name, study_tags(self._search, self._jobs))
+        run.open(study_parameters(self._search))
         tracking.add_search_view(self._search.space)
         self._run = run
 
 
-def address_of(search: Search, store: Any) -> str:
-    """Where MLflow is to be told; empty where it is switched off. Raises InputError."""
+def mlflow_address(search: Search, store: Any) -> str:
+    """MLflow's address; empty if tracking is off. Raises InputError."""
     if search.experiment.tracking == NO_TRACKING:
         return ""
     from fssplat.tracking.connection import tracking_uri
@@ -113,8 +114,8 @@ def address_of(search: Search, store: Any) -> str:
     return tracking_uri(search.experiment.tracking, store)
 
 
-def tags_of(search: Search, jobs: tuple[Job, ...]) -> dict[str, str]:
-    """What the study's runs are found by; `selection` says which classes the numbers are of."""
+def study_tags(search: Search, jobs: tuple[Job, ...]) -> dict[str, str]:
+    """The tags of the study's runs; `selection` says which classes their numbers are about."""
     one = jobs[0].first
     return {
         "dataset": one.train_on.name,
@@ -123,13 +124,13 @@ def tags_of(search: Search, jobs: tuple[Job, ...]) -> dict[str, str]:
         "method": one.method.label,
         "backbone": one.backbone.name,
         "selection": search.spec.selection,
-        "fssplat.scored_on": output.WHAT[search.spec.selection],
+        "fssplat.scored_on": output.SCORED_ON[search.spec.selection],
         "fssplat.git_commit": environment.commit(),
     }
 
 
-def parameters_of(search: Search) -> dict[str, str]:
-    """How it is searched, as the parent run's parameters."""
+def study_parameters(search: Search) -> dict[str, str]:
+    """The sampler's settings and the space, as parameters of the parent run."""
     spec = search.spec
     space = {
         f"space.{name}": json.dumps(p.model_dump(mode="json", exclude_defaults=True))
@@ -142,27 +143,27 @@ def parameters_of(search: Search) -> dict[str, str]:
         "episodes": spec.episodes,
         "seed": spec.seed,
     }
-    return {**{f"search.{name}": written(value) for name, value in plan.items()}, **space}
+    return {**{f"search.{name}": as_text(value) for name, value in plan.items()}, **space}
 
 
-def as_run(one: Ended) -> Any:
-    """A point's end as its MLflow run."""
+def as_run(point: EndedPoint) -> Any:
+    """An ended point as its MLflow run."""
     from fssplat.tracking.studies import PointRun
 
     curve = {
         round(100 * share): {_metric(name): value for name, value in parts.items()}
-        for share, parts in one.rungs.items()
+        for share, parts in point.scores.items()
     }
-    final = {name: value for name, value in one.values.items() if name != "miou" or not curve}
+    final = {name: value for name, value in point.values.items() if name != "miou" or not curve}
     return PointRun(
-        number=one.number,
-        state=one.state,
-        params={name: written(value) for name, value in one.point.items()},
-        metrics={**final, "steps": float(one.steps)},
+        number=point.number,
+        state=point.state,
+        params={name: as_text(value) for name, value in point.point.items()},
+        metrics={**final, "steps": float(point.steps)},
         curve=curve,
-        tags={"fssplat.origin": one.origin, "fssplat.reason": one.reason},
-        started=one.started,
-        ended=one.ended,
+        tags={"fssplat.origin": point.origin, "fssplat.reason": point.reason},
+        started=point.started,
+        ended=point.ended,
     )
 
 
@@ -170,6 +171,6 @@ def _metric(part: str) -> str:
     return part if part == "miou" else f"miou/{part}"
 
 
-def written(value: Any) -> str:
-    """A value as MLflow keeps it, the same way every time."""
+def as_text(value: Any) -> str:
+    """A value as MLflow stores it; equal values give equal texts."""
     return value if isinstance(value, str) else json.dumps(value)

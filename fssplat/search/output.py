@@ -1,4 +1,4 @@
-"""What a search leaves: a table of its points, and the best of them as an experiment file."""
+"""A search's points: how they ended, their table, and the best one as an experiment file."""
 
 import csv
 import json
@@ -22,30 +22,30 @@ from fssplat.search.space import Point, Search, with_point
 from fssplat.search.study import objectives, point_of
 
 SHOWN = 15  # points listed in the terminal; trials.csv has all
-WHAT = {
+SCORED_ON = {
     "base-val": "base classes in images that training never sees",
     "novel-best": "the NOVEL classes themselves, as several papers choose; not a few-shot result",
 }
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A point that has its end."""
+class EndedPoint:
+    """A point that has ended."""
 
     number: int
     state: str  # complete, pruned, diverged, failed
     point: Point
-    values: dict[str, float]  # by objective; of a pruned point mIoU where it was stopped
-    rungs: dict[float, dict[str, float]]  # share of the training -> mIoU and its parts
-    steps: int  # optimiser steps it took, all trainings together
+    values: dict[str, float]  # by objective; empty unless the point is complete
+    scores: dict[float, dict[str, float]]  # share of the training -> mIoU and its parts
+    steps: int  # optimiser steps, the sum over its trainings
     reason: str
-    origin: str  # defaults, warm start, or empty: drawn by the sampler
+    origin: str  # defaults, warm start, or empty for a point of the sampler
     started: datetime | None
     ended: datetime | None
 
 
-def ended(search: Search, trial: FrozenTrial) -> Ended | None:
-    """A stored trial as its point's end; None for one that runs, waits, or was drawn again."""
+def ended_point(search: Search, trial: FrozenTrial) -> EndedPoint | None:
+    """The ended point of an Optuna trial; returns None if it runs, waits, or was queued again."""
     attrs = trial.user_attrs
     if trial.state is TrialState.COMPLETE:
         state = "complete"
@@ -59,51 +59,52 @@ def ended(search: Search, trial: FrozenTrial) -> Ended | None:
         return None
     names = objectives(search.spec)
     values = dict(zip(names, trial.values or (), strict=False))
-    rungs, steps = {}, 0
+    scores, steps = {}, 0
     for index in range(1, len(search.spec.scored_shares) + 1):
         facts = attrs.get(f"rung{index}")
         if facts is not None:
             parts = facts["parts"]
-            rungs[facts["share"]] = {"miou": sum(parts.values()) / len(parts), **parts}
+            scores[facts["share"]] = {"miou": sum(parts.values()) / len(parts), **parts}
             steps = facts["steps"]
-    return Ended(
+    return EndedPoint(
         number=trial.number,
         state=state,
         point=point_of(search, trial.params),
         values=values if state == "complete" else {},
-        rungs=rungs,
+        scores=scores,
         steps=steps,
-        reason=str(attrs.get("failed") or attrs.get("diverged") or _stopped(state, rungs)),
+        reason=str(attrs.get("failed") or attrs.get("diverged") or _pruned_at(state, scores)),
         origin=str(attrs.get("origin", "")),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )
 
 
-def _stopped(state: str, rungs: dict[float, dict[str, float]]) -> str:
-    return f"stopped at {max(rungs):.0%}" if state == "pruned" and rungs else ""
+def _pruned_at(state: str, scores: dict[float, dict[str, float]]) -> str:
+    return f"stopped at {max(scores):.0%}" if state == "pruned" and scores else ""
 
 
-def all_ended(search: Search, study: Study) -> list[Ended]:
-    """Every point that has its end, by number."""
-    found = (ended(search, trial) for trial in study.get_trials(deepcopy=False))
+def ended_points(search: Search, study: Study) -> list[EndedPoint]:
+    """All ended points, by number."""
+    found = (ended_point(search, trial) for trial in study.get_trials(deepcopy=False))
     return [one for one in found if one is not None]
 
 
-def best(points: Sequence[Ended]) -> Ended | None:
-    """The complete point with the highest mIoU; the earlier one in a tie."""
+def best_point(points: Sequence[EndedPoint]) -> EndedPoint | None:
+    """The complete point with the highest mIoU, the earliest of equal ones; returns None if
+    no point is complete."""
     complete = [one for one in points if one.state == "complete"]
     return max(complete, key=lambda one: (one.values["miou"], -one.number), default=None)
 
 
-def front(points: Sequence[Ended]) -> list[Ended]:
-    """The complete points that no other one beats in every objective, best mIoU first."""
+def pareto_front(points: Sequence[EndedPoint]) -> list[EndedPoint]:
+    """The complete points that no other point dominates, best mIoU first."""
     complete = [one for one in points if one.state == "complete"]
-    kept = [one for one in complete if not any(_beats(other, one) for other in complete)]
+    kept = [one for one in complete if not any(_dominates(other, one) for other in complete)]
     return sorted(kept, key=lambda one: -one.values["miou"])
 
 
-def _beats(one: Ended, other: Ended) -> bool:
+def _dominates(one: EndedPoint, other: EndedPoint) -> bool:
     pairs = [(one.values[name], other.values[name]) for name in other.values]
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
@@ -111,26 +112,31 @@ def _beats(one: Ended, other: Ended) -> bool:
 # ------------------------------------------------------------------ for the terminal
 
 
-def line(one: Ended, top: Ended | None) -> str:
-    """One point as it ends."""
-    told = ", ".join(f"{name} {figure(value)}" for name, value in one.point.items())
-    known = one.values or (one.rungs[max(one.rungs)] if one.rungs else {})
+def point_line(one: EndedPoint, best: EndedPoint | None) -> str:
+    """The line to print when a point ends."""
+    settings = ", ".join(f"{name} {short_text(value)}" for name, value in one.point.items())
+    known = _last_values(one)
     score = f"mIoU {100 * known['miou']:.2f}" if "miou" in known else "no score"
-    record = f" (best {100 * top.values['miou']:.2f}, point {top.number})" if top else ""
+    record = f" (best {100 * best.values['miou']:.2f}, point {best.number})" if best else ""
     why = f": {one.reason}" if one.reason else ""
-    return f"point {one.number} {one.state}{why}, {score}{record}  {told}"
+    return f"point {one.number} {one.state}{why}, {score}{record}  {settings}"
 
 
-def table(search: Search, points: Sequence[Ended]) -> RenderableType:
-    """The best points, and how many ended how."""
+def _last_values(point: EndedPoint) -> dict[str, float]:
+    """The values of a complete point, else its scores at its last milestone; may be empty."""
+    return point.values or (point.scores[max(point.scores)] if point.scores else {})
+
+
+def points_table(search: Search, points: Sequence[EndedPoint]) -> RenderableType:
+    """The best points, and how many points ended in each state."""
     counts: dict[str, int] = {}
     for one in points:
         counts[one.state] = counts.get(one.state, 0) + 1
-    told = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
     steps = sum(one.steps for one in points)
     head = [
-        f"{search.experiment.name}: {len(points)} points ({told}), {steps:,} training steps.",
-        f"mIoU in % on {WHAT[search.spec.selection]}.",
+        f"{search.experiment.name}: {len(points)} points ({states}), {steps:,} training steps.",
+        f"mIoU in % on {SCORED_ON[search.spec.selection]}.",
     ]
     rows = Table(box=None, pad_edge=False)
     names = objectives(search.spec)
@@ -138,9 +144,8 @@ def table(search: Search, points: Sequence[Ended]) -> RenderableType:
         rows.add_column(heading, justify="right" if heading in ("point", *names) else "left")
     ranked = sorted(points, key=_rank)
     for one in ranked[:SHOWN]:
-        cells = [figure(one.point[name]) if name in one.point else "-" for name in search.space]
-        known = one.values or (one.rungs[max(one.rungs)] if one.rungs else {})
-        scores = [_score(name, known) for name in names]
+        cells = [short_text(one.point[name]) if name in one.point else "-" for name in search.space]
+        scores = [_score(name, _last_values(one)) for name in names]
         note = "the default" if one.origin == "defaults" else one.reason or one.origin
         rows.add_row(str(one.number), *scores, *cells, note[:40])
     rest = len(points) - SHOWN
@@ -149,14 +154,14 @@ def table(search: Search, points: Sequence[Ended]) -> RenderableType:
 
 
 def short_names(names: list[str]) -> list[str]:
-    """The last part of each dotted name, or the whole where two end alike."""
+    """The last part of each dotted name, or the whole name if another one ends like it."""
     last = [name.rpartition(".")[2] for name in names]
     return [short if last.count(short) == 1 else n for short, n in zip(last, names, strict=True)]
 
 
-def _rank(one: Ended) -> tuple[int, float, int]:
-    reached = max(one.rungs, default=0.0)
-    value = one.values.get("miou", one.rungs[reached]["miou"] if one.rungs else 0.0)
+def _rank(one: EndedPoint) -> tuple[int, float, int]:
+    reached = max(one.scores, default=0.0)
+    value = one.values.get("miou", one.scores[reached]["miou"] if one.scores else 0.0)
     return (0 if one.state == "complete" else 1, -(value + reached * (not one.values)), one.number)
 
 
@@ -166,16 +171,16 @@ def _score(name: str, known: dict[str, float]) -> str:
     return f"{100 * known[name]:.2f}" if name == "miou" else f"{known[name]:.1f}"
 
 
-def figure(value: Any) -> str:
-    """A setting's value, short."""
+def short_text(value: Any) -> str:
+    """The value of a setting, floats with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 # ------------------------------------------------------------------ files
 
 
-def write_csv(search: Search, points: Sequence[Ended], path: Path) -> None:
-    """All points: what they are, how they ended, what they were worth at each milestone."""
+def write_csv(search: Search, points: Sequence[EndedPoint], path: Path) -> None:
+    """Write all points: settings, state, values, and mIoU at each milestone."""
     shares = search.spec.scored_shares
     names = objectives(search.spec)
     head = ["point", "state", "origin", *names, "steps", *(f"miou_at_{s:g}" for s in shares)]
@@ -192,7 +197,7 @@ def write_csv(search: Search, points: Sequence[Ended], path: Path) -> None:
                         one.origin,
                         *(one.values.get(name, "") for name in names),
                         one.steps,
-                        *(one.rungs.get(share, {}).get("miou", "") for share in shares),
+                        *(one.scores.get(share, {}).get("miou", "") for share in shares),
                         *(json.dumps(one.point[n]) if n in one.point else "" for n in search.space),
                         one.reason,
                     ]
@@ -201,14 +206,14 @@ def write_csv(search: Search, points: Sequence[Ended], path: Path) -> None:
     write_whole(path, write)
 
 
-def write_best(search: Search, one: Ended, study: str, count: int, path: Path) -> None:
-    """The experiment with a point's values in its method: a file that `fssplat launch` takes."""
+def write_best(search: Search, one: EndedPoint, study: str, count: int, path: Path) -> None:
+    """Write the experiment with the point's values in its method, for `fssplat launch`."""
     value = f"{100 * one.values['miou']:.2f}"
     spec = search.spec
     origin = ", the default" if one.origin == "defaults" else ""
     head = (
         f"# Point {one.number}{origin} of study {study}: the best of {count} by mIoU ({value} %)\n"
-        f"# on {WHAT[spec.selection]}.\n"
+        f"# on {SCORED_ON[spec.selection]}.\n"
         f"# fssplat launch {shlex.quote(path.name)}\n"
     )
     body = yaml.safe_dump(_as_file(search, one), sort_keys=False, allow_unicode=True)
@@ -219,8 +224,8 @@ def _text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _as_file(search: Search, one: Ended) -> dict[str, Any]:
-    """The experiment's own keys, the tuned method labelled by what it was tuned on."""
+def _as_file(search: Search, one: EndedPoint) -> dict[str, Any]:
+    """The experiment's keys; the label of the tuned method says which classes it was tuned on."""
     tuned = with_point(search.experiment, one.point)
     suffix = "tuned" if search.spec.selection == "base-val" else "tuned-novel-best"
     values = hidden_in(tuned.model_dump(mode="json", exclude_defaults=True))

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fssplat.launching.launch import Request
 from fssplat.launching.stop_request import StopRequest
-from fssplat.search.driver import Drive
+from fssplat.search.driver import SearchDriver
 from fssplat.search.prepare import Prepared, prepare
 from fssplat.search.study import open_study
 from fssplat.search.worker import (
@@ -108,14 +108,14 @@ class Pruned(SystemExit):
 
 def search_without_ray(
     path: Path, objective: Objective = score_by_formula, changes: tuple[str, ...] = ()
-) -> Drive:
+) -> SearchDriver:
     """Run a whole driver without Ray: its points one after the other in this process."""
     from fssplat.search.tune_searcher import SafeOptuna
 
     request = Request(path, changes)
     prepared = prepare(request)
     study = open_study(prepared.search, prepared.database, prepared.mark)
-    drive = Drive(request, prepared, study, Console(quiet=True), objective)
+    drive = SearchDriver(request, prepared, study, Console(quiet=True), objective)
 
     def pack(number: int, point: dict[str, Any]) -> dict[str, Any]:
         return {"task": packed(drive.task(number, point, 1.0, 0.0))}

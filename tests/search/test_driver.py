@@ -24,8 +24,8 @@ from fssplat.experiment.reading import load_experiment
 from fssplat.launching.launch import Request
 from fssplat.launching.stop_request import StopRequest
 from fssplat.methods import METHODS
-from fssplat.search import output
-from fssplat.search.driver import Drive, search
+from fssplat.search.driver import SearchDriver, search
+from fssplat.search.output import ended_points
 from fssplat.search.prepare import prepare
 from fssplat.search.study import study_progress
 from fssplat.search.worker import (
@@ -91,7 +91,7 @@ def test_files_of_a_search_hold_an_address_without_its_password(data: Path, tmp_
     others = {"tracking": "http://me:secret@head:5000"}
     path = search_file(tmp_path, data, trials=1, experiment=others)
     drive = search_without_ray(path)
-    folder = drive.write(output.all_ended(drive.search, drive.study))
+    folder = drive.write_files(ended_points(drive.search, drive.study))
     assert load_experiment(folder / "best.yaml").tracking == "http://me:***@head:5000"
     kept = json.loads((folder / "search.json").read_text())
     assert kept["experiment"]["tracking"] == "http://me:***@head:5000"
@@ -168,10 +168,10 @@ def test_a_search_that_breaks_off_leaves_no_run_that_seems_to_go_on(
 ) -> None:
     from mlflow.tracking import MlflowClient
 
-    def broken(drive: Drive) -> None:
+    def broken(drive: SearchDriver) -> None:
         raise RuntimeError("Ray did not start")
 
-    monkeypatch.setattr(Drive, "run", broken)
+    monkeypatch.setattr(SearchDriver, "run", broken)
     tracking = f"sqlite:///{tmp_path}/mlflow.db"
     path = search_file(tmp_path, data, experiment={"tracking": tracking})
     with pytest.raises(RuntimeError, match="Ray did not start"):
@@ -188,7 +188,7 @@ def test_points_that_all_fail_end_the_search_with_their_reason(data: Path, tmp_p
         raise InputError("one episode does not fit the device.")
 
     drive = search_without_ray(search_file(tmp_path, data, trials=50), broken)
-    found = output.all_ended(drive.search, drive.study)
+    found = ended_points(drive.search, drive.study)
     assert [one.state for one in found] == ["failed"] * 3
     assert {one.reason for one in found} == {"one episode does not fit the device."}
 
@@ -233,7 +233,7 @@ def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
     assert list(drive.folder.glob("points/*/step-1"))  # what a cut point had is kept
     full.unlink()
     assert search(Request(path), Console(quiet=True), bounded) == 0
-    assert [one.state for one in output.all_ended(drive.search, drive.study)] == ["complete"] * 6
+    assert [one.state for one in ended_points(drive.search, drive.study)] == ["complete"] * 6
 
 
 @pytest.mark.parametrize(
@@ -270,15 +270,15 @@ def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_
     path = search_file(tmp_path, data, trials=1)
     drive = search_without_ray(path)
     drive.console = Console(record=True, width=200, file=(tmp_path / "screen").open("w"))
-    points = output.all_ended(drive.search, drive.study)
+    points = ended_points(drive.search, drive.study)
     (drive.folder / "trials.csv").mkdir()
-    drive.write(points)
-    assert drive.conclude(points, StopRequest()) == 1
+    drive.write_files(points)
+    assert drive.finish(points, StopRequest()) == 1
     assert drive.console.export_text().count("some files are missing (IsADirectoryError") == 1
     (drive.folder / "trials.csv").rmdir()
     again = search_without_ray(path)
-    again.write(points)
-    assert again.conclude(points, StopRequest()) == 0
+    again.write_files(points)
+    assert again.finish(points, StopRequest()) == 0
 
 
 def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path
     path = search_file(tmp_path, data, trials=50)
     search_without_ray(path, score_by_formula, ("search.trials=2",))
     drive = search_without_ray(path, broken)
-    found = output.all_ended(drive.search, drive.study)
+    found = ended_points(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 3
     assert study_progress(drive.study).spent == 5
 
@@ -303,7 +303,7 @@ def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_err
             raise KeyError("x")
 
     drive = search_without_ray(search_file(tmp_path, data, trials=6), broken)
-    found = output.all_ended(drive.search, drive.study)
+    found = ended_points(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 4
     (errors,) = (tmp_path / "store" / "searches").glob("*/errors")
     assert len(list(errors.iterdir())) == 4
@@ -314,14 +314,14 @@ def test_a_choice_by_novel_classes_is_labelled_wherever_it_shows(
     data: Path, tmp_path: Path
 ) -> None:
     drive = search_without_ray(search_file(tmp_path, data, trials=2, selection="novel-best"))
-    folder = drive.write(output.all_ended(drive.search, drive.study))
+    folder = drive.write_files(ended_points(drive.search, drive.study))
     text = (folder / "best.yaml").read_text()
     assert "the NOVEL classes themselves" in text
     best = load_experiment(folder / "best.yaml")
     (trial,) = expand(best, METHODS)
     assert trial.method.label == "panet:tuned-novel-best"
     assert best.name.endswith("novel-best")
-    assert "NOVEL" in drive.opening()
+    assert "NOVEL" in drive.introduction()
 
 
 # ------------------------------------------------------------------ real trainings
@@ -364,7 +364,7 @@ def table_of(folder: Path, data: Path, **section: Any) -> list[list[str]]:
     drive = search_without_ray(
         search_file(folder, data, trials=2, milestones=[0.5, 1.0], pruning="none", **section), climb
     )
-    drive.write(output.all_ended(drive.search, drive.study))
+    drive.write_files(ended_points(drive.search, drive.study))
     return [row.split(",") for row in (drive.folder / "trials.csv").read_text().splitlines()]
 
 
@@ -388,9 +388,9 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
     folds = {"grid": {**SETTINGS["grid"], "fold": [0, 1]}}
     options = {"space": SPACE, "trials": 1, "milestones": [0.5, 1.0], "experiment": folds}
     whole = search_without_ray(search_file(tmp_path / "whole", data, **options), climb)
-    (one,) = output.all_ended(whole.search, whole.study)
-    assert set(one.rungs[1.0]) == {"miou", "fold0", "fold1"}
-    mean = (one.rungs[1.0]["fold0"] + one.rungs[1.0]["fold1"]) / 2
+    (one,) = ended_points(whole.search, whole.study)
+    assert set(one.scores[1.0]) == {"miou", "fold0", "fold1"}
+    mean = (one.scores[1.0]["fold0"] + one.scores[1.0]["fold1"]) / 2
     assert one.values["miou"] == pytest.approx(mean)
     assert one.steps == 16
 
@@ -448,7 +448,7 @@ def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
     space = {"options": {"fusion": {"uniform": [0, 1]}}}
     path = mining(tmp_path, data, 1.0, space=space, trials=1, milestones=[0.5, 1.0])
     drive = search_without_ray(path, climb)
-    (one,) = output.all_ended(drive.search, drive.study)
+    (one,) = ended_points(drive.search, drive.study)
     default, other = (drive.task(0, {"options.fusion": share}, 1.0, 0.0) for share in (1.0, 0.0))
     assert [job.key for job in other.jobs] == [job.key for job in default.jobs]
     assert other.key != default.key  # so each climbs in a folder of its own

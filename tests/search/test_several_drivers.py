@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fssplat.search import output
+from fssplat.search.output import EndedPoint, ended_points
 from fssplat.search.prepare import Prepared
 from fssplat.search.study import open_study
 from tests.fakes.postgres import postgres_server
@@ -33,7 +33,7 @@ def study_of(prepared: Prepared) -> optuna.Study:
 def check_whole(prepared: Prepared, trials: int) -> None:
     """Every point has its end, once, under a number of its own."""
     study = study_of(prepared)
-    found = output.all_ended(prepared.search, study)
+    found = ended_points(prepared.search, study)
     assert len(found) == trials
     assert all(one.state in ("complete", "pruned") for one in found)
     numbers = [trial.number for trial in study.get_trials()]
@@ -86,7 +86,7 @@ def test_a_killed_driver_loses_no_point_and_repeats_none(data: Path, tmp_path: P
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     prepared = prepared_of(path)
-    before = {one.number: one for one in output.all_ended(prepared.search, study_of(prepared))}
+    before = {one.number: one for one in ended_points(prepared.search, study_of(prepared))}
     second = start_driver(path, "score_by_formula_slowly", "--here")
     said, _ = second.communicate(timeout=WAIT_S)
     assert second.returncode == 0, said
@@ -94,11 +94,11 @@ def test_a_killed_driver_loses_no_point_and_repeats_none(data: Path, tmp_path: P
 
 
 def check_after_a_kill(
-    prepared: Prepared, before: dict[int, output.Ended], folder: Path, trials: int, cut: int = 1
+    prepared: Prepared, before: dict[int, EndedPoint], folder: Path, trials: int, cut: int = 1
 ) -> None:
     """What had its end keeps it; what was cut is begun once more; everything else once."""
     check_whole(prepared, trials)
-    after = {one.number: one for one in output.all_ended(prepared.search, study_of(prepared))}
+    after = {one.number: one for one in ended_points(prepared.search, study_of(prepared))}
     assert all(after[number] == one for number, one in before.items())
     times = Counter(begun(folder))
     assert len(times) == trials
@@ -110,14 +110,14 @@ def test_a_driver_with_ray_killed_again_and_again_ends_its_search(
     data: Path, tmp_path: Path
 ) -> None:
     path = search_file(tmp_path, data, trials=16, heartbeat_s=1)
-    before: dict[int, output.Ended] = {}
+    before: dict[int, EndedPoint] = {}
     for kill_after in (3, 9):
         one = start_driver(path, "score_by_formula_slowly")
         wait_for(tmp_path, kill_after)
         os.killpg(one.pid, signal.SIGKILL)
         one.communicate(timeout=60)
         prepared = prepared_of(path)
-        before = {e.number: e for e in output.all_ended(prepared.search, study_of(prepared))}
+        before = {e.number: e for e in ended_points(prepared.search, study_of(prepared))}
     last = start_driver(path, "score_by_formula_slowly")
     said, _ = last.communicate(timeout=WAIT_S)
     assert last.returncode == 0, said

@@ -14,8 +14,8 @@ from optuna.trial import TrialState
 from fssplat.common.errors import InputError
 from fssplat.engine.settings import Diverged, Interrupted
 from fssplat.launching.stop_request import StopRequest
-from fssplat.search import output
 from fssplat.search.asha import passes_milestone
+from fssplat.search.output import best_point, ended_points, pareto_front
 from fssplat.search.prepare import Prepared
 from fssplat.search.sampler import draw_point
 from fssplat.search.space import Point
@@ -49,7 +49,7 @@ def test_asha_keeps_the_best_half_of_what_came_before() -> None:
 
 def test_the_papers_values_are_the_first_point(data: Path, tmp_path: Path) -> None:
     drive = search_without_ray(search_file(tmp_path, data, trials=3))
-    first = output.all_ended(drive.search, drive.study)[0]
+    first = ended_points(drive.search, drive.study)[0]
     assert first.point == {"loss_weights.alignment": 1.0, "training.lr": 2e-3}
     assert first.origin == "defaults"
 
@@ -64,13 +64,13 @@ def test_a_search_cut_anywhere_draws_what_an_uncut_one_draws(data: Path, tmp_pat
 
 def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: Path) -> None:
     drive = search_without_ray(search_file(tmp_path, data, trials=18))
-    found = output.all_ended(drive.search, drive.study)
-    top = output.best(found)
+    found = ended_points(drive.search, drive.study)
+    top = best_point(found)
     assert top is not None
     assert top.values["miou"] > found[0].values["miou"]
     pruned = [one for one in found if one.state == "pruned"]
     assert len(pruned) >= 5
-    assert all(one.values == {} and one.rungs for one in pruned)
+    assert all(one.values == {} and one.scores for one in pruned)
     assert sum(one.steps for one in found) < 0.75 * 18 * 100
     assert drive.study.best_trial.number == top.number
 
@@ -79,7 +79,7 @@ def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: P
 def test_every_sampler_goes_on_where_the_study_is(sampler: str, data: Path, tmp_path: Path) -> None:
     for trials in (4, 7):
         drive = search_without_ray(search_file(tmp_path, data, trials=trials, sampler=sampler))
-    found = output.all_ended(drive.search, drive.study)
+    found = ended_points(drive.search, drive.study)
     assert [one.number for one in found] == list(range(7))
     assert all(0 <= one.point["loss_weights.alignment"] <= 4 for one in found)
     assert len({str(one.point) for one in found}) == 7
@@ -87,11 +87,11 @@ def test_every_sampler_goes_on_where_the_study_is(sampler: str, data: Path, tmp_
 
 def test_nsga2_weighs_accuracy_against_speed_and_prunes_nothing(data: Path, tmp_path: Path) -> None:
     drive = search_without_ray(search_file(tmp_path, data, trials=8, sampler="nsga2", population=4))
-    found = output.all_ended(drive.search, drive.study)
+    found = ended_points(drive.search, drive.study)
     assert {one.state for one in found} == {"complete"}
     assert all(set(one.values) == {"miou", "episodes_per_s"} for one in found)
-    front = output.front(found)
-    assert front[0].number == output.best(found).number  # type: ignore[union-attr]
+    front = pareto_front(found)
+    assert front[0].number == best_point(found).number  # type: ignore[union-attr]
     assert front[-1].number == 7  # the objective calls the last point the fastest
 
 
@@ -105,7 +105,7 @@ def test_a_search_whose_points_diverge_ends(sampler: str, data: Path, tmp_path: 
         raise Diverged(3, {"segmentation": math.nan})
 
     drive = search_without_ray(search_file(tmp_path, data, trials=4, sampler=sampler), diverging)
-    found = output.all_ended(drive.search, drive.study)
+    found = ended_points(drive.search, drive.study)
     assert [one.state for one in found] == ["diverged"] * 4
     assert study_progress(drive.study).spent == 4
 
@@ -119,7 +119,7 @@ def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) 
     drive = search_without_ray(search_file(tmp_path, data, trials=3), broken)
     states = [trial.state for trial in drive.study.get_trials()]
     assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
-    reasons = {one.reason for one in output.all_ended(drive.search, drive.study)[1:]}
+    reasons = {one.reason for one in ended_points(drive.search, drive.study)[1:]}
     assert reasons == {"its mIoU is no number"}
 
 
@@ -145,7 +145,7 @@ def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: 
         }
     }
     drive = search_without_ray(search_file(tmp_path, data, trials=10, space=space), constant)
-    for one in output.all_ended(drive.search, drive.study):
+    for one in ended_points(drive.search, drive.study):
         assert ("training.weight_decay" in one.point) == (one.point["training.optimizer"] == "adam")
 
 
