@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from described import described
 
 from fssplat.engine.scoring.rows import SCHEMA
-from fssplat.launching.launch import Request, deliver, plan_from
+from fssplat.launching.launch import Request, plan_from
+from fssplat.tracking.launch_listener import deliver
 
 EPISODES = 100
 METHODS = "prior, panet, pfenet, hsnet, hmfs"
@@ -43,7 +44,7 @@ def fill(path: Path, folder: Path) -> int:
         place.rmdir()
     plan, store = plan_from(Request(path))
     assert not plan.pending
-    return deliver(plan.experiment, plan, store, print) or 0
+    return deliver(plan.experiment, store, plan.trials, plan.fingerprints, print) or 0
 
 
 def seconds(command: str, path: Path) -> tuple[float, str]:

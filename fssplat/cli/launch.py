@@ -18,13 +18,14 @@ def launch(
     """
     from fssplat.launching import launch as launching
     from fssplat.launching.launch import Request
+    from fssplat.tracking.launch_listener import MlflowListener
 
     request = Request(experiment, tuple(changes))
     if dry_run:
         from rich.console import Console
 
-        launching.rehearse(request, Console())
+        launching.dry_run(request, Console(), [MlflowListener()])
         return
-    code = launching.launch(request)
+    code = launching.launch(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)

@@ -14,10 +14,11 @@ def retry(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     """
     from fssplat.launching.launch import Request, launch, plan_from
     from fssplat.results.maintenance import reset_failed
+    from fssplat.tracking.launch_listener import MlflowListener
 
     request = Request(experiment, tuple(changes))
     plan, store = plan_from(request)
     print(f"{reset_failed(plan.jobs, plan.states, store)} trials will run again.")
-    code = launch(request)
+    code = launch(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)

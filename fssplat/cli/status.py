@@ -23,10 +23,10 @@ def status(
 
     from rich.console import Console
 
-    from fssplat.launching.launch import Request, plan_from, standing
+    from fssplat.launching.launch import Request, plan_from, trial_states
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
-    found = standing(plan, store)
+    found = trial_states(plan, store)
     counts = Counter(state for state, _ in found.values())
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     console = Console()

@@ -9,10 +9,11 @@ from fssplat.cli.options import EXPERIMENT, SET
 
 def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     """Deliver finished trials that MLflow does not have yet: fssplat sync X.yaml"""
-    from fssplat.launching.launch import Request, deliver, plan_from
+    from fssplat.launching.launch import Request, plan_from
+    from fssplat.tracking.launch_listener import deliver
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
-    count = deliver(plan.experiment, plan, store, print)
+    count = deliver(plan.experiment, store, plan.trials, plan.fingerprints, print)
     if count is None:
         raise typer.Exit(1)
     print(f"{count} trials delivered." if count else "MLflow already has every finished trial.")

@@ -42,14 +42,15 @@ def verify(
     from fssplat.launching import launch as launching
     from fssplat.launching.verify import RowRequest, show
     from fssplat.launching.verify import verify as run
+    from fssplat.tracking.launch_listener import MlflowListener
 
     if base is None and BASE.is_file():
         base = BASE
     request = RowRequest(published.find(row), base, tuple(changes))
     if dry_run:
-        launching.rehearse(request, Console())
+        launching.dry_run(request, Console(), [MlflowListener()])
         show(request, Console())
         return
-    code = run(request)
+    code = run(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)

@@ -1,6 +1,7 @@
 """A published row run again: its experiment, the launch, and ours beside theirs."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from fssplat.launching import launch as launching
 from fssplat.planning.plan import Plan
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
+from fssplat.results.launch_listener import LaunchListener
 from fssplat.worker.claimed_job import Work
 
 
 @dataclass(frozen=True)
 class RowRequest:
-    """A row as typed; satisfies `launch.Asked`."""
+    """A row as typed; satisfies `LaunchRequest`."""
 
     row: PublishedRow
     base: Path | None = None  # an experiment file whose data sets, weights and profiles hold
@@ -34,13 +36,18 @@ class RowRequest:
         return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])
 
 
-def verify(request: RowRequest, console: Console | None = None, work: Work | None = None) -> int:
+def verify(
+    request: RowRequest,
+    console: Console | None = None,
+    work: Work | None = None,
+    listeners: Sequence[LaunchListener] = (),
+) -> int:
     """Run what the row still lacks, print the comparison; the exit code of the launch.
 
     Raises InputError before anything starts: the row cannot be run, its data are missing, ...
     """
     console = console or Console()
-    code = launching.launch(request, console, work)
+    code = launching.launch(request, console, work, listeners)
     show(request, console)
     return code
 

@@ -11,8 +11,9 @@ from fssplat.engine.settings import RunSettings
 from fssplat.engine.staged_training import milestone_selection
 from fssplat.experiment.expand import jobs
 from fssplat.experiment.trial import Job
+from fssplat.launching.checks import check_disk
 from fssplat.launching.cluster import Cluster, Node
-from fssplat.launching.launch import Request, check_disk, check_tracking
+from fssplat.launching.launch import Request
 from fssplat.planning.absolute_paths import rooted
 from fssplat.planning.plan import PlannedJob, check_resources, contents, datasets, this_machine
 from fssplat.results.store import Store
@@ -21,6 +22,7 @@ from fssplat.search.space import Point, Search
 from fssplat.search.storage import StudyDatabase, database_of
 from fssplat.search.study import check_study, comparison_mark
 from fssplat.search.worker import worth_key
+from fssplat.tracking.launch_listener import check_tracking
 
 STUDIES_FOLDER = "searches"  # in the store: a folder per study
 

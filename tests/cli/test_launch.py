@@ -15,7 +15,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from fssplat.common.errors import InputError
-from fssplat.launching.launch import Request, launch, rehearse
+from fssplat.launching.launch import Request, dry_run, launch
+from fssplat.tracking.launch_listener import MlflowListener
 from tests.fakes.command_line import output_of, start_command
 from tests.fakes.experiment_files import experiment_with_images
 
@@ -71,9 +72,9 @@ def test_bad_settings_stop_a_launch_before_it_starts(
     tmp_path: Path, synthetic: Path, change: str, says: str
 ) -> None:
     request = Request(experiment_with_images(tmp_path, synthetic), tuple(change.split()))
-    for command in (rehearse, launch):
+    for command in (dry_run, launch):
         with pytest.raises(InputError) as error:
-            command(request, Console(file=StringIO()))
+            command(request, Console(file=StringIO()), listeners=[MlflowListener()])
         assert says in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -82,7 +83,7 @@ def test_a_dry_run_leaves_nothing_behind(tmp_path: Path, synthetic: Path) -> Non
     request = Request(experiment_with_images(tmp_path, synthetic))
     before = set(tmp_path.rglob("*"))
     out = StringIO()
-    rehearse(request, Console(file=out, width=200))
+    dry_run(request, Console(file=out, width=200))
     assert "4 trials in 2 jobs" in out.getvalue()
     assert set(tmp_path.rglob("*")) == before
 
@@ -91,9 +92,7 @@ def test_a_dry_run_on_a_cluster_does_not_check_this_machine(
     tmp_path: Path, synthetic: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    rehearse(
-        Request(experiment_with_images(tmp_path, synthetic), ("resources.cpu=999",)), Console()
-    )
+    dry_run(Request(experiment_with_images(tmp_path, synthetic), ("resources.cpu=999",)), Console())
 
 
 def test_a_truncated_shard_stops_a_launch_before_it_starts(tmp_path: Path, synthetic: Path) -> None:

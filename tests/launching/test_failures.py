@@ -20,12 +20,13 @@ import pytest
 from rich.console import Console
 
 from fssplat.experiment.trial import Job
-from fssplat.launching import launch as launching
+from fssplat.launching import checks
 from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import LaunchContext
 from fssplat.launching.job_run import run
-from fssplat.launching.launch import Request, launch, plan_from, standing
+from fssplat.launching.launch import Request, launch, plan_from, trial_states
 from fssplat.results.store import Store
+from fssplat.tracking.launch_listener import MlflowListener, deliver
 from tests.fakes.engines import score_after_pause, train_and_score
 from tests.fakes.experiment_files import experiment_without_images
 from tests.fakes.trials import job, planned_job, trial
@@ -37,7 +38,7 @@ SECOND_LAUNCH = [sys.executable, "-m", "tests.fakes.processes.second_launch"]
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data set of these tests is a description only."""
-    monkeypatch.setattr(launching, "check_data", lambda plan: None)
+    monkeypatch.setattr(checks, "check_data", lambda plan: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -185,7 +186,7 @@ def test_a_signal_to_the_whole_process_group_leaves_checkpoints(tmp_path: Path) 
         said, _ = process.communicate(timeout=100)
     assert process.returncode == 143, said
     plan, store = plan_from(Request(path))
-    (shown,) = standing(plan, store).values()
+    (shown,) = trial_states(plan, store).values()
     assert shown == ("pending", "stopped at step 3")
 
 
@@ -250,7 +251,9 @@ def test_an_mlflow_server_that_dies_and_returns_has_everything_in_the_end(
     )  # fmt: skip
     codes: list[int] = []
     request = Request(path)
-    one = threading.Thread(target=lambda: codes.append(launch(request, _console(), taking_turns)))
+    one = threading.Thread(
+        target=lambda: codes.append(launch(request, _console(), taking_turns, [MlflowListener()]))
+    )
     with server(tmp_path, port):
         one.start()
         eventually((turns / "away-please").exists, "seed 1 did not start")
@@ -261,7 +264,9 @@ def test_an_mlflow_server_that_dies_and_returns_has_everything_in_the_end(
         one.join(timeout=120)
         assert codes == [0]
         plan, store = plan_from(request)
-        launching.deliver(plan.experiment, plan, store, print)  # what `fssplat sync` does
+        deliver(
+            plan.experiment, store, plan.trials, plan.fingerprints, print
+        )  # what `fssplat sync` does
         check_runs(f"http://127.0.0.1:{port}")
 
 

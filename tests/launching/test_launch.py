@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 
 from fssplat.common.errors import InputError
-from fssplat.launching import launch as launching
+from fssplat.launching import checks
 from fssplat.launching.cluster import Cluster
-from fssplat.launching.launch import Launch, Request, launch, plan_from, standing
+from fssplat.launching.launch import Launch, Request, launch, page, plan_from, trial_states
 from fssplat.results import environment
 from fssplat.results.maintenance import removable_files, reset_failed
+from fssplat.tracking.launch_listener import MlflowListener, deliver
 from tests.fakes.claims import job_claimed_by
 from tests.fakes.engines import fail_by_seed, fail_if_started, train_and_score
 from tests.fakes.experiment_files import experiment_without_images
@@ -23,13 +24,13 @@ from tests.fakes.experiment_files import experiment_without_images
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data set of these tests is a description only."""
-    monkeypatch.setattr(launching, "check_data", lambda plan: None)
+    monkeypatch.setattr(checks, "check_data", lambda plan: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def launched(path: Path, work: Any, *changes: str) -> tuple[int, str]:
     out = StringIO()
-    code = launch(Request(path, changes), Console(file=out, width=200), work)
+    code = launch(Request(path, changes), Console(file=out, width=200), work, [MlflowListener()])
     return code, out.getvalue()
 
 
@@ -65,8 +66,8 @@ def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
     assert code == 0
     assert "MLflow is not available" in text
     plan, store = plan_from(Request(path))
-    assert launching.deliver(plan.experiment, plan, store, print) == 4
-    assert launching.deliver(plan.experiment, plan, store, print) == 0
+    assert deliver(plan.experiment, store, plan.trials, plan.fingerprints, print) == 4
+    assert deliver(plan.experiment, store, plan.trials, plan.fingerprints, print) == 0
 
 
 def test_failures_are_named_and_another_chance_runs_only_them(
@@ -82,7 +83,7 @@ def test_failures_are_named_and_another_chance_runs_only_them(
     assert f"fssplat retry {path} --set tracking=none" not in text
     assert f"fssplat retry {path}" in text
     plan, store = plan_from(Request(path))
-    assert sorted(state for state, _ in standing(plan, store).values()) == [
+    assert sorted(state for state, _ in trial_states(plan, store).values()) == [
         "diverged", "failed", "failed", "finished",
     ]  # fmt: skip
     assert reset_failed(plan.jobs, plan.states, store) == 3
@@ -96,10 +97,10 @@ def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:
     plan, store = plan_from(request)
     store.mark(plan.jobs[0].trial_ids, "running", job=plan.jobs[0].key)
     plan, store = plan_from(request)
-    shown = standing(plan, store)[plan.jobs[0].trial_ids[0]]
+    shown = trial_states(plan, store)[plan.jobs[0].trial_ids[0]]
     assert shown == ("pending", "was cut; the next launch goes on")
     with job_claimed_by("l1", store, plan.jobs[0].key):
-        assert standing(plan, store)[plan.jobs[0].trial_ids[0]][0] == "running"
+        assert trial_states(plan, store)[plan.jobs[0].trial_ids[0]][0] == "running"
 
 
 def test_only_what_no_result_needs_is_waste(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_an_unwritable_mlflow_stops_the_launch_before_any_job(
 def test_a_disk_that_is_all_but_full_stops_the_launch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "SPARE_BYTES", 10**18)
+    monkeypatch.setattr(checks, "SPARE_BYTES", 10**18)
     with pytest.raises(InputError, match="MB free, a launch needs"):
         launched(experiment_without_images(tmp_path), fail_if_started)
 
@@ -138,11 +139,11 @@ def test_a_disk_that_is_all_but_full_stops_the_launch(
 def test_a_disk_that_may_fill_on_the_way_is_a_warning(
     tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "TRAINING_BYTES", 10**18)
+    monkeypatch.setattr(checks, "TRAINING_BYTES", 10**18)
     code, text = launched(experiment_without_images(tmp_path, tracking="none"), train_and_score)
     assert code == 0
-    assert "2 trainings leave about 2000000000 GB" in text
-    monkeypatch.setattr(launching, "TRAINING_BYTES", 1)
+    assert "2 trainings need about 2000000000 GB" in text
+    monkeypatch.setattr(checks, "TRAINING_BYTES", 1)
     code, text = launched(
         experiment_without_images(tmp_path, tracking="none"), train_and_score, "grid.seed=[2]"
     )
@@ -151,9 +152,9 @@ def test_a_disk_that_may_fill_on_the_way_is_a_warning(
 
 
 def test_a_file_takes_the_table_whole_and_a_screen_keeps_its_width() -> None:
-    assert launching.page(Console(file=StringIO(), width=80)).width == 200
+    assert page(Console(file=StringIO(), width=80)).width == 200
     screen = Console(file=StringIO(), width=80, force_terminal=True)
-    assert launching.page(screen) is screen
+    assert page(screen) is screen
 
 
 def test_the_command_that_goes_on_repeats_what_was_typed() -> None:
@@ -167,7 +168,7 @@ def test_a_password_is_neither_kept_nor_in_the_command_that_goes_on(tmp_path: Pa
         experiment_without_images(tmp_path, tracking=address), (f"tracking={address}",)
     )
     plan, store = plan_from(request)
-    Launch(request, request.load(), plan, store, Console(file=StringIO()), None)._write_down()
+    Launch(request, plan, store, Console(file=StringIO()))._write_description()
     kept = {path.name: path.read_text() for path in (tmp_path / "store").rglob("*.json")}
     assert json.loads(kept["experiment.json"])["tracking"] == "postgresql://me:***@db/mlflow"
     assert "me:***@db" in json.loads(kept["command.json"])["command"]

@@ -9,16 +9,18 @@ from pathlib import Path
 from rich.console import Console
 
 from fssplat.common.errors import InputError
-from fssplat.launching import launch as launching
+from fssplat.launching import checks
 from fssplat.launching.launch import Request, launch
+from fssplat.tracking.launch_listener import MlflowListener
 from tests.fakes import engines
 
 
 def main(engine: str, path: str, *changes: str) -> int:
     if engine != "run_engine_slowly":  # the others read no images, so there are none to check
-        launching.check_data = lambda plan: None
+        checks.check_data = lambda plan: None
     try:
-        return launch(Request(Path(path), changes), Console(width=200), getattr(engines, engine))
+        request, console = Request(Path(path), changes), Console(width=200)
+        return launch(request, console, getattr(engines, engine), [MlflowListener()])
     except InputError as error:
         print(f"fssplat: {error}", file=sys.stderr)
         return 2

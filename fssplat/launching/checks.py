@@ -1,0 +1,94 @@
+"""Checks before a launch starts: the machine, the data, the store and its disk."""
+
+import os
+import shutil
+from pathlib import Path
+
+from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.whole_files import temporary_name
+from fssplat.data.episodes.manifest import manifest
+from fssplat.data.loader import training_episodes
+from fssplat.engine.job_data import opened
+from fssplat.launching.cluster import Cluster, Node
+from fssplat.planning.plan import Plan
+from fssplat.results.files import nearest, try_to_write
+from fssplat.results.store import Store
+
+SPARE_BYTES = 200_000_000  # a launch does not start if the store's disk has less free
+# Weights in the store and as a model in MLflow: the mean over full_grid.yaml's 264 trainings.
+TRAINING_BYTES = 100_000_000
+
+
+def check_machine(plan: Plan) -> None:
+    """Raises InputError if this machine is too small; clusters are checked when they are joined."""
+    if not os.environ.get("RAY_ADDRESS"):
+        here = Node(plan.machine.cpus, plan.machine.gpus)
+        Cluster((here,), local=True).check(plan.pending)
+
+
+def check_data(plan: Plan) -> None:
+    """Open every data set and draw one episode per pending cell. Raises InputError.
+
+    A cut shard, an index of another build, a class with too few images, or a public list that was
+    not imported stops the launch here, not an hour later in a worker.
+    """
+    checked: set[tuple[object, ...]] = set()
+    for item in plan.pending:
+        for trial in item.job.trials:
+            source, dataset = opened(trial.train_on), opened(trial.dataset)
+            listed = (trial.train_on.name, trial.fold, trial.protocol.training_list)
+            if listed[2] != "all" and trial.training.steps != 0 and listed not in checked:
+                checked.add(listed)
+                training_episodes(source, trial)
+            key = (trial.dataset.name, trial.fold, trial.shot, trial.way)
+            if key in checked or trial.protocol.draw == "walk-list":
+                continue
+            checked.add(key)
+            rules = trial.protocol.model_copy(update={"episodes": 1})
+            manifest(dataset, trial.fold, trial.shot, rules, 0, trial.way)
+
+
+def check_writable(store: Store) -> None:
+    """Raises InputError or StoreAwayError if the store cannot be written. Makes no store."""
+    try:
+        if store.folder is not None:
+            try_to_write(store.folder)
+        else:
+            name = temporary_name(Path("probe")).name
+            store.files.write(name, b"")
+            store.files.delete(name)
+    except StoreAwayError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"store {store.address}: cannot be written ({error.strerror or error}). "
+            "Give another with --set store=<folder>."
+        ) from error
+
+
+def check_disk(store: Store) -> None:
+    """Raises InputError if the store's disk has less than SPARE_BYTES free."""
+    if store.folder is None:
+        return
+    free = shutil.disk_usage(nearest(store.folder)).free
+    if free < SPARE_BYTES:
+        raise InputError(
+            f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
+            f"{SPARE_BYTES // 1_000_000} MB. Free some, or give another with --set store=<folder>."
+        )
+
+
+def disk_warning(plan: Plan, store: Store) -> str:
+    """A line if the pending trainings may fill the store's disk; empty if they fit."""
+    if store.folder is None:
+        return ""
+    trainings = sum(item.job.trains for item in plan.pending)
+    needed = trainings * TRAINING_BYTES
+    free = shutil.disk_usage(nearest(store.folder)).free
+    if free >= needed:
+        return ""
+    return (
+        f"store {store.address}: {free / 1e9:.0f} GB free; {trainings} trainings need about "
+        f"{needed / 1e9:.0f} GB. If the disk is full the launch stops, keeps its results, and can "
+        "be resumed. `--set mlflow.models=false` halves that; --set store=<folder> moves it.\n"
+    )

@@ -1,0 +1,127 @@
+"""MLflow as a listener of a launch: runs for its trials, and a run for the launch itself."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec
+from fssplat.experiment.trial import Trial
+from fssplat.results import environment
+from fssplat.results.launch_listener import LaunchInfo
+from fssplat.results.notes import Note
+from fssplat.results.store import Store
+from fssplat.tracking.connection import MlflowError, check_writable, tracking_uri
+from fssplat.tracking.delivery import Delivery, sync
+from fssplat.tracking.runs import open_tracking
+
+
+class MlflowListener:
+    """A `LaunchListener`. Does nothing if the experiment has `tracking: none`."""
+
+    def __init__(self) -> None:
+        self._delivery: Delivery | None = None
+        self._info: LaunchInfo | None = None
+
+    def check(self, experiment: ExperimentSpec, store: Store, make: bool = True) -> None:
+        """Raises InputError as `check_tracking`."""
+        check_tracking(experiment, store, make)
+
+    def deliver_finished(self, info: LaunchInfo) -> None:
+        """Deliver the finished trials that MLflow lacks."""
+        if info.experiment.tracking != NO_TRACKING:
+            deliver(info.experiment, info.store, info.trials, info.fingerprints, info.warn)
+
+    def open(self, info: LaunchInfo) -> None:
+        """Connect, start the launch's run, deliver earlier results. Raises InputError.
+
+        A server that does not answer is reported in one line; the launch goes on without it.
+        """
+        if info.experiment.tracking == NO_TRACKING:
+            return
+        uri = tracking_uri(info.experiment.tracking, info.store)
+        tags = tags_of(info.fingerprints, info.launch, info.commit)
+        try:
+            tracking = open_tracking(uri, info.experiment.name, info.experiment.mlflow)
+            about = {"mlflow.source.git.commit": info.commit}
+            tracking.start_launch(info.launch, info.experiment.name, about)
+        except MlflowError as error:
+            info.warn(f"MLflow is not available ({error}); `{info.sync_command}` delivers later.")
+            return
+        try:
+            sync(tracking, info.store, info.trials, tags)
+        except MlflowError as error:  # about results of earlier launches; this one's may arrive
+            info.warn(f"MLflow lacks earlier results ({error}).")
+        self._info = info
+        self._delivery = Delivery(tracking, info.store, info.trials, tags, info.warn)
+
+    def on_note(self, note: Note) -> None:
+        """Pass the note to the delivery thread."""
+        if self._delivery is not None:
+            self._delivery.on_note(note)
+
+    def close(self, stopped: bool) -> None:
+        """Deliver all that waits, end the launch's run, report what could not be delivered."""
+        delivery, info = self._delivery, self._info
+        if delivery is None or info is None:
+            return
+        delivery.close()
+        counts = [status.state for status in info.store.states(info.trials).values()]
+        metrics = {f"trials/{state}": float(counts.count(state)) for state in set(counts)}
+        with TemporaryDirectory() as folder, suppress(MlflowError):
+            paths = []
+            for name in ("experiment.json", "environment.json"):
+                path = Path(folder) / name
+                info.store.files.get(f"launches/{info.launch}/{name}", path)
+                paths.append(path)
+            delivery.tracking.end_launch("KILLED" if stopped else "FINISHED", metrics, paths)
+        if delivery.missed:
+            info.warn(
+                f"MLflow lacks {len(delivery.missed)} results; `{info.sync_command}` delivers them."
+            )
+
+
+def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) -> None:
+    """Raises InputError for an address that MLflow cannot use, or a file it cannot write.
+
+    Makes the file's folder and lock unless `make` is False.
+    """
+    if experiment.tracking != NO_TRACKING:
+        check_writable(tracking_uri(experiment.tracking, store), make)
+
+
+def deliver(
+    experiment: ExperimentSpec,
+    store: Store,
+    trials: Mapping[str, Trial],
+    fingerprints: Mapping[str, str],
+    warn: Callable[[str], None],
+) -> int | None:
+    """Deliver the finished trials that MLflow lacks.
+
+    Returns how many those were, or None if MLflow does not answer. Raises InputError for an
+    address that MLflow cannot use, and for `tracking: none`.
+    """
+    uri = tracking_uri(experiment.tracking, store)
+    try:
+        tracking = open_tracking(uri, experiment.name, experiment.mlflow)
+        return sync(tracking, store, trials, tags_of(fingerprints, "", environment.commit()))
+    except MlflowError as error:
+        warn(f"MLflow is not available ({error}); results stay in the store until `fssplat sync`.")
+        return None
+
+
+def tags_of(
+    fingerprints: Mapping[str, str], launch: str, commit: str
+) -> Callable[[Trial], dict[str, str]]:
+    """The tags of a trial's run that are not part of its spec."""
+
+    def tags(trial: Trial) -> dict[str, str]:
+        return {
+            "fssplat.dataset_fingerprint": fingerprints.get(trial.dataset.name, ""),
+            "fssplat.git_commit": commit,
+            "fssplat.launch": launch,
+            "mlflow.source.git.commit": commit,
+        }
+
+    return tags
