@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from fssplat.data.audit import Audit
     from fssplat.data.build.convert import BuildReport
+    from fssplat.data.checks.audit import Audit
     from fssplat.data.index import Dataset
     from fssplat.data.loader import TrainingBatches
 
@@ -81,7 +81,7 @@ def verify(
     workers: int = typer.Option(0, min=0, help="Threads for decoding; 0: one per core."),
 ) -> None:
     """Read every byte again and compare it with the index: fssplat data verify data/pascal-5i"""
-    from fssplat.data.build.verify import verify as verify_dataset
+    from fssplat.data.checks.verify import verify as verify_dataset
 
     with _progress("verifying") as advance:
         found = verify_dataset(_root(root), workers or _cores(), advance)
@@ -109,7 +109,7 @@ def audit(
     Draws the episodes of a training and compares every mask and target with the stored labels.
     Ends with exit code 2 if one is wrong.
     """
-    from fssplat.data.audit import audit as audit_training
+    from fssplat.data.checks.audit import audit as audit_training
     from fssplat.data.index import Dataset
     from fssplat.data.loader import TrainingBatches
     from fssplat.experiment.protocols import resolve_protocol
@@ -264,7 +264,7 @@ def _print_info(dataset: "Dataset", contiguous: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fssplat.data.summary import DEFAULT, class_summaries
+    from fssplat.data.checks.summary import DEFAULT, class_summaries
 
     info = dataset.info
     summaries = class_summaries(dataset, "contiguous" if contiguous else "interleaved")

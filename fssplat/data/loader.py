@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from fssplat.common.errors import InputError
+from fssplat.data.augmentation import augment
 from fssplat.data.batch import EpisodeBatch
 from fssplat.data.episodes.seeded_draws import stream
 from fssplat.data.episodes.training import TrainingEpisodes
 from fssplat.data.folds import ignored_classes
 from fssplat.data.index import Dataset
-from fssplat.data.transforms import Label, augment
+from fssplat.data.transforms import Label
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import TrainingSpec
 from fssplat.experiment.trial import Trial

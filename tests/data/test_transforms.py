@@ -7,19 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fssplat.data.augmentation import Canvas, Change, augment, blurred, draw_change
 from fssplat.data.episodes.seeded_draws import stream
-from fssplat.data.transforms import (
-    FILL,
-    Canvas,
-    Change,
-    augment,
-    blurred,
-    content_box,
-    draw_change,
-    fit,
-    fit_image,
-    normalise,
-)
+from fssplat.data.transforms import FILL, content_box, fit, fit_image, normalise
 from fssplat.experiment.schema import AugmentSpec
 
 STILL = Change(scale=1.0, degrees=0.0, blur=False, flip=False)

@@ -12,9 +12,9 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import build
-from fssplat.data.build.verify import verify
+from fssplat.data.checks.summary import class_summaries
+from fssplat.data.checks.verify import verify
 from fssplat.data.index import Dataset, DatasetInfo, fingerprint_of
-from fssplat.data.summary import class_summaries
 from tests.fakes.official_layouts import built_voc, fss_layout
 
 

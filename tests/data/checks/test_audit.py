@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from fssplat.cli.data import app
 from fssplat.common.errors import InputError
-from fssplat.data.audit import audit
+from fssplat.data.checks.audit import audit
 from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
 from fssplat.data.labels import Label

@@ -1,0 +1,1 @@
+"""Is the data what it should be? Reading it again, auditing the training, counting images."""
