@@ -18,7 +18,8 @@ from described import described
 
 from fssplat.experiment.trial import Job
 from fssplat.launching.launch import Request, plan_from
-from fssplat.planning.plan import Machine, Plan, PlannedJob, ordered, place
+from fssplat.planning.packing import Machine, PlannedJob, in_start_order, place_jobs
+from fssplat.planning.plan import Plan
 
 SHARES = (1.0, 0.5, 1 / 3, 0.25)  # of a GPU, as measured memory allows
 GRID = "fold: [0, 1, 2, 3], shot: [1, 5], method: [panet, pfenet, hsnet, hmfs, jc2a]"
@@ -46,7 +47,7 @@ def ratio(order: Sequence[PlannedJob], gpus: int) -> float:
     """End of the last job, divided by the lower bound."""
     work = sum(item.seconds * item.gpu for item in order)
     bound = max(work / gpus, max(item.seconds for item in order))
-    return max(item.start_s + item.planned.seconds for item in place(order, gpus)) / bound
+    return max(item.start_s + item.planned.seconds for item in place_jobs(order, gpus)) / bound
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
     print(f"end of {arguments.jobs} jobs on {arguments.gpus} GPUs, over the bound, worst seed")
     for name, shares in (("a GPU each", SHARES[:1]), ("1 to 4 on a GPU", SHARES)):
         drawn = [heavy_tailed(jobs, seed, shares) for seed in range(arguments.seeds)]
-        first = max(ratio(ordered(one), arguments.gpus) for one in drawn)
+        first = max(ratio(in_start_order(one), arguments.gpus) for one in drawn)
         fifo = max(ratio(one, arguments.gpus) for one in drawn)
         print(f"{name}: longest first {first:.3f}, as they come {fifo:.3f}")
     started, used = time.monotonic(), time.process_time()

@@ -25,19 +25,20 @@ def plan(
 
     from fssplat.common.errors import InputError
     from fssplat.launching.launch import Request, plan_from
-    from fssplat.planning import plan as planning
+    from fssplat.planning import gantt as chart
+    from fssplat.planning import packing, plan_table
 
     if gantt is not None and gantt.suffix.lower() != ".png":
         raise InputError(f"--gantt {gantt}: the chart is a PNG file. Name it {gantt.stem}.png.")
-    machine = planning.this_machine() if gpus is None else planning.machine_with(gpus)
+    machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     if as_json:
-        print(json.dumps(planning.as_json(planned), indent=1))
+        print(json.dumps(plan_table.as_json(planned), indent=1))
     else:
-        Console().print(planning.table(planned))
+        Console().print(plan_table.plan_table(planned))
     if gantt is not None:
         try:
-            planning.draw_gantt(planned, gantt)
+            chart.draw_gantt(planned, gantt)
         except OSError as error:
             reason = error.strerror or error
             raise InputError(

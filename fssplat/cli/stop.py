@@ -11,9 +11,9 @@ def stop(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     from fssplat.results.store import Store
 
     store = Store(Request(experiment, tuple(changes)).load().store)
-    live = store.live_launches()
+    live = store.running_launches()
     for launch in live:
-        store.ask_to_stop(launch)
+        store.request_stop(launch)
         print(f"{launch}: asked to stop. Running jobs write a checkpoint first.")
     if not live:
         print(f"No launch is running on {store.address}.")

@@ -1,4 +1,4 @@
-"""The one exception that means "you can fix this"."""
+"""Errors that the person at the command line can fix."""
 
 
 class InputError(Exception):
@@ -9,8 +9,13 @@ class InputError(Exception):
 
 
 class StoreAwayError(OSError):
-    """A store behind an address does not answer, or not to these credentials.
+    """A store behind an address does not answer, or refuses these credentials.
 
-    An OSError, since the same may well work a moment later. The command line prints it like an
+    It is an OSError, since another attempt may succeed. The command line prints it like an
     InputError.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its type if it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from fssplat.common.errors import InputError
-from fssplat.planning.plan import PlannedJob
+from fssplat.planning.packing import PlannedJob
 
 # What Tune does by default and a launch of many short jobs cannot afford, or does itself.
 TUNE_SETTINGS = {

@@ -7,7 +7,8 @@ from typing import Any
 from fssplat.experiment.trial import Job
 from fssplat.launching.stop_request import GRACE_S
 from fssplat.results.notes import JobEnded, Note, TrialEnded
-from fssplat.results.store import SETTLED, Store
+from fssplat.results.records import SETTLED
+from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work
 from fssplat.worker.process import RETRIES
 

@@ -19,8 +19,8 @@ from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
 from fssplat.launching.tune_run import Report, as_config, background, fit
-from fssplat.planning.absolute_paths import rooted
-from fssplat.planning.plan import PlannedJob
+from fssplat.planning.absolute_paths import absolute_job
+from fssplat.planning.packing import PlannedJob
 from fssplat.results.claims import EXPIRY_S
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work, perform
@@ -82,7 +82,7 @@ def _run_once(
 def _configs(pending: tuple[PlannedJob, ...]) -> Iterator[dict[str, Any]]:
     """Tune's configuration of each job, made when Tune asks for it."""
     for item in pending:
-        job = rooted(item.job)
+        job = absolute_job(item.job)
         yield as_config(job.key, job.model_dump_json(), item.cpu, item.gpu)
 
 
@@ -101,7 +101,7 @@ class _PerformJob:
     ) -> dict[str, Any]:
         job = Job.model_validate_json(config["task"])
         task = JobTask(job=job, cpu=config["cpu"], gpu=config["gpu"], **self.common)
-        if not Store(task.store).knows(task.launch):
+        if not Store(task.store).is_announced(task.launch):
             reason = (
                 f"{socket.gethostname()} {UNSEEN} in store {task.store}. Give one that every node "
                 "reaches, a shared disk or s3://, with --set store=..."
@@ -138,7 +138,7 @@ def _pass_notes_on(
         if time.monotonic() - looked > STOP_FILE_S:
             looked = time.monotonic()
             with contextlib.suppress(Exception):
-                if context.store.stop_asked(context.launch):
+                if context.store.stop_requested(context.launch):
                     stop.request()
         try:
             for note in ray.get(board.fetch.remote(), timeout=30):

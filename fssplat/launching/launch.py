@@ -24,14 +24,17 @@ from fssplat.launching.context import LaunchContext
 from fssplat.launching.job_run import run
 from fssplat.launching.progress import Progress
 from fssplat.launching.stop_request import StopRequest
-from fssplat.planning.plan import Machine, Plan, make_plan, table
+from fssplat.planning.packing import Machine
+from fssplat.planning.plan import Plan, make_plan
+from fssplat.planning.plan_table import plan_table
 from fssplat.report.efficiency import efficiency
 from fssplat.report.table import table as results_table
 from fssplat.results import environment
 from fssplat.results.claims import claim
 from fssplat.results.launch_listener import LaunchInfo, LaunchListener
 from fssplat.results.notes import Note
-from fssplat.results.store import SETTLED, Store
+from fssplat.results.records import SETTLED
+from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work
 
 TABLE_WIDTH = 200  # columns of the result table in a file
@@ -76,7 +79,7 @@ def launch(
     experiment = request.load()
     plan = make_plan(experiment)
     checks.check_machine(plan)
-    console.print(table(plan))
+    console.print(plan_table(plan))
     checks.check_data(plan)
     store = Store.open(experiment.store)
     checks.check_disk(store)
@@ -107,7 +110,7 @@ def dry_run(
     checks.check_disk(store)
     for listener in listeners:
         listener.check(plan.experiment, store, make=False)
-    console.print(table(plan))
+    console.print(plan_table(plan))
     console.print(checks.disk_warning(plan, store), end="", soft_wrap=True)
 
 
@@ -201,7 +204,7 @@ class Launch:
         if found == self.plan.machine:
             return self.plan
         plan = make_plan(self.plan.experiment, self.store, found)
-        self.console.print(table(plan))
+        self.console.print(plan_table(plan))
         return plan
 
     def _context(self, plan: Plan, progress: Progress) -> LaunchContext:

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fssplat.experiment.trial import Trial
-from fssplat.planning.plan import PlannedJob, duration
+from fssplat.planning.packing import PlannedJob
+from fssplat.planning.plan_table import duration
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, Note, TrialDone, TrialEnded
 
 SHOWN = 12  # running jobs that are listed

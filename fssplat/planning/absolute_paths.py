@@ -6,25 +6,24 @@ from fssplat.experiment.schema import DatasetSpec
 from fssplat.experiment.trial import Job, Trial
 
 
-def rooted(job: Job) -> Job:
-    """The job with absolute paths, for workers that may have another working folder."""
-    return job.model_copy(update={"trials": tuple(map(rooted_trial, job.trials))})
+def absolute_job(job: Job) -> Job:
+    return job.model_copy(update={"trials": tuple(map(absolute_trial, job.trials))})
 
 
-def names_files(trial: Trial) -> bool:
-    """Whether the trial reads weights that it names by a path."""
+def reads_weight_files(trial: Trial) -> bool:
+    """Whether the trial gives the path of a weight file."""
     return bool(trial.training.checkpoint) or trial.backbone.weights not in ("auto", "random")
 
 
-def rooted_trial(trial: Trial) -> Trial:
-    """The trial with absolute paths."""
+def absolute_trial(trial: Trial) -> Trial:
+    """The trial with absolute paths of its data sets and weight files."""
     weights, given = trial.backbone.weights, trial.training.checkpoint
     if weights not in ("auto", "random"):
         weights = _absolute(weights)
     return trial.model_copy(
         update={
-            "dataset": _rooted_data(trial.dataset),
-            "train_on": _rooted_data(trial.train_on),
+            "dataset": _absolute_dataset(trial.dataset),
+            "train_on": _absolute_dataset(trial.train_on),
             "backbone": trial.backbone.model_copy(update={"weights": weights}),
             "training": trial.training.model_copy(
                 update={"checkpoint": _absolute(given) if given else given}
@@ -33,7 +32,7 @@ def rooted_trial(trial: Trial) -> Trial:
     )
 
 
-def _rooted_data(dataset: DatasetSpec) -> DatasetSpec:
+def _absolute_dataset(dataset: DatasetSpec) -> DatasetSpec:
     from fssplat.data.index import default_root
 
     root = dataset.root or default_root(dataset.name)

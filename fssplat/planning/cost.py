@@ -7,7 +7,7 @@ from statistics import median
 
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Job, Trial
-from fssplat.results.store import JobRecord
+from fssplat.results.records import JobRecord
 
 # Multiply-adds of one 224 x 224 image through the whole network, in 1e9; stated by torchvision's
 # and timm's model tables. Dilation and block outputs come with the method and are left to the

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import stdev
 
 from fssplat.experiment.trial import Trial
-from fssplat.results.store import Result
+from fssplat.results.records import Result
 
 ANCHOR = "prior"  # the training-free method that others are held against
 

@@ -11,7 +11,7 @@ from fssplat.experiment.trial import Trial
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
 from fssplat.report.table import Block, blocks
-from fssplat.results.store import Result
+from fssplat.results.records import Result
 
 Values = list[float | None]  # points, None where there is no number
 

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from fssplat.experiment.trial import Trial
-from fssplat.results.store import Result
+from fssplat.results.records import Result
 
 Place = tuple[str, str, str, int]  # data set, backbone, method, shot
 

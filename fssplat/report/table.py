@@ -11,7 +11,8 @@ from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
 from fssplat.report.layouts import Fitting
 from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes
-from fssplat.results.store import Result, Store, TrialStatus
+from fssplat.results.records import Result, TrialStatus
+from fssplat.results.store import Store
 
 __all__ = ["Block", "Cell", "Row", "blocks", "remarks", "table"]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fssplat.engine.predict import FILES
 from fssplat.experiment.trial import Job
-from fssplat.results.store import SETTLED, Store, TrialStatus
+from fssplat.results.records import SETTLED, TrialStatus
+from fssplat.results.store import Store
 
 KEPT = (*FILES, "steps.parquet", "record.json", "claim.lock")  # of a finished job
 STALE_S = 3600.0  # an unfinished file this old has lost its writer
@@ -24,7 +25,7 @@ def reset_failed(jobs: Sequence[Job], states: Mapping[str, TrialStatus], store: 
                 if name not in ("claim", "claim.lock"):
                     store.files.delete(f"jobs/{job.key}/{name}")
     for trial_id in chosen:
-        store.forget(trial_id)
+        store.delete_trial(trial_id)
     return len(chosen)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fssplat.results.store import State
+from fssplat.results.records import State
 
 CURVE_POINTS = 200  # losses of a training that are shown; the Parquet file has every step
 

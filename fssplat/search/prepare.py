@@ -14,8 +14,9 @@ from fssplat.experiment.trial import Job
 from fssplat.launching.checks import check_disk
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.launch import Request
-from fssplat.planning.absolute_paths import rooted
-from fssplat.planning.plan import PlannedJob, check_resources, contents, datasets, this_machine
+from fssplat.planning.absolute_paths import absolute_job
+from fssplat.planning.inputs import content_fingerprints, dataset_infos
+from fssplat.planning.packing import PlannedJob, check_resources, this_machine
 from fssplat.results.store import Store
 from fssplat.search.reading import load_search
 from fssplat.search.space import Point, Search
@@ -40,7 +41,7 @@ class Prepared:
     def jobs(self, point: Point) -> tuple[Job, ...]:
         """The trainings of a point, one per fold and seed. Raises InputError."""
         found = jobs(self.search.trials(point), self.fingerprints)
-        return tuple(rooted(job) for job in found)
+        return tuple(absolute_job(job) for job in found)
 
     def folder(self, study: str) -> Path:
         """The folder for the study's files: in the store, or in its scratch if it has no folder."""
@@ -50,7 +51,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Read the search and check all that can be checked before it starts. Raises InputError."""
     search = load_search(request.path, request.changes)
-    infos: dict[str, DatasetInfo] = datasets(search.experiment)
+    infos: dict[str, DatasetInfo] = dataset_infos(search.experiment)
     check_resources(search.experiment)
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
     store = Store.open(search.experiment.store)
@@ -58,7 +59,7 @@ def prepare(request: Request) -> Prepared:
     check_tracking(search.experiment, store)
     database = database_of(search.spec, store.folder)
     trials = search.trials(search.defaults)
-    fingerprints |= contents(trials)
+    fingerprints |= content_fingerprints(trials)
     default_jobs = jobs(trials, fingerprints)
     _check_machine(search, default_jobs[0])
     _check_data(search, default_jobs, fingerprints)

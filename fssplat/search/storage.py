@@ -17,7 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, first_line
 from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
 from fssplat.results.files import try_to_write
@@ -128,7 +128,7 @@ class StudyDatabase:
 
 
 def _first_line(error: BaseException) -> str:
-    return hidden((str(error).strip().splitlines() or [type(error).__name__])[0])
+    return hidden(first_line(error))
 
 
 def _enable_wal(storage: RDBStorage) -> None:

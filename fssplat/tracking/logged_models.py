@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fssplat.experiment.trial import Trial
-from fssplat.results.store import Result, Store
+from fssplat.results.records import Result
+from fssplat.results.store import Store
 from fssplat.tracking import views
 from fssplat.tracking.connection import Connection
 from fssplat.tracking.names import model_name, trial_tags, valid_tags

@@ -13,7 +13,8 @@ from typing import Any
 from fssplat.experiment.schema import MlflowSpec
 from fssplat.experiment.trial import Trial
 from fssplat.results.notes import LossAtStep
-from fssplat.results.store import Result, Store
+from fssplat.results.records import Result
+from fssplat.results.store import Store
 from fssplat.tracking import views
 from fssplat.tracking.connection import Connection, connect, mlflow_errors
 from fssplat.tracking.logged_models import local_files, show_model

@@ -17,8 +17,9 @@ from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.experiment.trial import Job
 from fssplat.planning.plan import unfinished
 from fssplat.results.claims import Claim
+from fssplat.results.job_folder import JobFolder
 from fssplat.results.notes import JobEnded, JobStarted, JobUsage
-from fssplat.results.store import Mirror, Store
+from fssplat.results.store import Store
 from fssplat.worker import retry_limit
 from fssplat.worker.event_recorder import EventRecorder
 from fssplat.worker.heartbeat import Channel, Heartbeat
@@ -56,8 +57,8 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
         job = unfinished(task.job, store.states(task.job.trial_ids))
         if not job.trials:
             return Outcome("finished", "another launch finished it")
-        mirror = Mirror(store, key)
-        upload, meter = _at_intervals(mirror.push), Meter()
+        job_folder = JobFolder(store, key)
+        upload, meter = _at_intervals(job_folder.upload), Meter()
 
         def beat() -> None:
             upload()
@@ -70,7 +71,7 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
             return Outcome("interrupted", "the launch is stopping")
         outcome = Outcome("failed", "its worker died")
         try:
-            outcome = _run(job, task, store, mirror, heartbeat, claim, work or run_engine)
+            outcome = _run(job, task, store, job_folder, heartbeat, claim, work or run_engine)
         except InputError as error:  # the reason itself could not be written to the store
             outcome = Outcome("failed", str(error))
         finally:
@@ -97,17 +98,17 @@ def _run(
     job: Job,
     task: JobTask,
     store: Store,
-    mirror: Mirror,
+    job_folder: JobFolder,
     heartbeat: Heartbeat,
     claim: Claim,
     work: Work,
 ) -> Outcome:
     store.mark(job.trial_ids, "running", job=job.key, launch=task.launch)
-    recorder = EventRecorder(job, task, store, heartbeat, mirror.push)
+    recorder = EventRecorder(job, task, store, heartbeat, job_folder.upload)
     try:
-        mirror.pull()
+        job_folder.download()
         died = retry_limit.record_attempt(
-            store, job.key, task.launch, mirror.folder, len(job.trials)
+            store, job.key, task.launch, job_folder.folder, len(job.trials)
         )
         if died > task.retries:
             retry_limit.clear_attempts(store, job.key)
@@ -120,12 +121,12 @@ def _run(
         def stopping() -> bool:
             return heartbeat.stopping() or claim.lost.is_set()
 
-        work(job, task.fingerprints, mirror.folder, recorder.emit, stopping, settings)
-        mirror.push()
+        work(job, task.fingerprints, job_folder.folder, recorder.emit, stopping, settings)
+        job_folder.upload()
     except Exception as error:
         if claim.lost.is_set():  # the job belongs to another launch now: write nothing
             return Outcome("busy", "another launch took it over")
-        outcome = _end_by_error(error, job, store, mirror, recorder)
+        outcome = _end_by_error(error, job, store, job_folder, recorder)
         if is_transient(error):
             raise
     else:
@@ -133,19 +134,19 @@ def _run(
         outcome = recorder.close("failed", "the engine returned without a result for it")
     retry_limit.clear_attempts(store, job.key)
     if outcome.state != "failed":
-        mirror.drop()
+        job_folder.remove()
     return outcome
 
 
 def _end_by_error(
-    error: Exception, job: Job, store: Store, mirror: Mirror, recorder: EventRecorder
+    error: Exception, job: Job, store: Store, job_folder: JobFolder, recorder: EventRecorder
 ) -> Outcome:
     """Record how a job ended that raised. Checkpoints are kept if it can resume or be examined."""
     if isinstance(error, Interrupted):
-        mirror.push()
+        job_folder.upload()
         return recorder.close("pending", f"stopped at step {error.step}", "interrupted")
     if isinstance(error, Diverged):
-        mirror.push()
+        job_folder.upload()
         return recorder.close("diverged", str(error))
     if isinstance(error, InputError):
         return recorder.close("failed", str(error))

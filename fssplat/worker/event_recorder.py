@@ -18,7 +18,8 @@ from fssplat.engine.events import (
 from fssplat.experiment.trial import Job
 from fssplat.planning.cost import record_of
 from fssplat.results.notes import JobProgress, LossAtStep, TrialDone, TrialEnded, curve_stride
-from fssplat.results.store import State, Store
+from fssplat.results.records import State
+from fssplat.results.store import Store
 from fssplat.worker.heartbeat import Heartbeat
 from fssplat.worker.job_task import JobTask
 from fssplat.worker.process import Outcome

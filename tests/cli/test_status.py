@@ -67,7 +67,7 @@ def test_stop_asks_every_running_launch_and_says_if_there_is_none(tmp_path: Path
     assert held is not None
     with held:
         assert "l1: asked to stop" in RUN.invoke(app, ["stop", str(path)]).output
-    assert store.stop_asked("l1")
+    assert store.stop_requested("l1")
 
 
 def test_gc_counts_removable_files_and_deletes_them(tmp_path: Path) -> None:

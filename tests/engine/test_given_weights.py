@@ -12,8 +12,8 @@ from fssplat.engine.run import JobData, run_job, score_checkpoint
 from fssplat.engine.settings import RunSettings
 from fssplat.experiment.schema import BackboneSpec
 from fssplat.experiment.trial import Trial
-from fssplat.planning.absolute_paths import rooted
-from fssplat.planning.plan import contents, given_weights
+from fssplat.planning.absolute_paths import absolute_job
+from fssplat.planning.inputs import checkpoint_fingerprints, content_fingerprints
 from tests.fakes.synthetic_jobs import synthetic_job
 
 PARTS = ("miou", "fb_iou")
@@ -64,7 +64,7 @@ def test_a_worker_with_another_weight_file_than_planned_does_not_start(
     job = synthetic_job(synthetic, "pfenet")
     backbone = BackboneSpec(name="resnet50")
     job = job.model_copy(update={"trials": (job.first.model_copy(update={"backbone": backbone}),)})
-    planned = contents(job.trials)
+    planned = content_fingerprints(job.trials)
     JobData.open(job, planned)
     (tmp_path / "resnet50.pth").write_bytes(b"found there")
     with pytest.raises(InputError, match="backbone resnet50: weight file"):
@@ -76,15 +76,15 @@ def test_weights_of_another_method_or_none_stop_a_plan(synthetic: Path, tmp_path
     run_job(job, JobData.open(job), tmp_path, settings=settings(tmp_path))
     weights = str(tmp_path / "weights.safetensors")
     same = synthetic_job(synthetic, "panet", training={"checkpoint": weights})
-    assert list(given_weights(same.trials)) == [weights]
+    assert list(checkpoint_fingerprints(same.trials)) == [weights]
     other = synthetic_job(synthetic, "pfenet", training={"checkpoint": weights})
     with pytest.raises(InputError, match="a checkpoint of method panet, needed is pfenet"):
-        given_weights(other.trials)
+        checkpoint_fingerprints(other.trials)
     missing = synthetic_job(
         synthetic, "pfenet", training={"checkpoint": str(tmp_path / "none.safetensors")}
     )
     with pytest.raises(InputError, match="no such checkpoint"):
-        given_weights(missing.trials)
+        checkpoint_fingerprints(missing.trials)
 
 
 def entry(scales: list[int]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def test_a_worker_with_another_checkpoint_than_planned_does_not_score_it(
     run_job(trained, JobData.open(trained), tmp_path / "a", settings=settings(tmp_path))
     monkeypatch.chdir(tmp_path)
     given = synthetic_job(synthetic, "pfenet", training={"checkpoint": "a/weights.safetensors"})
-    planned, sent = contents(given.trials), rooted(given)
+    planned, sent = content_fingerprints(given.trials), absolute_job(given)
     JobData.open(sent, planned)
     other = synthetic_job(synthetic, "pfenet", training={"steps": 2})
     run_job(other, JobData.open(other), tmp_path / "b", settings=settings(tmp_path))

@@ -10,7 +10,7 @@ from fssplat.experiment.schema import (
     TrainingSpec,
 )
 from fssplat.experiment.trial import Job, Trial
-from fssplat.planning.plan import PlannedJob
+from fssplat.planning.packing import PlannedJob
 
 
 def trial(

@@ -15,8 +15,8 @@ from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import LaunchContext
 from fssplat.launching.job_run import run
 from fssplat.launching.stop_request import StopRequest
-from fssplat.planning.absolute_paths import rooted
-from fssplat.planning.plan import PlannedJob
+from fssplat.planning.absolute_paths import absolute_job
+from fssplat.planning.packing import PlannedJob
 from fssplat.results.notes import Note, TrialDone
 from fssplat.results.store import Store
 from tests.fakes.engines import (
@@ -81,12 +81,12 @@ def test_workers_are_given_absolute_paths() -> None:
             "training": one.training.model_copy(update={"checkpoint": "~/model"}),
         }
     )
-    found = rooted(job(one)).first
+    found = absolute_job(job(one)).first
     assert found.backbone.weights == str(Path.cwd() / "weights/resnet50.pth")
     assert found.training.checkpoint == str(Path.home() / "model")
     assert Path(found.dataset.root).is_absolute()
-    assert rooted(job(trial())).first.backbone.weights == "auto"
-    assert rooted(job(trial())).first.training.checkpoint == ""
+    assert absolute_job(job(trial())).first.backbone.weights == "auto"
+    assert absolute_job(job(trial())).first.training.checkpoint == ""
 
 
 @pytest.mark.slow
@@ -154,4 +154,4 @@ def _when(ready: Callable[[], bool], store: Store) -> None:
     end = time.monotonic() + 200
     while not ready() and time.monotonic() < end:
         time.sleep(0.05)
-    store.ask_to_stop("l1")
+    store.request_stop("l1")

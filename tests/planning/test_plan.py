@@ -9,18 +9,13 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.launching.launch import Request, plan_from
-from fssplat.planning import plan as planning
+from fssplat.planning import gantt, plan_table
 from fssplat.planning.cost import CostModel, operations, record_of
-from fssplat.planning.plan import (
-    Machine,
-    Plan,
-    duration,
-    machine_with,
-    ordered,
-    place,
-    summary,
-)
-from fssplat.results.store import JobRecord, Store
+from fssplat.planning.packing import Machine, in_start_order, machine_with_gpus, place_jobs
+from fssplat.planning.plan import Plan
+from fssplat.planning.plan_table import duration, summary
+from fssplat.results.records import JobRecord
+from fssplat.results.store import Store
 from tests.fakes.experiment_files import experiment_without_images
 from tests.fakes.trials import job, planned_job, trial
 
@@ -72,7 +67,7 @@ def test_the_longest_job_starts_first_and_kinds_of_worker_do_not_mix() -> None:
     jobs = [job(trial(seed)) for seed in range(5)]
     half = [planned_job(one, seconds, 0.5) for one, seconds in zip(jobs, (1, 9, 2), strict=False)]
     whole = [planned_job(one, seconds, 1.0) for one, seconds in zip(jobs[3:], (3, 10), strict=True)]
-    order = ordered([*half, *whole])
+    order = in_start_order([*half, *whole])
     assert [item.seconds for item in order] == [10, 3, 9, 2, 1]
 
 
@@ -83,18 +78,18 @@ def test_longest_first_ends_close_to_the_lower_bound_where_order_of_arrival_does
     one = job()
     jobs = [planned_job(one, value, 1.0) for value in seconds]
     bound = max(sum(seconds) / 64, max(seconds))
-    longest_first = max(p.start_s + p.planned.seconds for p in place(ordered(jobs), 64))
-    arrival = max(p.start_s + p.planned.seconds for p in place(jobs, 64))
+    longest_first = max(p.start_s + p.planned.seconds for p in place_jobs(in_start_order(jobs), 64))
+    arrival = max(p.start_s + p.planned.seconds for p in place_jobs(jobs, 64))
     assert longest_first <= 1.05 * bound
     assert arrival > longest_first
 
 
 def test_jobs_that_take_a_share_run_side_by_side_on_one_gpu() -> None:
     jobs = [planned_job(job(trial(seed)), 10, 0.5) for seed in range(3)]
-    starts = sorted(item.start_s for item in place(jobs, 1))
+    starts = sorted(item.start_s for item in place_jobs(jobs, 1))
     assert starts == [0, 0, 10]
     with pytest.raises(InputError, match="needs 2 GPUs at once"):
-        place([planned_job(job(), 1, 2.0)], 1)
+        place_jobs([planned_job(job(), 1, 2.0)], 1)
 
 
 @pytest.mark.parametrize(
@@ -109,8 +104,8 @@ def test_jobs_that_take_a_share_run_side_by_side_on_one_gpu() -> None:
         ("{gpu: 0, cpu: 0.1}", Machine(1, 8), 10),
         ("{gpu: 0, max_concurrent: 2}", Machine(16, 8), 2),
         ("{cpu: 99}", Machine(16, 0), 1),
-        ("{cpu: 99}", machine_with(8), 8),
-        ("{max_concurrent: 2}", machine_with(8), 2),
+        ("{cpu: 99}", machine_with_gpus(8), 8),
+        ("{max_concurrent: 2}", machine_with_gpus(8), 2),
     ],
 )
 def test_a_plan_counts_on_what_cores_and_the_experiment_allow_at_once(
@@ -190,14 +185,14 @@ def test_a_missing_data_set_is_one_line_that_says_how_to_build_it(tmp_path: Path
 
 def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
     plan, _ = plan_from(Request(experiment_without_images(tmp_path)), Machine(4, 2))
-    facts = json.loads(json.dumps(planning.as_json(plan)))
+    facts = json.loads(json.dumps(plan_table.as_json(plan)))
     assert facts["devices"] == 2
     assert len(facts["order"]) == 2
     assert facts["makespan_hours"] >= facts["lower_bound_hours"] > 0
     from rich.console import Console
 
     console = Console(width=200, record=True, file=StringIO())
-    console.print(planning.table(plan))
+    console.print(plan_table.plan_table(plan))
     text = console.export_text()
     assert "4 trials in 2 jobs (2 trainings saved by sharing)" in text
     assert "2 trainings serve 4 trials, 50% fewer; shared by the trials of panet." in text
@@ -206,7 +201,7 @@ def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
 
 def test_the_time_line_is_drawn(tmp_path: Path) -> None:
     plan, _ = plan_from(Request(experiment_without_images(tmp_path)))
-    planning.draw_gantt(plan, tmp_path / "plan.png")
+    gantt.draw_gantt(plan, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -12,7 +12,7 @@ from fssplat.methods import METHODS
 from fssplat.report import published
 from fssplat.report.comparison import comparison, listing
 from fssplat.report.published import PublishedRow
-from fssplat.results.store import Result
+from fssplat.results.records import Result
 
 
 def drawn(row: PublishedRow, scores: dict[int, float], changed: bool = False) -> str:

@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from fssplat.report.efficiency import efficiency
-from fssplat.results.store import Result
+from fssplat.results.records import Result
 from tests.fakes.trials import trial
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from fssplat.report.blocks import Block, Cell, Row
 from fssplat.report.layouts import Fitting
 from fssplat.report.statistics import Interval
-from fssplat.results.store import Result
+from fssplat.results.records import Result
 from tests.fakes.trials import trial
 
 FOLDS = (0, 1, 2, 3)

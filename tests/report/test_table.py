@@ -9,7 +9,8 @@ from rich.console import Console
 from fssplat.experiment.schema import BackboneSpec
 from fssplat.experiment.trial import Trial
 from fssplat.report.table import Cell, Row, blocks, remarks, table
-from fssplat.results.store import Result, Store, TrialStatus
+from fssplat.results.records import Result, TrialStatus
+from fssplat.results.store import Store
 from tests.fakes.engines import write_scores
 from tests.fakes.trials import job, trial
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from fssplat.common.errors import InputError, StoreAwayError
-from fssplat.results.store import JobRecord, Mirror, Store
+from fssplat.results.job_folder import JobFolder
+from fssplat.results.records import JobRecord
+from fssplat.results.store import Store
 from fssplat.worker.process import is_transient
 from tests.fakes.trials import trial
 
@@ -74,17 +76,17 @@ def test_a_job_behind_an_address_goes_on_in_another_place(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     store = Store.open(f"memory://{tmp_path.name}")
-    here = Mirror(store, "k")
-    here.pull()
+    here = JobFolder(store, "k")
+    here.download()
     (here.folder / "step-1").write_bytes(b"first")
-    here.push()
+    here.upload()
     (here.folder / "step-1").unlink()
     (here.folder / "step-2").write_bytes(b"second")
-    here.push()
+    here.upload()
     assert store.files.sizes("jobs/k") == {"step-2": 6}
     (here.folder / "step-2").unlink()
-    there = Mirror(store, "k")
-    there.pull()
+    there = JobFolder(store, "k")
+    there.download()
     assert (there.folder / "step-2").read_bytes() == b"second"
 
 
@@ -96,18 +98,18 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 def test_a_copy_drops_what_an_earlier_life_never_sent(tmp_path: Path) -> None:
     store = Store.open(f"memory://{tmp_path.name}")
-    here = Mirror(store, "k")
-    here.pull()
+    here = JobFolder(store, "k")
+    here.download()
     (here.folder / "step100").write_bytes(b"100")
-    here.push()
+    here.upload()
     (here.folder / "step200").write_bytes(b"200")  # its process dies before the next push
-    again = Mirror(store, "k")
-    again.pull()
+    again = JobFolder(store, "k")
+    again.download()
     assert sorted(path.name for path in again.folder.iterdir()) == ["step100"]
     (again.folder / "step200").write_bytes(b"200")
-    again.push()
+    again.upload()
     assert sorted(store.files.sizes("jobs/k")) == ["step100", "step200"]
-    again.drop()
+    again.remove()
     assert not again.folder.exists()
 
 

@@ -1,0 +1,44 @@
+"""The records of the store: the state of a trial, the result of a trial, the cost of a job."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["pending", "running", "finished", "failed", "diverged", "skipped"]
+SETTLED: tuple[State, ...] = ("finished", "diverged", "skipped")  # not run again by a relaunch
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """The state of a trial; `reason` is one line for a person."""
+
+    state: State
+    reason: str = ""
+    job: str = ""
+    launch: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished trial's metrics, and notes on them such as classes that were left out."""
+
+    metrics: dict[str, float]
+    notes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)  # launch, commit, host, seconds
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The cost of a finished job, from which the cost of others is predicted."""
+
+    method: str
+    backbone: str
+    dataset: str
+    size: int  # training input, pixels
+    batch: int
+    device: str  # cpu, or the GPU's name
+    flops: float  # as the cost model estimated them
+    seconds: float
+    peak_memory: int  # bytes
+    device_memory: int = 0  # bytes of the whole GPU; 0 on CPU
+    memory_kind: str = ""  # jobs of the same kind need the same memory
