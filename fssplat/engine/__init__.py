@@ -1,1 +1,1 @@
-"""How is it trained and scored? Knows neither Ray nor MLflow: it emits events."""
+"""How is it trained and scored? Uses neither Ray nor MLflow: it emits events."""

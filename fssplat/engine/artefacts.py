@@ -1,8 +1,8 @@
-"""What a method computes from the base images before training, kept by content.
+"""A cache of tensors that methods compute from the base images before training.
 
-Prototypes, clusters and pseudo masks take minutes and depend on the data, the fold and the
-backbone alone, so trials that agree on those share one file. A lock of the operating system lets
-one process compute while the others wait; it vanishes with its holder, however that dies.
+Prototypes, clusters and pseudo masks take minutes and depend only on the data, the fold and the
+backbone, so trials that have these in common share one file. A lock of the operating system lets
+one process compute while the others wait; it is released when its process ends, even if killed.
 """
 
 import os
@@ -18,7 +18,7 @@ from fssplat.common.whole_files import write_whole
 
 
 class ArtefactCache:
-    """A folder of safetensors files, each named by the key of what it holds."""
+    """A folder of safetensors files, each named by the key of its tensors."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,9 +30,10 @@ class ArtefactCache:
         return cls(Path(chosen) / "artefacts")
 
     def get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors stored under `key`, computed once among all processes that ask.
+        """The tensors stored under `key`, on the CPU; of all processes that need them only one
+        computes them.
 
-        `key` must change with whatever can change the tensors. They come back on the CPU.
+        `key` must change with everything that can change the tensors.
         """
         path = self.folder / f"{key}.safetensors"
         found = _read(path)
@@ -50,7 +51,7 @@ class ArtefactCache:
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    """None where the file is absent or damaged, which computes it again."""
+    """The stored tensors, or None if the file is absent or damaged."""
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):

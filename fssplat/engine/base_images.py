@@ -1,4 +1,4 @@
-"""The base images of a fold as `prepare` reads them: sequentially, without any novel label."""
+"""The base images of a fold as `prepare` reads them: in the order of the shards, no novel label."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ class TrainingImages:
 
 
 class BaseImages(TrainingImages):
-    """Images that the protocol trains on, with the labels of base classes alone.
+    """Images that the protocol trains on, with the labels of base classes only.
 
     Rows come in the order of the shards, so a pass reads them from front to back.
     """
@@ -49,9 +49,9 @@ class BaseImages(TrainingImages):
     def label(self, index: int) -> Tensor:
         """int64 [H, W]: class ids of the data set; 0 background, 255 ignored, no novel class.
 
-        Novel pixels are background, or ignored where the protocol says so.
+        Novel pixels are background, or ignored if the protocol sets so.
         """
-        return named(*self._target(int(self.rows[index])))
+        return with_class_ids(*self._target(int(self.rows[index])))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every image once: float32 [1, 3, S, S] and int64 [1, S, S], padded with 255."""
@@ -59,12 +59,12 @@ class BaseImages(TrainingImages):
             target, present = self._target(row)
             image, label, _ = fit(self.dataset.image(row), target, self.size, "pad")
             pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-            yield normalise(pixels).unsqueeze(0), named(label, present).unsqueeze(0)
+            yield normalise(pixels).unsqueeze(0), with_class_ids(label, present).unsqueeze(0)
 
     def remaining(self) -> TrainingImages:
-        """Images of the training split that show no base class; nobody reads their labels.
+        """Images of the training split that show no base class, for use without labels.
 
-        None of them shows a novel class either where the protocol excludes such images.
+        If the protocol excludes images with novel classes, these show none either.
         """
         dataset, rules = self.dataset, self.trial.protocol
         kept = dataset.splits == "train"
@@ -81,7 +81,7 @@ class BaseImages(TrainingImages):
         return self.dataset.target(row, present, self.ignored), present
 
 
-def named(target: npt.NDArray[np.uint8], classes: tuple[int, ...]) -> Tensor:
+def with_class_ids(target: npt.NDArray[np.uint8], classes: tuple[int, ...]) -> Tensor:
     """[H, W] with 1..n for the classes in their order -> int64 class ids; 0 and 255 stay."""
     ids = np.zeros(256, dtype=np.int64)
     ids[1 : len(classes) + 1] = classes

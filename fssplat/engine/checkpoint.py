@@ -1,8 +1,8 @@
-"""Checkpoints: one safetensors file each, its JSON header inside, written whole or not at all.
+"""Checkpoints: one safetensors file each, with a JSON header inside, written whole or not at all.
 
-A file holds what training changes and nothing else: the head, the backbone where it is trained,
-the BatchNorm buffers where they drift, the optimiser's slots, and every random state. Nothing is
-unpickled. The header names the job, the method and the backbone, so that weights cannot end up in
+A file contains only what training changes: the head, the backbone if it is trained, BatchNorm
+buffers if they are updated, the optimiser's slots, and every random state. Nothing is unpickled.
+The header names the job, the method and the backbone, so that weights are never loaded into
 another network unnoticed.
 """
 
@@ -27,13 +27,13 @@ KEPT = 2  # rolling checkpoints: the newest, and one to fall back to
 
 @dataclass(frozen=True)
 class Header:
-    """Whose weights these are and how far they got."""
+    """Which training a checkpoint is of, and how many of its steps are done."""
 
     key: str  # of the job: names dataset, fold, method, backbone, schedule
     method: str
     backbone: str
     step: int  # finished optimiser steps
-    steps: int  # of the whole run
+    steps: int  # of the whole training
     state: dict[str, Any] = field(default_factory=dict)  # JSON values that a resume needs
 
 
@@ -59,29 +59,32 @@ class Checkpoint:
 
 def save(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
     """Write atomically: temporary file, flush to disk, rename."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
-    note = {**vars(header), "format": FORMAT, "crc32": crc32(whole)}
-    text = {"fssplat": json.dumps(note, sort_keys=True)}
-    write_whole(path, lambda temporary: save_file(_unshared(whole), temporary, metadata=text))
+    stored = {name: value.detach().cpu().contiguous() for name, value in sorted(tensors.items())}
+    record = {**vars(header), "format": FORMAT, "crc32": crc32(stored)}
+    text = {"fssplat": json.dumps(record, sort_keys=True)}
+    write_whole(path, lambda temporary: save_file(_unshared(stored), temporary, metadata=text))
 
 
 def load(path: Path) -> Checkpoint:
-    """Read and check a whole file. InputError for a pickle, a cut file, or one that is not ours."""
+    """Read and check a file.
+
+    Raises InputError for a pickle, a truncated file, or one that this program did not write.
+    """
     header, crc = _header(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path}: cut short or damaged. Delete it and run again.") from error
+        raise InputError(f"{path}: truncated or damaged. Delete it and run again.") from error
     if crc32(dict(sorted(tensors.items()))) != crc:
         raise InputError(f"{path}: its checksum does not match. Delete it and run again.")
     return Checkpoint(header, tensors)
 
 
 def identity(path: Path) -> tuple[Header, str]:
-    """Whose weights a file holds, and a name of their content, without reading the tensors.
+    """A file's header and checksum, without reading its tensors.
 
-    Raises InputError as `load`.
+    Raises InputError like `load`.
     """
     header, crc = _header(path)
     return header, f"{crc:08x}"
@@ -92,33 +95,33 @@ def _header(path: Path) -> tuple[Header, int]:
         raise InputError(f"{path}: no such checkpoint.")
     try:
         with safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {}).get("fssplat", "null"))
+            record = json.loads((file.metadata() or {}).get("fssplat", "null"))
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: {_what_else(path)}") from error
-    if not isinstance(note, dict) or note.pop("format", None) != FORMAT:
+        raise InputError(f"{path}: {_wrong_format(path)}") from error
+    if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
         raise InputError(
             f"{path}: not a checkpoint of this program (format {FORMAT}). For other safetensors "
             "use `fssplat import-checkpoint`."
         )
     try:
-        crc = note.pop("crc32")
-        return Header(**note), int(crc)
+        crc = record.pop("crc32")
+        return Header(**record), int(crc)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: its header is not one of this program ({error}). Delete it and run again."
+            f"{path}: its header is not valid ({error}). Delete it and run again."
         ) from error
 
 
-def _what_else(path: Path) -> str:
-    """What a file that is not safetensors is, and what to do; a look at its first bytes."""
+def _wrong_format(path: Path) -> str:
+    """What is wrong with a file that is not safetensors, by its first bytes, and what to do."""
     with path.open("rb") as file:
         start = file.read(2)
     if start == b"PK" or (start[:1] == b"\x80" and start[1:] <= b"\x05"):
         return (
-            "a pickle, which is never opened here. Checkpoints are safetensors; for the weights "
-            "of a public implementation use `fssplat import-checkpoint`."
+            "a pickle, which this program never opens. Checkpoints are safetensors; for weights of "
+            "a public implementation use `fssplat import-checkpoint`."
         )
-    return "not a whole safetensors file. Delete it and run again."
+    return "not a complete safetensors file. Delete it and run again."
 
 
 def crc32(tensors: dict[str, Tensor]) -> int:
@@ -155,12 +158,12 @@ def save_rolling(folder: Path, header: Header, tensors: dict[str, Tensor]) -> Pa
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; a damaged one is passed over for its predecessor."""
+    """The newest checkpoint that is whole, or None. Damaged ones are deleted."""
     for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
         try:
             return load(path)
         except InputError:
-            path.unlink(missing_ok=True)  # a later save must not find it the newest
+            path.unlink(missing_ok=True)  # else a later save would count it among the newest two
     return None
 
 
@@ -170,18 +173,18 @@ def load_latest(folder: Path) -> Checkpoint | None:
 def weights(network: FewShotSegmenter) -> dict[str, Tensor]:
     """The state that training changes, by its name in the network; no frozen backbone."""
     backbone = network.backbone
-    drifting = backbone.batch_statistics or not backbone.layout.frozen
+    updated = backbone.batch_statistics or not backbone.layout.frozen  # BatchNorm buffers
     parameters = dict(network.named_parameters())
     return {
         name: value
         for name, value in network.state_dict().items()
         if not name.startswith("backbone.")
-        or (parameters[name].requires_grad if name in parameters else drifting)
+        or (parameters[name].requires_grad if name in parameters else updated)
     }
 
 
 def load_weights(network: FewShotSegmenter, checkpoint: Checkpoint, where: str) -> None:
-    """Fill the network in place. InputError where names or shapes are not this network's."""
+    """Fill the network in place. Raises InputError if names or shapes differ from the network's."""
     own, given = weights(network), checkpoint.group("weights")
     wrong = sorted(set(own) ^ set(given)) or sorted(
         name for name in own if own[name].shape != given[name].shape
@@ -189,7 +192,7 @@ def load_weights(network: FewShotSegmenter, checkpoint: Checkpoint, where: str) 
     if wrong:
         raise InputError(
             f"{where}: its weights do not fit this network ({len(wrong)} differ, first "
-            f"{wrong[0]}). The method's options or the backbone are others; train anew."
+            f"{wrong[0]}). The checkpoint is of other options or another backbone; train again."
         )
     with torch.no_grad():
         for name, value in own.items():
@@ -197,12 +200,12 @@ def load_weights(network: FewShotSegmenter, checkpoint: Checkpoint, where: str) 
 
 
 def check_owner(header: Header, wanted: Header, where: str) -> None:
-    """InputError unless a checkpoint is of the same method, backbone and job."""
+    """Raises InputError if a checkpoint is of another method, backbone or job."""
     for what in ("method", "backbone", "key"):
         has, needs = getattr(header, what), getattr(wanted, what)
         if has != needs:
             raise InputError(
-                f"{where}: a checkpoint of {what} {has}, needed is {needs}. "
+                f"{where}: checkpoint is for {what} {has}, expected {needs}. "
                 "Give the right file, or another folder."
             )
 

@@ -44,7 +44,7 @@ def model_and_memory(device: torch.device) -> tuple[str, int]:
 def autocast(
     device: torch.device, precision: Literal["fp32", "bf16"]
 ) -> AbstractContextManager[Any]:
-    """bf16 where an operation gains; weights stay float32, gradients need no scaling."""
+    """bf16 if an operation gains by it; weights stay float32, gradients need no scaling."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -1,4 +1,4 @@
-"""What the engine tells whoever runs it. It names neither Ray nor MLflow."""
+"""Events that the engine emits while it trains and scores; its caller decides their use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class TrialScored:
 
 @dataclass(frozen=True)
 class TrialSkipped:
-    """No class of the fold has enough images; there is nothing to score."""
+    """The fold has no class with enough images, so there are no episodes to score."""
 
     trial_id: str
     reason: str
@@ -57,4 +57,4 @@ Emit = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """An `Emit` for callers that do not listen."""
+    """An `Emit` for callers that do not use events."""

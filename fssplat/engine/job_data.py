@@ -1,4 +1,4 @@
-"""The data sets of a job, opened and checked, and what the engine asks of them."""
+"""The data sets of a job: opened, checked, and read as batches, base images and manifests."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -25,23 +25,26 @@ from fssplat.experiment.trial import Job, Trial
 
 
 class JobData:
-    """Open data sets by name; `train.TrainingData` for a trial of the job."""
+    """Open data sets by name; a `training.loop.TrainingData`."""
 
     def __init__(self, datasets: Mapping[str, Dataset]) -> None:
         self.datasets = dict(datasets)
 
     @classmethod
     def open(cls, job: Job, fingerprints: Mapping[str, str] | None = None) -> "JobData":
-        """The data sets that the job names. InputError where one is missing, of another name, or
-        not the one that was planned with (`fingerprints`, by name)."""
+        """Open the data sets that the job names.
+
+        Raises InputError if one is missing, has another name, or has changed since planning:
+        `fingerprints` has the planned ones by name.
+        """
         specs = {s.name: s for trial in job.trials for s in (trial.train_on, trial.dataset)}
-        datasets = {name: opened(spec) for name, spec in specs.items()}
+        datasets = {name: open_dataset(spec) for name, spec in specs.items()}
         for name, fingerprint in (fingerprints or {}).items():
             found = datasets[name].info.fingerprint if name in datasets else fingerprint
             if found != fingerprint:
                 raise InputError(
-                    f"{datasets[name].root}: fingerprint {found}, planned with {fingerprint}. "
-                    "The data set was rebuilt meanwhile; launch again."
+                    f"{datasets[name].root}: data set changed since planning (fingerprint {found}, "
+                    f"was {fingerprint}). Launch again."
                 )
         for trial in job.trials:
             _check_contents(trial, fingerprints or {})
@@ -65,7 +68,7 @@ class JobData:
         return training_loader(dataset, trial, first_step, steps, settings.workers, pin)
 
     def base_images(self, trial: Trial) -> BaseImages:
-        """What a method may read before training."""
+        """The images that a method may read before training."""
         return BaseImages(self.datasets[trial.train_on.name], trial)
 
     def selection(
@@ -90,7 +93,7 @@ class JobData:
     # -------------------------------------------------------------- scoring
 
     def dataset(self, trial: Trial) -> Dataset:
-        """Where the trial is scored."""
+        """The data set that the trial is scored on."""
         return self.datasets[trial.dataset.name]
 
     def manifests(self, trial: Trial) -> dict[int, Manifest]:
@@ -103,7 +106,7 @@ class JobData:
 
 
 def _check_contents(trial: Trial, planned: Mapping[str, str]) -> None:
-    """InputError where this machine's weights or lists are others than those planned with."""
+    """Raises InputError if weights or lists on this machine differ from the planned ones."""
     spec, rules = trial.backbone, trial.protocol
     here = {spec.source: (weight_content(spec), f"backbone {spec.name}: weight file")}
     given = trial.training.checkpoint
@@ -114,24 +117,24 @@ def _check_contents(trial: Trial, planned: Mapping[str, str]) -> None:
     for name, (found, what) in here.items():
         if found != planned.get(name, found):
             raise InputError(
-                f"{what} {found or 'missing'} here, planned with {planned[name]}. Put the same on "
-                "every machine and launch again."
+                f"{what} changed since planning ({found or 'missing'}, was {planned[name]}). Put "
+                "the same file on every machine and launch again."
             )
 
 
-def opened(spec: DatasetSpec) -> Dataset:
+def open_dataset(spec: DatasetSpec) -> Dataset:
     """The data set at `spec.root`, else at $FSSPLAT_DATA/<name>, else at data/<name>."""
     root = spec.root or default_root(spec.name)
     info = Path(root) / INFO_FILE
-    dataset = _opened(root, info.stat().st_mtime_ns if info.is_file() else 0, os.getpid())
+    dataset = _shared_dataset(root, info.stat().st_mtime_ns if info.is_file() else 0, os.getpid())
     if dataset.info.name != spec.name:
         raise InputError(
-            f"{root}: holds {dataset.info.name}, not {spec.name}. Set datasets.{spec.name}.root."
+            f"{root}: contains {dataset.info.name}, not {spec.name}. Set datasets.{spec.name}.root."
         )
     return dataset
 
 
 @lru_cache(maxsize=8)
-def _opened(root: str, changed: int, process: int) -> Dataset:
-    """Jobs that follow each other in one process share what is open, until it is rebuilt."""
+def _shared_dataset(root: str, changed: int, process: int) -> Dataset:
+    """An open data set, shared by the jobs of one process until it is rebuilt."""
     return Dataset.open(root)

@@ -2,9 +2,9 @@
 
 A finished training leaves three files in its folder, and they are the whole model:
 
-    model.json              the trial as resolved, versions, and a checksum of what was not trained
-    weights.safetensors     what training changed
-    evaluation.safetensors  what else the method reads when it scores (none for most)
+    model.json              the trial as resolved, versions, and a checksum of the frozen weights
+    weights.safetensors     the weights that training changed
+    evaluation.safetensors  other tensors that the method reads when it scores (rare)
 
 The frozen backbone is not copied: it is built again by name and must have the same checksum.
 """
@@ -55,21 +55,21 @@ class Predictor:
     def load(cls, folder: Path, device: torch.device | None = None) -> "Predictor":
         """From the files of a finished training.
 
-        Raises InputError where one is missing or damaged, the backbone's weights are others, or
-        the numbers of method or engine have changed since.
+        Raises InputError if one is missing or damaged, the backbone has other weights here, or
+        the results of the method or the engine have changed since.
         """
-        note = _note(folder / MODEL)
-        trial = Trial.model_validate(note["trial"])
-        _check_versions(trial, note, folder)
+        record = _read_model_json(folder / MODEL)
+        trial = Trial.model_validate(record["trial"])
+        _check_versions(trial, record, folder)
         with kept_random_state(CPU):
             network = fresh_network(trial)
         found = checkpoint.load(folder / WEIGHTS)
         names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
         checkpoint.check_owner(found.header, names, str(folder / WEIGHTS))
-        if frozen_crc32(network) != note["frozen_crc32"]:
+        if frozen_crc32(network) != record["frozen_crc32"]:
             raise InputError(
                 f"{folder / MODEL}: backbone {trial.backbone.name} ({trial.backbone.weights}) has "
-                "other weights here than at the training. Put the same file into $FSSPLAT_WEIGHTS."
+                "other weights here than in the training. Put the same file into $FSSPLAT_WEIGHTS."
             )
         checkpoint.load_weights(network, found, str(folder / WEIGHTS))
         network.eval()
@@ -81,19 +81,19 @@ class Predictor:
         self, query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label]
     ) -> npt.NDArray[np.uint8]:
         """uint8 RGB [H, W, 3], K of [h, w, 3], K of [h, w] (1 object, 0 other, 255 ignored) ->
-        uint8 [H, W], 1 where the query shows the object.
+        uint8 [H, W], 1 for each pixel of the object in the query.
 
         Images have any size. With n ways the supports are K of the first, K of the second, ...,
-        and the answer holds 1 to n. Raises InputError for shapes that do not fit each other.
+        and the result has values 0 to n. Raises InputError for shapes that do not fit each other.
         """
         way = self.trial.way
-        episode = _episode(query, supports, masks, way)
+        episode = _checked_images(query, supports, masks, way)
         inputs = Inputs(
             cast(Dataset, episode),
             self.trial.protocol.input,
             self.trial.protocol.size_on(self.trial.dataset.name) or self.trial.training.size,
         )
-        score = own_size(self.trial)
+        score = score_at_image_size(self.trial)
         ignored = self.trial.protocol.ignores_border(self.trial.dataset.name)
         rules = Rules(len(supports) // way, (score,), ignored)
         settings = self.trial.evaluation.model_copy(update={"workers": 0})
@@ -105,12 +105,12 @@ class Predictor:
         return prediction
 
 
-def own_size(trial: Trial) -> Score:
-    """The protocol's score at the query's own size; `original` where it has none."""
+def score_at_image_size(trial: Trial) -> Score:
+    """The first of the protocol's scores at the image's own size; `original` if there is none."""
     return next((score for score in trial.protocol.score if isinstance(score, str)), "original")
 
 
-class Shown:
+class EpisodeImages:
     """The images of one episode as rows of a data set: the query, then the supports."""
 
     def __init__(self, images: Sequence[Pixels], masks: Sequence[Label]) -> None:
@@ -124,18 +124,20 @@ class Shown:
         return self.masks[row - 1]
 
     def target(self, row: int, classes: tuple[int, ...]) -> Label:
-        """Nothing is known of the query."""
+        """All background: the query has no label."""
         return np.zeros(self.images[row].shape[:2], dtype=np.uint8)
 
 
-def _episode(query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label], way: int) -> Shown:
-    """Checked input. Raises InputError."""
+def _checked_images(
+    query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label], way: int
+) -> EpisodeImages:
+    """The input as one episode's images. Raises InputError if shapes or values are wrong."""
     images = [np.ascontiguousarray(image) for image in (query, *supports)]
     names = ["query", *(f"support {index}" for index in range(len(supports)))]
     for name, image in zip(names, images, strict=True):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise InputError(
-                f"{name}: {image.dtype} {list(image.shape)}; needed is uint8 [H, W, 3], RGB."
+                f"{name}: {image.dtype} {list(image.shape)}; expected uint8 [H, W, 3], RGB."
             )
     if not supports or len(supports) % way or len(masks) != len(supports):
         raise InputError(
@@ -147,16 +149,16 @@ def _episode(query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label], 
         if label.shape != image.shape[:2] or not np.isin(label, (0, 1, 255)).all():
             raise InputError(
                 f"mask {index}: {list(label.shape)} with values {np.unique(label)[:5].tolist()}; "
-                f"needed is {list(image.shape[:2])} of 0, 1 and 255."
+                f"expected {list(image.shape[:2])} of 0, 1 and 255."
             )
-    return Shown(images, labels)
+    return EpisodeImages(images, labels)
 
 
 # ------------------------------------------------------------------ the files
 
 
-def keep(network: FewShotSegmenter, trial: Trial, folder: Path) -> None:
-    """Write what the weights' file lacks, once training has ended: the network is in eval mode."""
+def save_model(network: FewShotSegmenter, trial: Trial, folder: Path) -> None:
+    """Write model.json and evaluation.safetensors of a trained network in eval mode."""
     if (folder / MODEL).is_file():
         return
     network.before_evaluation()
@@ -164,23 +166,23 @@ def keep(network: FewShotSegmenter, trial: Trial, folder: Path) -> None:
     if state:
         kept = {name: value.detach().cpu().contiguous() for name, value in state.items()}
         write_whole(folder / EVALUATION, lambda temporary: save_file(kept, temporary))
-    note = {
+    record = {
         "format": FORMAT,
         "engine_version": ENGINE_RESULT_VERSION,
         "frozen_crc32": frozen_crc32(network),
         "trial": portable(trial).model_dump(mode="json"),
     }
-    write_json(folder / MODEL, note)
+    write_json(folder / MODEL, record)
 
 
-def note_for(folder: Path, trial: Trial) -> str:
+def model_json(folder: Path, trial: Trial) -> str:
     """`model.json` for another trial that shares the training: with its own scoring options."""
-    note = {**_note(folder / MODEL), "trial": portable(trial).model_dump(mode="json")}
-    return json.dumps(note, indent=1, sort_keys=True) + "\n"
+    record = {**_read_model_json(folder / MODEL), "trial": portable(trial).model_dump(mode="json")}
+    return json.dumps(record, indent=1, sort_keys=True) + "\n"
 
 
 def portable(trial: Trial) -> Trial:
-    """The trial without the folders of this machine, which are no part of a model."""
+    """The trial without the folders of this machine, which do not belong to a model."""
     nowhere = {"root": ""}
     changes = {
         "dataset": trial.dataset.model_copy(update=nowhere),
@@ -191,27 +193,27 @@ def portable(trial: Trial) -> Trial:
 
 
 def frozen_crc32(network: FewShotSegmenter) -> int:
-    """Checksum of all that a checkpoint leaves out: the frozen backbone."""
+    """Checksum of the tensors that a checkpoint leaves out: the frozen backbone."""
     trained = checkpoint.weights(network)
     rest = {name: v for name, v in network.state_dict().items() if name not in trained}
     return checkpoint.crc32(dict(sorted(rest.items())))
 
 
-def _note(path: Path) -> dict[str, Any]:
+def _read_model_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file. A model is the folder of a finished training.")
-    note = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(note, dict) or note.get("format") != FORMAT:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{path}: not a model of this program (format {FORMAT}).")
-    return note
+    return record
 
 
-def _check_versions(trial: Trial, note: dict[str, Any], folder: Path) -> None:
-    made = (trial.method_version, note["engine_version"])
+def _check_versions(trial: Trial, record: dict[str, Any], folder: Path) -> None:
+    made = (trial.method_version, record["engine_version"])
     here = (method_named(trial.method.name).RESULT_VERSION, ENGINE_RESULT_VERSION)
     if made != here:
         raise InputError(
             f"{folder / MODEL}: made by version {made[0]} of {trial.method.name} and {made[1]} of "
-            f"the engine, here are {here[0]} and {here[1]}, which predict otherwise. Install the "
-            "commit that the model names, or train anew."
+            f"the engine, here are {here[0]} and {here[1]}, which predict differently. Install the "
+            "commit that the model names, or train again."
         )

@@ -1,5 +1,5 @@
-"""A job from its spec to its numbers. Ray decides where it runs, MLflow hears of it through `emit`,
-and neither is named here."""
+"""Run a job: train once, score every trial. The caller decides where it runs and, through `emit`,
+where its progress is shown."""
 
 import json
 from pathlib import Path
@@ -34,28 +34,28 @@ def run_job(
     """Train once on the base classes, or take the weights that `training.checkpoint` names, then
     score every trial that shares them.
 
-    `folder` keeps the training and `trials/<trial_id>/`, so a second call goes on where the first
-    was cut. A trial whose fold has no episodes is told as TrialSkipped and has no metrics.
+    `folder` keeps the training and `trials/<trial_id>/`, so a second call resumes an interrupted
+    first one. A trial whose fold has no episodes is emitted as TrialSkipped and has no metrics.
     Raises Interrupted, Diverged, or InputError.
     """
     settings = settings or RunSettings()
-    manifests = scorable(job, data, emit)
+    manifests = trials_with_episodes(job, data, emit)
     if not manifests:
         return {}
     with deterministic(settings.deterministic):
-        network = built(job.first, data, settings)
+        network = prepared_network(job.first, data, settings)
         given = job.first.training.checkpoint
         if given:
-            load_given(network, job.first, Path(given))
+            load_given_weights(network, job.first, Path(given))
         best = None if given else data.selection(job.first, settings.device)
         trained = train(network, job.first, data, folder, emit, stop, settings, job.key, best)
-        predict.keep(network, job.first, folder)
+        predict.save_model(network, job.first, folder)
         results = {}
         for trial_id, (trial, episodes) in manifests.items():
-            place = folder / "trials" / trial_id
+            trial_folder = folder / "trials" / trial_id
             network.take_scoring_options(trial.method.options)
-            results[trial_id] = read_back(place, trial_id, emit) or evaluate(
-                network, trial, data.dataset(trial), episodes, place, trial_id,
+            results[trial_id] = finished_result(trial_folder, trial_id, emit) or evaluate(
+                network, trial, data.dataset(trial), episodes, trial_folder, trial_id,
                 emit, stop, settings.device, trained.state["cost"],
             )  # fmt: skip
     return results
@@ -71,7 +71,7 @@ def score_checkpoint(
 ) -> Metrics:
     """Score given weights, of a job or imported from a public implementation, under a trial.
 
-    Raises InputError where they are of another method or backbone, or the trial has no episodes.
+    Raises InputError if they are of another method or backbone, or the trial has no episodes.
     """
     settings = settings or RunSettings()
     episodes = data.manifests(trial)
@@ -79,8 +79,8 @@ def score_checkpoint(
     if reasons:
         raise InputError(f"{trial.title}: {reasons[0]}. Choose another fold or a lower shot.")
     with deterministic(settings.deterministic):
-        network = built(trial, data, settings)
-        load_given(network, trial, weights)
+        network = prepared_network(trial, data, settings)
+        load_given_weights(network, trial, weights)
         network.take_scoring_options(trial.method.options)
         dataset = data.dataset(trial)
         return evaluate(
@@ -88,8 +88,10 @@ def score_checkpoint(
         )
 
 
-def scorable(job: Job, data: JobData, emit: Emit) -> dict[str, tuple[Trial, dict[int, Manifest]]]:
-    """The trials that have episodes, with them; the others are told with their reason."""
+def trials_with_episodes(
+    job: Job, data: JobData, emit: Emit
+) -> dict[str, tuple[Trial, dict[int, Manifest]]]:
+    """Trial id -> the trial and its manifests; trials without episodes are emitted as skipped."""
     result = {}
     for trial_id, trial in zip(job.trial_ids, job.trials, strict=True):
         episodes = data.manifests(trial)
@@ -101,18 +103,18 @@ def scorable(job: Job, data: JobData, emit: Emit) -> dict[str, tuple[Trial, dict
     return result
 
 
-def load_given(network: FewShotSegmenter, trial: Trial, weights: Path) -> None:
-    """Fill a network. Raises InputError where the weights are of another method or backbone."""
+def load_given_weights(network: FewShotSegmenter, trial: Trial, weights: Path) -> None:
+    """Fill a network. Raises InputError if the weights are of another method or backbone."""
     found = checkpoint.load(weights)
     names = Header(found.header.key, trial.method.name, trial.backbone.name, 0, 0)
     checkpoint.check_owner(found.header, names, str(weights))
     checkpoint.load_weights(network, found, str(weights))
 
 
-def built(trial: Trial, data: JobData, settings: RunSettings) -> FewShotSegmenter:
-    """The network at its seed's start, with what its method prepares from the base images.
+def prepared_network(trial: Trial, data: JobData, settings: RunSettings) -> FewShotSegmenter:
+    """The network before its first step, prepared from the base images as its method needs.
 
-    Options that only scoring reads have their defaults, so that no trial of a job is special.
+    Options that only scoring reads have their defaults, so that all trials of a job get the same.
     """
     trained = trial.model_copy(update={"method": trial.trained_method})
     network = fresh_network(trained, settings.device)
@@ -122,11 +124,11 @@ def built(trial: Trial, data: JobData, settings: RunSettings) -> FewShotSegmente
     return network
 
 
-def read_back(place: Path, trial_id: str, emit: Emit) -> Metrics | None:
-    """The result that an earlier, interrupted call left; None where there is none."""
-    if not (place / "metrics.json").is_file():  # written last
+def finished_result(trial_folder: Path, trial_id: str, emit: Emit) -> Metrics | None:
+    """The result of a trial that an earlier, interrupted call finished, or None."""
+    if not (trial_folder / "metrics.json").is_file():  # written last
         return None
-    metrics: Metrics = json.loads((place / "metrics.json").read_text())
-    notes = tuple(json.loads((place / "notes.json").read_text()))
-    emit(TrialScored(trial_id, metrics, place, notes))
+    metrics: Metrics = json.loads((trial_folder / "metrics.json").read_text())
+    notes = tuple(json.loads((trial_folder / "notes.json").read_text()))
+    emit(TrialScored(trial_id, metrics, trial_folder, notes))
     return metrics

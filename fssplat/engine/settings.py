@@ -9,17 +9,17 @@ import torch
 from fssplat.engine.device import best_device, reserved_device
 from fssplat.experiment.trial import Job
 
-Stop = Callable[[], bool]  # asked between steps; True: leave a checkpoint and go
+Stop = Callable[[], bool]  # called between steps; True: save a checkpoint and raise Interrupted
 
 
 def never() -> bool:
-    """A `Stop` for callers that wait to the end."""
+    """A `Stop` for callers that always wait until the end."""
     return False
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how often; none of it changes a number."""
+    """Device, processes, intervals and folders of a job; none of them changes a result."""
 
     device: torch.device = field(default_factory=best_device)
     workers: int = 0  # processes that load training episodes
@@ -27,7 +27,7 @@ class RunSettings:
     checkpoint_seconds: float = 300.0  # and this often
     fetch_steps: int = 50  # steps whose losses stay on the device before they are read
     deterministic: bool = True  # off: faster CUDA kernels whose results vary by rounding
-    artefacts: Path | None = None  # what methods compute beforehand; None: the user's cache folder
+    artefacts: Path | None = None  # folder of an ArtefactCache; None: the user's cache folder
 
     @classmethod
     def of_job(cls, job: Job, gpu: float, artefacts: Path | None) -> "RunSettings":
@@ -36,10 +36,10 @@ class RunSettings:
 
 
 class Interrupted(Exception):  # noqa: N818 - an end, not an error
-    """Asked to stop; every finished step and every scored trial is kept."""
+    """The job stopped on request; every finished step and every scored trial is kept."""
 
-    def __init__(self, step: int, what: str = "step") -> None:
-        super().__init__(f"stopped after {what} {step}; run again to go on from there")
+    def __init__(self, step: int, unit: str = "step") -> None:
+        super().__init__(f"stopped after {unit} {step}; run again to resume there")
         self.step = step
 
 

@@ -14,7 +14,7 @@ from fssplat.common.errors import InputError
 from fssplat.engine.device import deterministic
 from fssplat.engine.events import Emit, ignore
 from fssplat.engine.job_data import JobData
-from fssplat.engine.run import built
+from fssplat.engine.run import prepared_network
 from fssplat.engine.settings import RunSettings, Stop, never
 from fssplat.engine.training.loop import Training
 from fssplat.engine.training.selection import SelectionByScore
@@ -51,7 +51,7 @@ class StagedTraining:
         self.data = data
         self.selection = milestone_selection(trial, data, scored_on, episodes, self.settings)
         with deterministic(self.settings.deterministic):
-            network = built(trial, data, self.settings)
+            network = prepared_network(trial, data, self.settings)
         network.take_scoring_options(trial.method.options)  # no training step reads these
         steps = data.steps(trial)
         self.training = Training(network, trial, steps, folder, emit, self.settings, key, None)

@@ -8,7 +8,7 @@ from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.common.whole_files import temporary_name
 from fssplat.data.episodes.manifest import manifest
 from fssplat.data.loader import training_episodes
-from fssplat.engine.job_data import opened
+from fssplat.engine.job_data import open_dataset
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.planning.plan import Plan
 from fssplat.results.files import nearest, try_to_write
@@ -35,7 +35,7 @@ def check_data(plan: Plan) -> None:
     checked: set[tuple[object, ...]] = set()
     for item in plan.pending:
         for trial in item.job.trials:
-            source, dataset = opened(trial.train_on), opened(trial.dataset)
+            source, dataset = open_dataset(trial.train_on), open_dataset(trial.dataset)
             listed = (trial.train_on.name, trial.fold, trial.protocol.training_list)
             if listed[2] != "all" and trial.training.steps != 0 and listed not in checked:
                 checked.add(listed)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from fssplat import __version__
 from fssplat.common.errors import InputError
-from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS, Predictor, note_for
+from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS, Predictor, model_json
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 
@@ -99,7 +99,7 @@ def write_model(
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "training"
         data.mkdir()
-        (data / MODEL).write_text(note_for(source, trial), encoding="utf-8")
+        (data / MODEL).write_text(model_json(source, trial), encoding="utf-8")
         for name in (WEIGHTS, EVALUATION):
             if (source / name).is_file():
                 (data / name).symlink_to((source / name).absolute())

@@ -1,4 +1,4 @@
-"""Artefacts are computed once, whoever asks and whoever dies."""
+"""Artefacts are computed once by all processes together, even if one is killed."""
 
 import multiprocessing
 import os
@@ -32,7 +32,7 @@ def hold(folder: Path) -> None:
         time.sleep(60)
 
 
-def test_processes_that_ask_together_compute_once(tmp_path: Path) -> None:
+def test_processes_that_need_an_artefact_together_compute_it_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=ask, args=(tmp_path,)) for _ in range(4)]
     for process in processes:
@@ -43,7 +43,7 @@ def test_processes_that_ask_together_compute_once(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "x"
 
 
-def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_killed_process_leaves_no_lock(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path,))
     process.start()
     while not (tmp_path / "held").exists():

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, refused where they do not belong, exact where they do."""
+"""Checkpoints: written whole or not at all, refused in another network, exact in their own."""
 
 import json
 import pickle
@@ -48,7 +48,9 @@ def test_a_failed_write_leaves_the_old_file(
 def test_a_pickle_is_refused_unopened(tmp_path: Path, protocol: int) -> None:
     path = tmp_path / "step-1.safetensors"
     path.write_bytes(pickle.dumps({"weights": 1}, protocol=protocol))
-    with pytest.raises(InputError, match=r"a pickle, which is never opened.*import-checkpoint"):
+    with pytest.raises(
+        InputError, match=r"a pickle, which this program never opens.*import-checkpoint"
+    ):
         checkpoint.load(path)
 
 
@@ -73,7 +75,7 @@ def test_a_header_with_other_fields_is_refused(tmp_path: Path, change: dict[str,
     note = {name: value for name, value in note.items() if value is not None}
     save_file({"a": torch.zeros(1)}, path, metadata={"fssplat": json.dumps(note)})
     for read in (checkpoint.load, checkpoint.identity):
-        with pytest.raises(InputError, match=r"x\.safetensors: its header is not one of this"):
+        with pytest.raises(InputError, match=r"x\.safetensors: its header is not valid"):
             read(path)
 
 
@@ -112,9 +114,9 @@ def test_without_any_whole_checkpoint_there_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["method", "backbone", "key"])
-def test_anothers_checkpoint_is_refused(what: str) -> None:
+def test_a_checkpoint_of_another_training_is_refused(what: str) -> None:
     wanted = replace(HEADER, **{what: "wanted"})
-    with pytest.raises(InputError, match=f"checkpoint of {what} .*, needed is wanted"):
+    with pytest.raises(InputError, match=f"checkpoint is for {what} .*, expected wanted"):
         checkpoint.check_owner(HEADER, wanted, "here")
 
 
@@ -125,13 +127,13 @@ def test_a_frozen_backbone_is_left_out() -> None:
     assert not any(name.startswith("backbone.") for name in names)
 
 
-def test_drifting_batchnorm_buffers_are_kept_without_the_frozen_weights() -> None:
+def test_updated_batchnorm_buffers_are_kept_without_the_frozen_weights() -> None:
     names = checkpoint.weights(prototype_network(batch_statistics=True))
     assert "backbone.stages.0.1.running_mean" in names
     assert "backbone.stages.0.0.weight" not in names
 
 
-def test_a_trained_backbone_is_kept_whole() -> None:
+def test_a_trained_backbone_is_kept_completely() -> None:
     names = checkpoint.weights(prototype_network(frozen=False))
     assert "backbone.stages.0.0.weight" in names
     assert "backbone.stages.0.1.running_var" in names
@@ -145,7 +147,7 @@ def test_weights_of_another_shape_are_refused() -> None:
         checkpoint.load_weights(network, checkpoint.Checkpoint(HEADER, given), "here")
 
 
-def test_the_optimisers_slots_survive() -> None:
+def test_the_optimisers_slots_are_saved_and_restored() -> None:
     network = prototype_network()
     names = list(network.learnable())
     adam = torch.optim.Adam(network.learnable().values())

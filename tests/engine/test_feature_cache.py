@@ -1,4 +1,4 @@
-"""The cache of encoded images keeps its bound and forgets what nobody will ask for."""
+"""The cache of encoded images stays within its limit and drops entries after their last use."""
 
 import torch
 
@@ -10,7 +10,7 @@ def entry(value: float = 0.0) -> Encoded:
     return {"map": torch.full((10,), value)}  # 40 bytes
 
 
-def test_what_is_needed_last_makes_room() -> None:
+def test_the_entry_that_is_needed_last_is_dropped_first() -> None:
     cache = FeatureCache(80, ["a", "b", "c", "a", "c", "b"])
     for key in "abc":
         assert cache.use(key) is None
@@ -19,7 +19,7 @@ def test_what_is_needed_last_makes_room() -> None:
     assert cache.bytes == 80
 
 
-def test_a_newcomer_that_is_needed_last_stays_out() -> None:
+def test_a_new_entry_that_is_needed_last_is_not_kept() -> None:
     cache = FeatureCache(80, ["a", "b", "c"])
     for key in "abc":
         assert cache.wants(key) is (key != "c")
@@ -27,7 +27,7 @@ def test_a_newcomer_that_is_needed_last_stays_out() -> None:
     assert sorted(cache.entries) == ["a", "b"]
 
 
-def test_an_entry_goes_after_its_last_use() -> None:
+def test_an_entry_is_dropped_after_its_last_use() -> None:
     cache = FeatureCache(1000, ["a", "a"])
     cache.put("a", entry(7))
     for left in (True, False):
@@ -38,7 +38,7 @@ def test_an_entry_goes_after_its_last_use() -> None:
     assert cache.bytes == 0
 
 
-def test_what_has_no_use_to_come_is_not_kept() -> None:
+def test_an_entry_without_a_later_use_is_not_kept() -> None:
     cache = FeatureCache(1000, ["a"])
     cache.put("b", entry())
     assert cache.use("a") is None
@@ -47,7 +47,7 @@ def test_what_has_no_use_to_come_is_not_kept() -> None:
     assert not cache.wants("a")
 
 
-def test_a_cache_without_room_keeps_nothing() -> None:
+def test_a_cache_of_zero_bytes_keeps_nothing() -> None:
     cache = FeatureCache(39, ["a"])
     cache.put("a", entry())
     assert not cache.wants("a")

@@ -1,4 +1,4 @@
-"""Trials that share weights: given ones, and those that differ in what only scoring reads."""
+"""Trials that share weights: given ones, and trials that differ only in options of scoring."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def test_given_weights_are_scored_and_nothing_is_trained(synthetic: Path, tmp_pa
     assert str(weights) in (folder / "trials" / given.trial_ids[0] / "notes.json").read_text()
 
 
-def test_the_content_of_given_weights_names_the_result_not_their_place(
+def test_the_result_is_named_by_the_content_of_given_weights_and_not_by_their_path(
     synthetic: Path, tmp_path: Path
 ) -> None:
     def trial(path: str) -> Trial:
@@ -71,14 +71,16 @@ def test_a_worker_with_another_weight_file_than_planned_does_not_start(
         JobData.open(job, planned)
 
 
-def test_weights_of_another_method_or_none_stop_a_plan(synthetic: Path, tmp_path: Path) -> None:
+def test_a_plan_refuses_weights_of_another_method_and_missing_weights(
+    synthetic: Path, tmp_path: Path
+) -> None:
     job = synthetic_job(synthetic, "panet", training={"steps": 1})
     run_job(job, JobData.open(job), tmp_path, settings=settings(tmp_path))
     weights = str(tmp_path / "weights.safetensors")
     same = synthetic_job(synthetic, "panet", training={"checkpoint": weights})
     assert list(checkpoint_fingerprints(same.trials)) == [weights]
     other = synthetic_job(synthetic, "pfenet", training={"checkpoint": weights})
-    with pytest.raises(InputError, match="a checkpoint of method panet, needed is pfenet"):
+    with pytest.raises(InputError, match="checkpoint is for method panet, expected pfenet"):
         checkpoint_fingerprints(other.trials)
     missing = synthetic_job(
         synthetic, "pfenet", training={"checkpoint": str(tmp_path / "none.safetensors")}
@@ -125,5 +127,5 @@ def test_a_worker_with_another_checkpoint_than_planned_does_not_score_it(
     other = synthetic_job(synthetic, "pfenet", training={"steps": 2})
     run_job(other, JobData.open(other), tmp_path / "b", settings=settings(tmp_path))
     (tmp_path / "b" / "weights.safetensors").replace(tmp_path / "a" / "weights.safetensors")
-    with pytest.raises(InputError, match=r"a/weights\.safetensors .* here, planned with"):
+    with pytest.raises(InputError, match=r"a/weights\.safetensors changed since planning"):
         JobData.open(sent, planned)

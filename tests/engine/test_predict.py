@@ -11,7 +11,7 @@ import torch
 
 from fssplat.common.errors import InputError
 from fssplat.data.index import Dataset
-from fssplat.engine.predict import EVALUATION, MODEL, Predictor, own_size
+from fssplat.engine.predict import EVALUATION, MODEL, Predictor, score_at_image_size
 from fssplat.engine.run import JobData, run_job
 from fssplat.engine.settings import RunSettings
 from fssplat.experiment.protocols import PROTOCOLS
@@ -36,7 +36,7 @@ def finish(job: Job, folder: Path) -> None:
 
 
 def episodes(job: Job, folder: Path, trial: int) -> list[dict[str, Any]]:
-    """What the evaluation wrote down of a trial's episodes at their own size."""
+    """The rows that the evaluation wrote of a trial's episodes at their own size."""
     path = folder / "trials" / job.trial_ids[trial] / "episodes.parquet"
     return [row for row in pq.read_table(path).to_pylist() if row["score"] == "original"]
 
@@ -80,10 +80,10 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_every_method_can_be_loaded_where_no_base_image_is(
+def test_every_method_can_be_loaded_without_base_images(
     name: str, synthetic: Path, tmp_path: Path
 ) -> None:
-    """MiningFSS reads regions of base images when it scores: they come with its model."""
+    """MiningFSS reads regions of base images when it scores: they are part of its model."""
     job = synthetic_job(synthetic, name, training={"steps": 2})
     finish(job, tmp_path)
     assert (tmp_path / EVALUATION).exists() == (name == "mining")
@@ -100,7 +100,7 @@ def test_a_model_names_no_folder_of_the_machine_it_was_trained_on(
 
 
 def copied(folder: Path, target: Path, **changes: Any) -> Path:
-    """The model's files with some of its notes changed."""
+    """The model's files with some values of model.json changed."""
     target.mkdir()
     note = json.loads((folder / MODEL).read_text())
     for key, value in changes.items():
@@ -118,13 +118,13 @@ def test_another_backbone_or_another_version_is_refused(
     trained: tuple[Job, Path], tmp_path: Path
 ) -> None:
     _, folder = trained
-    with pytest.raises(InputError, match="has other weights here than at the training"):
+    with pytest.raises(InputError, match="has other weights here than in the training"):
         Predictor.load(copied(folder, tmp_path / "a", frozen_crc32=1), CPU)
     with pytest.raises(InputError, match="made by version 99 of pfenet"):
         Predictor.load(copied(folder, tmp_path / "b", trial__method_version=99), CPU)
     other = {"name": "hsnet", "options": {}, "loss_weights": {}, "momentum": {}}
     changes = {"trial__method": other, "trial__method_version": METHODS["hsnet"].RESULT_VERSION}
-    with pytest.raises(InputError, match="checkpoint of method pfenet, needed is hsnet"):
+    with pytest.raises(InputError, match="checkpoint is for method pfenet, expected hsnet"):
         Predictor.load(copied(folder, tmp_path / "c", **changes), CPU)
     with pytest.raises(InputError, match=r"model\.json: no such file"):
         Predictor.load(tmp_path, CPU)
@@ -134,7 +134,7 @@ def test_images_that_do_not_fit_each_other_are_named(trained: tuple[Job, Path]) 
     predictor = Predictor.load(trained[1], CPU)
     image = np.zeros((40, 50, 3), dtype=np.uint8)
     mask = np.zeros((40, 50), dtype=np.uint8)
-    with pytest.raises(InputError, match=r"query: float64 \[40, 50, 3\]; needed is uint8"):
+    with pytest.raises(InputError, match=r"query: float64 \[40, 50, 3\]; expected uint8"):
         predictor(image.astype(float), [image], [mask])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="1 supports and 2 masks"):
         predictor(image, [image], [mask, mask])
@@ -147,8 +147,8 @@ def test_a_mask_has_the_querys_own_size_whatever_the_protocol_scores(
     trained: tuple[Job, Path],
 ) -> None:
     trial = trained[0].first
-    assert own_size(trial) == "original"
+    assert score_at_image_size(trial) == "original"
     sized = PROTOCOLS["fssplat"].model_copy(update={"score": (473,)})
-    assert own_size(trial.model_copy(update={"protocol": sized})) == "original"
+    assert score_at_image_size(trial.model_copy(update={"protocol": sized})) == "original"
     square = sized.model_copy(update={"score": (473, "original-square")})
-    assert own_size(trial.model_copy(update={"protocol": square})) == "original-square"
+    assert score_at_image_size(trial.model_copy(update={"protocol": square})) == "original-square"

@@ -86,7 +86,7 @@ def test_a_job_stopped_anywhere_ends_with_the_same_numbers(synthetic: Path, tmp_
             assert again[trial_id][name] == metrics[name]
 
 
-def test_the_prior_needs_no_training_nor_images_for_it(
+def test_the_prior_needs_neither_training_nor_training_images(
     synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(*_: object) -> NoReturn:
@@ -111,7 +111,7 @@ def test_a_checkpoint_is_scored_like_its_job(synthetic: Path, tmp_path: Path) ->
     again = score_checkpoint(job.first, weights, data, tmp_path / "b", settings=settings(tmp_path))
     assert again["miou"] == metrics["miou"]
     other = synthetic_job(synthetic, "pfenet")
-    with pytest.raises(InputError, match="checkpoint of method hsnet, needed is pfenet"):
+    with pytest.raises(InputError, match="checkpoint is for method hsnet, expected pfenet"):
         score_checkpoint(other.first, weights, data, tmp_path / "c", settings=settings(tmp_path))
 
 
@@ -146,7 +146,7 @@ def test_weights_can_be_selected(
 
 def test_a_rebuilt_data_set_is_noticed(synthetic: Path) -> None:
     job = synthetic_job(synthetic, "prior")
-    with pytest.raises(InputError, match=r"planned with old.*rebuilt meanwhile"):
+    with pytest.raises(InputError, match=r"changed since planning .*was old\)\. Launch again"):
         JobData.open(job, {"synthetic": "old"})
 
 
@@ -154,7 +154,7 @@ def test_another_data_set_at_the_root_is_named(synthetic: Path) -> None:
     job = synthetic_job(synthetic, "prior")
     other = DatasetSpec(name="pascal-5i", root=str(synthetic))
     trial = job.first.model_copy(update={"dataset": other, "train_on": other})
-    with pytest.raises(InputError, match=r"holds synthetic, not pascal-5i\. Set datasets"):
+    with pytest.raises(InputError, match=r"contains synthetic, not pascal-5i\. Set datasets"):
         JobData.open(job.model_copy(update={"trials": (trial,)}))
 
 
@@ -181,7 +181,7 @@ def test_base_images_never_show_a_novel_label(synthetic: Path) -> None:
     assert shown <= {0, 255, *images.classes}
 
 
-def test_base_images_ignore_novel_pixels_where_training_does(synthetic: Path) -> None:
+def test_base_images_ignore_novel_pixels_if_training_does(synthetic: Path) -> None:
     plain, hidden = (
         synthetic_job(synthetic, "mining", novel=policy) for policy in ("background", "ignore")
     )
@@ -233,7 +233,7 @@ run_job(job, JobData.open(job), Path(sys.argv[2]), slow, settings=settings(Path(
 
 
 def killed_job(synthetic: Path, method: str) -> Job:
-    """Long enough to be killed on the way; a checkpoint every few steps would hide nothing.
+    """A job with enough steps to be killed between its checkpoints.
 
     Random backbones give features so large that some methods diverge at the rate of their recipe.
     """
@@ -245,7 +245,7 @@ def killed_job(synthetic: Path, method: str) -> Job:
 def test_a_killed_worker_ends_with_the_same_bits(
     synthetic: Path, tmp_path: Path, method: str
 ) -> None:
-    """Twice killed with SIGKILL in mid-epoch, two loader processes, every method."""
+    """Every method, with two loader processes, killed twice by SIGKILL within an epoch."""
     job = killed_job(synthetic, method)
     whole = run_job(job, JobData.open(job), tmp_path / "a", settings=settings(tmp_path / "a"))
     command = [sys.executable, "-c", WORKER, str(synthetic), str(tmp_path / "b"), method]

@@ -26,7 +26,7 @@ def test_step_divides_at_its_milestones() -> None:
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_constant_stays() -> None:
+def test_a_constant_rate_never_changes() -> None:
     training = TrainingSpec(steps=6, lr=1e-3)
     assert {learning_rate(training, done, 6) for done in range(6)} == {1e-3}
 

@@ -1,4 +1,4 @@
-"""Training: exact through kills, stops and lack of memory; honest when it diverges."""
+"""Training: same bits after kills, stops and lack of memory; an error if it diverges."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ def final(folder: Path) -> dict[str, Tensor]:
 
 
 def assert_same_training(one: Path, other: Path) -> None:
-    """Bit-identical weights and the very same loss curve."""
+    """Bit-identical weights and the same loss curve."""
     ours, theirs = final(one), final(other)
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
@@ -93,7 +93,7 @@ def test_a_killed_training_ends_with_the_same_bits(
     assert_same_training(whole, tmp_path)
 
 
-def test_a_stop_leaves_a_checkpoint_and_the_rest_follows(whole: Path, tmp_path: Path) -> None:
+def test_a_stopped_training_resumes_from_its_checkpoint(whole: Path, tmp_path: Path) -> None:
     for limit in (3, 5, 9):
         with pytest.raises(Interrupted, match=f"step {limit}"):
             train(
@@ -114,7 +114,9 @@ def last_step(folder: Path) -> int:
     return found.header.step if found else 0
 
 
-def test_a_damaged_newest_checkpoint_costs_steps_but_no_bits(whole: Path, tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_changes_no_bit_of_the_result(
+    whole: Path, tmp_path: Path
+) -> None:
     with pytest.raises(Interrupted):
         train(
             prototype_network(), prototype_trial(), SquaresData(), tmp_path,
@@ -146,7 +148,7 @@ def test_a_finished_training_is_only_read_back(whole: Path) -> None:
 def test_the_weights_of_another_method_are_refused(whole: Path) -> None:
     trial = prototype_trial()
     other = trial.model_copy(update={"method": trial.method.model_copy(update={"name": "other"})})
-    with pytest.raises(InputError, match="checkpoint of method tiny, needed is other"):
+    with pytest.raises(InputError, match="checkpoint is for method tiny, expected other"):
         train(prototype_network(), other, SquaresData(), whole, settings=SETTINGS)
 
 
@@ -182,7 +184,7 @@ def test_one_episode_that_does_not_fit_is_an_input_error(tmp_path: Path) -> None
 
 
 class Steady(PrototypeMethod):
-    """Without dropout and with fixed statistics: those of a micro-batch are another thing."""
+    """Without dropout and with fixed statistics, since a micro-batch has others than its batch."""
 
     def train(self, mode: bool = True) -> "Steady":
         return super().train(False)
@@ -214,7 +216,7 @@ class Unstable(PrototypeMethod):
     steps_seen = 0
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_its_step(tmp_path: Path) -> None:
     network = prototype_network()
     network.__class__ = Unstable
     events: list[Event] = []
@@ -248,7 +250,9 @@ def test_every_recipe_resumes_exactly(tmp_path: Path, training: dict[str, object
     assert_same_training(tmp_path / "a", tmp_path / "b")
 
 
-def test_a_trained_or_drifting_backbone_resumes_exactly(tmp_path: Path) -> None:
+def test_a_backbone_with_trained_weights_or_updated_statistics_resumes_exactly(
+    tmp_path: Path,
+) -> None:
     for name, layout in (("drift", {"batch_statistics": True}), ("train", {"frozen": False})):
         a, b = tmp_path / name / "a", tmp_path / name / "b"
         train(prototype_network(**layout), prototype_trial(), SquaresData(), a, settings=SETTINGS)
@@ -263,7 +267,7 @@ def test_a_trained_or_drifting_backbone_resumes_exactly(tmp_path: Path) -> None:
 
 
 class Peaks:
-    """A selection whose score draws, and is highest at step 4."""
+    """A selection whose score draws random numbers, and is highest at step 4."""
 
     def due(self, step: int, steps: int) -> bool:
         return step % 2 == 0
@@ -275,7 +279,9 @@ class Peaks:
         return [0.1, 0.9, 0.2, 0.9, 0.3, 0.0, 0.0][self.calls - 1]
 
 
-def test_the_best_weights_are_kept_and_looking_changes_nothing(whole: Path, tmp_path: Path) -> None:
+def test_the_best_weights_are_kept_and_selection_changes_no_step(
+    whole: Path, tmp_path: Path
+) -> None:
     header = train(
         prototype_network(),
         prototype_trial(),
@@ -297,7 +303,7 @@ def test_the_best_weights_are_kept_and_looking_changes_nothing(whole: Path, tmp_
     assert pq.read_table(tmp_path / "steps.parquet").equals(pq.read_table(whole / "steps.parquet"))
 
 
-def test_nothing_is_trained_in_no_steps(tmp_path: Path) -> None:
+def test_zero_steps_change_no_weight(tmp_path: Path) -> None:
     network = prototype_network()
     before = network.head[0].weight.detach().clone()
     header = train(

@@ -1,4 +1,4 @@
-"""Encode each distinct image of an evaluation once, whatever its roles."""
+"""Encode each distinct image of an evaluation once, for all its uses as query or support."""
 
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +18,7 @@ MASK = "support mask"  # kept beside a support's features; no method uses this n
 
 
 class Role(NamedTuple):
-    """An image as one episode needs it: a query (class 0), or a support of a class."""
+    """How an episode uses an image: as its query (class 0), or as a support of a class."""
 
     row: int
     class_id: int = 0
@@ -27,8 +27,8 @@ class Role(NamedTuple):
 class Encoder:
     """Query and support features by role, from the cache or from the network.
 
-    When an image is encoded, the roles that it has yet to play are derived at once and kept where
-    there is room; `encode`'s own output is let go.
+    When an image is encoded, its features for all later roles (query, or support of a class) are
+    computed at once and cached if they fit; the raw `encode` output is not kept.
     """
 
     def __init__(
@@ -70,9 +70,10 @@ class Encoder:
         return found
 
     def _encode(self, wanted: Role) -> Encoded:
-        """One pass of one image: the wanted role, and its other roles into the cache.
+        """Encode one image; return its features for the wanted role and cache those of its others.
 
-        Images pass one by one, so that no image's features depend on what else was missing.
+        Images pass one by one, so that an image's features do not depend on which other images
+        were not cached.
         """
         decoding = self.decoding.pop(wanted.row, None)
         pixels = decoding.result() if decoding else self.inputs.image(wanted.row)

@@ -80,7 +80,7 @@ def _score_all(
     emit: Emit,
     stop: Stop,
 ) -> tuple[list[Row], list[tuple[ManifestEpisode, Tensor]], Metrics]:
-    """Rows of all episodes, the predictions that panels show, and what the evaluation cost."""
+    """Rows of all episodes, the predictions that panels show, and the cost of the evaluation."""
     panels = set(chosen(episodes, trial.evaluation.panels))
     headline = trial.protocol.score[0]
     rows: list[Row] = []
@@ -142,8 +142,8 @@ def notes_of(
         notes.append(f"not trained here: weights of {trial.training.checkpoint}")
     elif trial.protocol.selection == "novel-best":
         notes.append("novel-best: the weights were chosen by the novel classes' own scores")
-    asked = trial.training.micro_batch or trial.training.batch
-    used = int(training.get("train_micro_batch", asked))
-    if used < min(asked, trial.training.batch):  # means over a part are not the batch's
+    planned = trial.training.micro_batch or trial.training.batch
+    used = int(training.get("train_micro_batch", planned))
+    if used < min(planned, trial.training.batch):  # a mean over a micro-batch is not the batch's
         notes.append(f"short of memory: trained {used} of {trial.training.batch} episodes at once")
     return tuple(dict.fromkeys([*notes, *(n for m in manifests.values() for n in m.notes)]))

@@ -1,9 +1,9 @@
-"""Encoded images kept on the device, within a bound, for exactly as long as they pay.
+"""Encoded images kept on the device within a memory limit, until their last use.
 
-An evaluation's episodes are known beforehand, so the cache knows when each entry is used next.
-Where room is needed, the entry that is needed last goes first: no order of eviction encodes less
-(Belady, 1966; the least recently used would be a guess at the same). An entry goes at once after
-its last use.
+An evaluation's episodes are given beforehand, so the next use of each entry is known. If room is
+needed, the entry whose next use is latest is dropped: no other order of eviction encodes fewer
+images (Belady, 1966; dropping the least recently used only approximates it). An entry is dropped
+after its last use.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from torch import Tensor
 from fssplat.methods.base import Encoded
 
 K = TypeVar("K", bound=Hashable)
-NEVER = 2**62  # a use that does not come
+NEVER = 2**62  # the position of a use that does not exist
 
 
 class FeatureCache(Generic[K]):
@@ -42,7 +42,7 @@ class FeatureCache(Generic[K]):
         return ahead[0] if ahead else NEVER
 
     def wants(self, key: K) -> bool:
-        """Whether an entry would be kept, if it is of the usual size: worth deriving early?"""
+        """Whether an entry of the usual size would be kept, so that computing it early pays."""
         when = self.next_use(key)
         if key in self or when == NEVER or self.typical > self.capacity:
             return False
@@ -50,7 +50,7 @@ class FeatureCache(Generic[K]):
         return fits or when < max(map(self.next_use, self.entries))
 
     def put(self, key: K, encoded: Encoded) -> None:
-        """Keep an entry, unless all that it would displace is needed earlier."""
+        """Keep an entry, unless it would displace entries that are needed earlier."""
         size = size_of(encoded.values())
         self.typical = max(self.typical, size)
         when = self.next_use(key)
@@ -65,7 +65,7 @@ class FeatureCache(Generic[K]):
         self.bytes += size
 
     def use(self, key: K) -> Encoded | None:
-        """The entry, None where it is absent; this use is over then."""
+        """Count one use of the key; return its entry, or None if it is absent."""
         self.ahead[key].popleft()
         encoded = self.entries.get(key)
         if encoded is not None and self.next_use(key) == NEVER:

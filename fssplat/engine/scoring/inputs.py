@@ -1,4 +1,4 @@
-"""What an evaluation shows the network, and the truth at every size that is scored."""
+"""Images and masks as the network takes them in an evaluation, and labels at the scored sizes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,11 +16,11 @@ Score = Literal["original", "original-square"] | int  # a size to score at; an i
 
 @dataclass(frozen=True)
 class Inputs:
-    """Rows of a data set at the protocol's geometry: how they enter, and how they are scored."""
+    """Rows of a data set at the protocol's input size, and back at its scored sizes."""
 
     dataset: Dataset
     mode: Mode
-    size: int  # side of the square input, pixels; of no effect for `original`
+    size: int  # side of the square input, pixels; `original` does not use it
 
     def image(self, row: int) -> Tensor:
         """uint8 [3, S, S] as the network takes it, before normalisation."""
@@ -47,7 +47,7 @@ class Inputs:
         return content_box(height, width, self.size, self.mode)
 
     def network_size(self, row: int) -> tuple[int, int]:
-        """Height and width of what the network takes."""
+        """Height and width of the network's input."""
         return self.box(row) if self.mode == "original" else (self.size, self.size)
 
     def scored(self, logits: Tensor, row: int, score: Score, shape: torch.Size) -> Tensor:

@@ -1,9 +1,9 @@
-"""Intersections and unions, accumulated per class, and the scores made of them.
+"""Intersections and unions, accumulated per class, and the scores computed from them.
 
 Every public scoring code sums pixels over the episodes of a class before it divides. They differ
-in three choices, which are axes of the protocol: what a class without episodes counts as
-(`absent_class`), whether label 255 is removed or is background (`ignore_border`), and the scored
-size. Sums are int64 and ratios float64, so the order of episodes cannot change a score.
+in three choices, which are settings of the protocol: whether a class without episodes is skipped or
+counts as 0 (`absent_class`), whether label 255 is removed or is background (`ignore_border`), and
+the scored size. Sums are int64 and ratios float64, so the order of episodes cannot change a score.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ def overlap(prediction: Tensor, label: Tensor, classes: int, ignore_border: bool
     """[..., h, w] class indices, 255 in the label -> int64 [..., classes + 1, 2].
 
     Last axis: intersection and union. Rows 0 to classes - 1 are background and the ways; the last
-    row is all ways taken as one foreground, the FB-IoU's view (equal to row 1 for one way).
+    row takes all ways as one foreground, as FB-IoU does (equal to row 1 for one way).
     No value leaves the device.
     """
     valid = label != IGNORE
@@ -66,7 +66,7 @@ class Scores:
         self.grounds = self.grounds + counts.astype(np.int64)
 
     def iou(self) -> dict[int, float]:
-        """IoU of every class that had episodes; a class nowhere seen nor predicted has 0."""
+        """IoU of every class that had episodes; 0 for a class neither seen nor predicted."""
         return {c: ratio(self.sums[c]) for c in self.classes if c in self.sums}
 
     def miou(self, absent: Literal["skip", "zero"] = "skip") -> float:
@@ -91,7 +91,7 @@ def over_seeds(
     """miou, fb_iou, their standard deviations over episode seeds (n - 1), and iou/<class>.
 
     A class's IoU is the mean over the episode seeds that drew it; a seed without any episode
-    has no say.
+    is left out of the mean.
     """
     scored = [scores for scores in seeds.values() if scores.sums]
     miou = [scores.miou(absent) for scores in scored]

@@ -18,7 +18,7 @@ Pixels = npt.NDArray[np.uint8]  # [H, W, 3]
 HEIGHT = 192  # of every tile, pixels
 CAPTION = 14  # height of the line above a tile, pixels
 COLOURS = ((230, 60, 60), (60, 120, 230), (60, 180, 80), (230, 160, 40), (160, 80, 200))
-BORDER = (255, 255, 255)  # where the label says 255
+BORDER = (255, 255, 255)  # colour of pixels with label 255
 
 
 def chosen(episodes: list[ManifestEpisode], count: int) -> list[ManifestEpisode]:
@@ -52,7 +52,7 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def overlaid(image: Pixels, mask: npt.NDArray[Any]) -> Pixels:
-    """Each way's pixels half in its colour, ignored pixels white."""
+    """The image with half of each way's colour on its pixels, and ignored pixels white."""
     result = image.astype(np.float32)
     for way in range(1, int(mask[mask != IGNORE].max(initial=0)) + 1):
         colour = np.array(COLOURS[(way - 1) % len(COLOURS)], dtype=np.float32)
@@ -62,7 +62,7 @@ def overlaid(image: Pixels, mask: npt.NDArray[Any]) -> Pixels:
 
 
 def side_by_side(tiles: list[tuple[str, Pixels]]) -> Image.Image:
-    """Tiles of one height under their titles."""
+    """All tiles at one height in a row, each below its title."""
     pictures = []
     for _, pixels in tiles:
         picture = Image.fromarray(pixels)

@@ -13,8 +13,8 @@ Row = dict[str, float]  # step, lr, total, and each unweighted loss by name
 class LossLog:
     """`steps/<first>-<last>.parquet` parts in a folder, then `steps.parquet`.
 
-    A part is written just before the checkpoint that covers its steps, so no part straddles a
-    checkpoint and a resumed run writes the same rows again.
+    A part is written just before the checkpoint that covers its steps, so no part has
+    steps from both sides of a checkpoint, and a resumed training writes the same rows again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class LossLog:
         self.pending += rows
 
     def forget_after(self, step: int) -> None:
-        """Drop what an interrupted run wrote beyond the checkpoint that is resumed."""
+        """Delete the parts that an interrupted training wrote after its checkpoint at `step`."""
         for path in self._paths():
             if int(path.stem.partition("-")[2]) > step:
                 path.unlink()
@@ -44,8 +44,8 @@ class LossLog:
         self.pending = []
 
     def finish(self) -> Path | None:
-        """All parts as one file; None where nothing was logged. The parts stay: a run that is cut
-        before its weights are written still needs them."""
+        """Write all parts as one file; returns None if nothing was logged. The parts stay: a
+        training that is interrupted before its weights are written still needs them."""
         self.flush()
         paths = self._paths()
         if paths:

@@ -9,7 +9,7 @@ from fssplat.experiment.schema import TrainingSpec
 
 
 def learning_rate(training: TrainingSpec, done: int, steps: int) -> float:
-    """Rate of the step that follows `done` finished steps of a run of `steps`.
+    """Rate of the step that follows `done` finished steps of a training of `steps`.
 
     The first step (done = 0) has `training.lr`. PFENet's code counts its first step as 1, so its
     last has rate 0; counting from 0 changes no rate by more than one step's share.
@@ -23,12 +23,12 @@ def learning_rate(training: TrainingSpec, done: int, steps: int) -> float:
 
 
 def poly(done: int, steps: int, power: float) -> float:
-    """(1 - done / steps)^power, and 0 once the run is over."""
+    """(1 - done / steps)^power, and 0 after the last step."""
     return math.pow(max(0.0, 1.0 - done / steps), power)
 
 
 def passed(milestones: tuple[float, ...], done: int, steps: int) -> int:
-    """How many milestones, given as shares of the run, lie at or before this point."""
+    """How many milestones, given as shares of the training, are at or before this step."""
     return sum(done >= round(share * steps) for share in milestones)
 
 
@@ -50,7 +50,7 @@ def build_optimizer(
 
 
 def steps_of(training: TrainingSpec, episodes_per_epoch: int) -> int:
-    """Optimiser steps of the run; an epoch's last, incomplete batch is left out as in PFENet."""
+    """Optimiser steps of a training; an epoch's last, incomplete batch is left out as in PFENet."""
     if training.steps is not None:
         return training.steps
     assert training.epochs is not None
