@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
 from fssplat.common.errors import InputError
+from fssplat.data.transforms import DEVIATION, MEAN
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the images, see data/transforms.py
 STRIDES = (4, 8, 16, 32)
 LITE0_REPEATS = (1, 2, 2, 3, 3, 4, 1)  # blocks per group of EfficientNet-Lite0
 STEMS = ("stem", "conv", "bn", "norm", "act", "maxpool", "pool", "patch")  # module names
@@ -92,9 +92,9 @@ class TimmBackbone(Backbone):
 
     def _match_input_range(self, model: Any) -> None:
         """Convert ImageNet's mean and deviation of the images to those that the weights expect."""
-        mean, std = model.default_cfg.get("mean", MEAN), model.default_cfg.get("std", STD)
-        self._rescales = tuple(mean) != MEAN or tuple(std) != STD
-        ours, theirs = torch.tensor([MEAN, STD]), torch.tensor([mean, std])
+        mean, std = model.default_cfg.get("mean", MEAN), model.default_cfg.get("std", DEVIATION)
+        self._rescales = tuple(mean) != MEAN or tuple(std) != DEVIATION
+        ours, theirs = torch.tensor([MEAN, DEVIATION]), torch.tensor([mean, std])
         scale = (ours[1] / theirs[1]).view(1, 3, 1, 1)
         shift = ((ours[0] - theirs[0]) / theirs[1]).view(1, 3, 1, 1)
         self.register_buffer("scale", scale, persistent=False)

