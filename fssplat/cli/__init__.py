@@ -24,11 +24,13 @@ from fssplat.cli import (
     ui,
     verify,
 )
+from fssplat.cli.unknown_command import Commands
 from fssplat.common.errors import InputError, StoreAwayError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Few-shot segmentation experiments: from a grid in YAML to a table of results.",
     epilog="Start with: fssplat launch experiments/quickstart.yaml",
@@ -54,7 +56,7 @@ for command in COMMANDS:
 @app.callback(invoke_without_command=True)
 def version(
     context: typer.Context,
-    show: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    show: bool = typer.Option(False, "--version", "-V", help="Print the version and exit."),
 ) -> None:
     """Few-shot segmentation experiments: from a grid in YAML to a table of results."""
     if show:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fssplat.cli.unknown_command import Commands
+
 if TYPE_CHECKING:
     from fssplat.data.build.convert import BuildReport
     from fssplat.data.checks.audit import Audit
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
     from fssplat.data.loader import TrainingBatches
 
 app = typer.Typer(
-    no_args_is_help=True, help="Download, build, check and describe data sets of shards."
+    cls=Commands,
+    no_args_is_help=True,
+    help="Download, build, check and describe data sets of shards.",
 )
 
 NAMES = "pascal-5i, coco-20i, fss-1000 or synthetic"
