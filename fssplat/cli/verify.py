@@ -33,9 +33,9 @@ def verify(
     from fssplat.report import published
 
     if listed:
-        from fssplat.report.comparison import listing
+        from fssplat.report.comparison import published_rows_table
 
-        Console().print(listing(published.matching(row)))
+        Console().print(published_rows_table(published.matching(row)))
         return
     if not row:
         raise InputError("verify needs a row, e.g. HMFS:2:33. `fssplat verify --list` prints them.")

@@ -27,8 +27,8 @@ from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.planning.plan_table import plan_table
-from fssplat.report.efficiency import efficiency
-from fssplat.report.table import table as results_table
+from fssplat.report.efficiency import cost_table
+from fssplat.report.table import results_table
 from fssplat.results import environment
 from fssplat.results.claims import claim
 from fssplat.results.launch_listener import LaunchInfo, LaunchListener
@@ -122,7 +122,7 @@ def conclude(
     console.print()
     page(console).print(results_table(plan.trials, states, store))
     if plan.experiment.resources.max_concurrent == 1:  # speeds compare only without neighbours
-        page(console).print(efficiency(plan.trials, store.results(plan.trials)))
+        page(console).print(cost_table(plan.trials, store.results(plan.trials)))
     if stop.requested.is_set():
         console.print(stop.reason, end="\n" if stop.reason else "", soft_wrap=True)
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)

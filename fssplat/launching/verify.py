@@ -54,12 +54,12 @@ def verify(
 
 def show(request: RowRequest, console: Console) -> None:
     """Ours beside theirs, from what the store holds now."""
-    from fssplat.report.comparison import comparison
+    from fssplat.report.comparison import comparison_table
 
     plan, store = launching.plan_from(request)
     finished = [name for name, status in plan.states.items() if status.state == "finished"]
     results = store.results(finished)
-    drawn = comparison(request.row, plan.trials, results, differs(request, plan))
+    drawn = comparison_table(request.row, plan.trials, results, differs(request, plan))
     launching.page(console).print(drawn)
 
 

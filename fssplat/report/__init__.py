@@ -1,1 +1,1 @@
-"""What does the reviewer read? Tables, intervals, published results, plots."""
+"""What does a reader of the results see? Tables, intervals, published results, plots."""

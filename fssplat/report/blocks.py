@@ -1,6 +1,6 @@
-"""Results as they stand in tables: methods down, folds across, all figures in points (0 to 100).
+"""Results in the order of tables: methods down, folds across, all numbers in percent (0 to 100).
 
-One block per data set, shot and protocol, since numbers under two protocols never share a column.
+There is one block per data set, shot and protocol: results of two protocols never share a column.
 """
 
 import math
@@ -11,7 +11,7 @@ from statistics import stdev
 from fssplat.experiment.trial import Trial
 from fssplat.results.records import Result
 
-ANCHOR = "prior"  # the training-free method that others are held against
+ANCHOR = "prior"  # the training-free method that others are compared with
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Cell:
     trial: Trial
     result: Result
 
-    def points(self, name: str) -> float:
+    def percent(self, name: str) -> float:
         return 100 * self.result.metrics.get(name, math.nan)
 
 
@@ -35,19 +35,22 @@ class Row:
     cells: tuple[Cell, ...]
 
     def fold(self, fold: int, name: str = "miou") -> float | None:
-        """Mean over the training seeds of one fold; None where nothing is finished."""
-        values = [cell.points(name) for cell in self.cells if cell.trial.fold == fold]
+        """Mean over the training seeds of one fold; returns None if none is finished."""
+        values = [cell.percent(name) for cell in self.cells if cell.trial.fold == fold]
         return sum(values) / len(values) if values else None
 
     def mean(self, folds: Sequence[int], name: str = "miou") -> float | None:
-        """Mean over all folds of the table; None until each of them has a number."""
+        """Mean over all folds of the table; returns None if one of them has no number."""
         values = [self.fold(fold, name) for fold in folds]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known and len(known) == len(values) else None
 
     def spread(self, folds: Sequence[int]) -> float | None:
-        """Standard deviation of the mean over folds: over training seeds where there are several,
-        else over episode seeds, with the folds' errors taken as independent."""
+        """Standard deviation of the mean over folds; returns None if it is unknown.
+
+        With several training seeds it is the one over them, else the one over episode seeds, which
+        treats the folds' errors as independent.
+        """
         seeds = sorted({cell.trial.training.seed for cell in self.cells})
         if len(seeds) > 1:
             means = [self._of_seed(seed).mean(folds) for seed in seeds]
@@ -66,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows that may stand under one heading."""
+    """The rows of one table."""
 
     title: str
     folds: tuple[int, ...]
@@ -74,7 +77,7 @@ class Block:
 
 
 def blocks(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> list[Block]:
-    """The experiment's trials as tables, in the order of its grid."""
+    """The experiment's trials by table, in the order of its grid."""
     groups: dict[str, list[str]] = {}
     for trial_id, trial in trials.items():
         groups.setdefault(_title(trial), []).append(trial_id)

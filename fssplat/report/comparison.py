@@ -1,4 +1,4 @@
-"""Ours beside theirs: a published row, our trials for it, and what must be said about either."""
+"""Tables of published rows: one beside our results for it, or a list of many."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,51 +13,54 @@ from fssplat.report.published import PublishedRow
 from fssplat.report.table import Block, blocks
 from fssplat.results.records import Result
 
-Values = list[float | None]  # points, None where there is no number
+Values = list[float | None]  # percent; None if there is no number
 
 
-def comparison(
+def comparison_table(
     row: PublishedRow,
     trials: Mapping[str, Trial],
     results: Mapping[str, Result],
     changed: bool,
 ) -> RenderableType:
-    """Three lines under the folds and their mean: printed, ours, the difference in points."""
+    """A row's printed values, ours, and the difference, for each fold and the mean, with remarks.
+
+    `changed`: ours ran with other settings than the row's.
+    """
     folds = tuple(range(len(row.folds))) if row.dataset != "FSS-1000" else (0,)
     theirs: Values = [*(row.folds[fold] for fold in folds), row.mean]
     found = blocks(trials, results)
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", *(f"fold-{fold}" for fold in folds), "mean"):
-        drawn.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    drawn.add_row("printed", *map(_shown, theirs))
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    table.add_row("printed", *map(_percent, theirs))
     for block in found:
         for line in _lines(block, folds, published.metric(row)):
-            drawn.add_row("ours", *map(_shown, line))
+            table.add_row("ours", *map(_percent, line))
             gaps = map(_difference, line, theirs)
-            drawn.add_row("difference", *(_shown(gap, sign="+") for gap in gaps))
-    return Group(Text(_title(row)), drawn, *(Text(line) for line in remarks(row, found, changed)))
+            table.add_row("difference", *(_percent(gap, sign="+") for gap in gaps))
+    return Group(Text(_title(row)), table, *(Text(line) for line in remarks(row, found, changed)))
 
 
 def remarks(row: PublishedRow, found: Sequence[Block], changed: bool) -> list[str]:
-    """What a reader of the comparison must know, each on its line."""
+    """What a reader of the comparison must know, one sentence per line."""
     lines = []
     if row.doubtful:
         lines.append(f"Doubtful as printed: {row.notes}.")
     elif row.quoted:
-        lines.append(f"The paper quotes this row, its protocol is not restated: {row.notes}.")
+        lines.append(f"The paper quotes this row and does not say its protocol: {row.notes}.")
     elif row.notes != "own":
         lines.append(f"Note: {row.notes}.")
     if changed:
         lines.append(
-            "Ours ran with other settings than the row's: the difference shows that the path "
-            "works and no more."
+            "Ours ran with other settings than the row's: the difference only "
+            "shows that the code runs."
         )
     lines += [f"Ours: {block.title}." for block in found]
     return lines
 
 
 def _lines(block: Block, folds: Sequence[int], name: str) -> list[Values]:
-    """Per row of our table: folds, and their mean once every fold of the printed row is there."""
+    """For each row of our table: its folds, and their mean if none is missing."""
     return [
         [*(row.fold(fold, name) for fold in folds), row.mean(folds, name)] for row in block.rows
     ]
@@ -74,29 +77,29 @@ def _difference(ours: float | None, theirs: float | None) -> float | None:
     return None if ours is None or theirs is None else ours - theirs
 
 
-def _shown(value: float | None, sign: str = "") -> str:
+def _percent(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.1f}"
 
 
 # ------------------------------------------------------------------ the list of rows
 
 
-def listing(rows: Sequence[PublishedRow]) -> RenderableType:
-    """Rows by name with their mean, and why one cannot be run again."""
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+def published_rows_table(rows: Sequence[PublishedRow]) -> RenderableType:
+    """Rows by name with their mean; the last column says why a row cannot be run again."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     headings = ("row", "dataset", "method", "variant", "backbone", "shot", "metric", "mean", "")
     for heading in headings:
-        drawn.add_column(heading, justify="right" if heading in ("shot", "mean") else "left")
+        table.add_column(heading, justify="right" if heading in ("shot", "mean") else "left")
     for row in rows:
         shot = "" if row.shot is None else str(row.shot)
         cells = [row.name, row.dataset, row.method, row.variant, row.backbone, shot, row.metric]
-        drawn.add_row(*cells, _shown(row.mean), _standing(row))
-    return drawn
+        table.add_row(*cells, _percent(row.mean), _comment(row))
+    return table
 
 
-def _standing(row: PublishedRow) -> str:
-    """What the last column says: nothing where the row can simply be run."""
-    why = published.obstacle(row)
+def _comment(row: PublishedRow) -> str:
+    """The last column; empty if the row can be run and its numbers are certain."""
+    why = published.why_not_run(row)
     if why:
         return f"not run: {why}"
     return "doubtful" if row.doubtful else "quoted" if row.quoted else ""

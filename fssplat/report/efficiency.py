@@ -1,6 +1,6 @@
-"""What each method costs: learnable parameters, memory, and speed as a ratio to the first row.
+"""The cost of each method: learnable parameters, memory, and speed as a ratio to the first row.
 
-Speeds compare only where runs did not share a machine: `resources: {max_concurrent: 1}`.
+Speeds can be compared only if runs did not share a machine: `resources: {max_concurrent: 1}`.
 """
 
 from collections.abc import Mapping
@@ -12,30 +12,30 @@ from rich.table import Table
 from fssplat.experiment.trial import Trial
 from fssplat.results.records import Result
 
-Place = tuple[str, str, str, int]  # data set, backbone, method, shot
+RowKey = tuple[str, str, str, int]  # data set, backbone, method, shot
 
 
-def efficiency(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> Table:
-    """A row per data set, backbone, method and shot, each the mean over its finished trials.
+def cost_table(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> Table:
+    """A row per data set, backbone, method and shot: the mean over its finished trials.
 
-    Speeds are over that of the first row of the same data set and backbone, in the grid's order.
+    A speed is divided by that of the first row of the same data set and backbone.
     """
-    found: dict[Place, list[Mapping[str, float]]] = {}
+    found: dict[RowKey, list[Mapping[str, float]]] = {}
     for trial_id, trial in trials.items():
         if trial_id in results:
-            place = (trial.dataset.name, trial.backbone.name, trial.method.label, trial.shot)
-            found.setdefault(place, []).append(results[trial_id].metrics)
-    drawn = Table(title="cost", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+            key = (trial.dataset.name, trial.backbone.name, trial.method.label, trial.shot)
+            found.setdefault(key, []).append(results[trial_id].metrics)
+    table = Table(title="cost", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("data", "backbone", "method"):
-        drawn.add_column(heading)
+        table.add_column(heading)
     for heading in ("shot", "learnable M", "GPU MB", "episodes/s", "speed"):
-        drawn.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
     first: dict[tuple[str, str], float] = {}
     for (data, backbone, method, shot), several in found.items():
         speed = _mean(several, "episodes_per_s")
         base = first.setdefault((data, backbone), speed)
         memory = _mean(several, "peak_memory_bytes") / 1e6
-        drawn.add_row(
+        table.add_row(
             data,
             backbone,
             method,
@@ -45,7 +45,7 @@ def efficiency(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> Ta
             f"{speed:.2f}",
             f"{speed / base:.2f}" if base else "-",
         )
-    return drawn
+    return table
 
 
 def _mean(several: list[Mapping[str, float]], name: str) -> float:

@@ -1,7 +1,7 @@
-"""One block of results drawn as wide as the screen allows: no word and no number is ever cut.
+"""Tables of one block of results in the widest layout that fits the screen: nothing is cut.
 
-From wide to narrow: everything in one table; the backbones as headings; the intervals below the
-table; and last a table per row, folds down.
+The layouts from wide to narrow: one table; a table per backbone; the same with the intervals below
+the tables; a table per row, with folds down.
 """
 
 import math
@@ -18,41 +18,41 @@ from rich.text import Text
 from fssplat.report.blocks import ANCHOR, Block, Row
 from fssplat.report.statistics import Interval
 
-Intervals = Mapping[tuple[str, str], Interval]  # (method, backbone) -> against the anchor
+Intervals = Mapping[tuple[str, str], Interval]  # (method, backbone) -> difference to the anchor
 AGAINST = f"vs {ANCHOR}, 95 %"
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """A block of results in the widest layout that the screen takes whole."""
+class FittedBlock:
+    """A block of results in the widest layout that fits the screen."""
 
     block: Block
     intervals: Intervals
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text | Group]:
         yield Text(self.block.title)
-        for layout in (whole, by_backbone, intervals_below):
+        for layout in (single_table, tables_by_backbone, intervals_below):
             parts = layout(self.block, self.intervals)
             if all(_width(part, console, options) <= options.max_width for part in parts):
                 break
         else:
-            parts = listed(self.block, self.intervals)
+            parts = tables_by_row(self.block, self.intervals)
         yield Group(*parts)
 
 
-def whole(block: Block, intervals: Intervals) -> list[RenderableType]:
+def single_table(block: Block, intervals: Intervals) -> list[RenderableType]:
     """Methods and backbones down, folds and all figures across."""
-    table = _table(["method", "backbone"], _figures(block, intervals))
+    table = _empty_table(["method", "backbone"], _figures(block, intervals))
     for row in block.rows:
         table.add_row(row.method, row.backbone, *_cells(row, block, intervals))
     return [table]
 
 
-def by_backbone(block: Block, intervals: Intervals) -> list[RenderableType]:
-    """A table per backbone, which its heading names."""
+def tables_by_backbone(block: Block, intervals: Intervals) -> list[RenderableType]:
+    """A table per backbone, with the backbone as its heading."""
     parts: list[RenderableType] = []
     for backbone, rows in _backbones(block):
-        table = _table(["method"], _figures(block, intervals))
+        table = _empty_table(["method"], _figures(block, intervals))
         for row in rows:
             table.add_row(row.method, *_cells(row, block, intervals))
         parts += [Text(f"\n{backbone}"), table]
@@ -60,38 +60,38 @@ def by_backbone(block: Block, intervals: Intervals) -> list[RenderableType]:
 
 
 def intervals_below(block: Block, intervals: Intervals) -> list[RenderableType]:
-    """As `by_backbone`; each interval is a line of its own."""
-    parts = by_backbone(block, {})
+    """As `tables_by_backbone`, with a line per interval below."""
+    parts = tables_by_backbone(block, {})
     lines = [
-        f"{method}, {backbone}: {_interval(found)} {AGAINST}"
+        f"{method}, {backbone}: {_interval_text(found)} {AGAINST}"
         for (method, backbone), found in intervals.items()
     ]
     return [*parts, *(Text(line) for line in lines)]
 
 
-def listed(block: Block, intervals: Intervals) -> list[RenderableType]:
+def tables_by_row(block: Block, intervals: Intervals) -> list[RenderableType]:
     """A table per method and backbone: folds down, the figures of a fold across."""
     parts: list[RenderableType] = []
     for row in block.rows:
-        table = _table(["fold"], ["mIoU", "FB-IoU"])
+        table = _empty_table(["fold"], ["mIoU", "FB-IoU"])
         for fold in block.folds:
-            table.add_row(str(fold), shown(row.fold(fold)), shown(row.fold(fold, "fb_iou")))
-        means = [shown(row.mean(block.folds, name)) for name in ("miou", "fb_iou")]
+            table.add_row(str(fold), percent(row.fold(fold)), percent(row.fold(fold, "fb_iou")))
+        means = [percent(row.mean(block.folds, name)) for name in ("miou", "fb_iou")]
         table.add_row("mean", *means)
         parts += [Text(f"\n{row.method}\n{row.backbone}"), table]
         spread = row.spread(block.folds)
         if spread is not None:
-            parts.append(Text(f"± {shown(spread)} std"))
+            parts.append(Text(f"± {percent(spread)} std"))
         found = intervals.get((row.method, row.backbone))
         if found is not None:
-            parts.append(Text(f"{_interval(found)} {AGAINST}"))
+            parts.append(Text(f"{_interval_text(found)} {AGAINST}"))
     return parts
 
 
 # ------------------------------------------------------------------ columns and cells
 
 
-def _table(names: list[str], figures: list[str]) -> Table:
+def _empty_table(names: list[str], figures: list[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in names:
         table.add_column(name, no_wrap=True)
@@ -108,13 +108,13 @@ def _figures(block: Block, intervals: Intervals) -> list[str]:
 
 
 def _cells(row: Row, block: Block, intervals: Intervals) -> list[str]:
-    cells = [shown(row.fold(fold)) for fold in block.folds]
-    cells.append(shown(row.mean(block.folds)))
+    cells = [percent(row.fold(fold)) for fold in block.folds]
+    cells.append(percent(row.mean(block.folds)))
     if _spreads(block):
-        cells.append(shown(row.spread(block.folds)))
-    cells.append(shown(row.mean(block.folds, "fb_iou")))
+        cells.append(percent(row.spread(block.folds)))
+    cells.append(percent(row.mean(block.folds, "fb_iou")))
     if intervals:
-        cells.append(_interval(intervals.get((row.method, row.backbone))))
+        cells.append(_interval_text(intervals.get((row.method, row.backbone))))
     return cells
 
 
@@ -131,19 +131,19 @@ def _backbones(block: Block) -> Iterator[tuple[str, list[Row]]]:
 
 
 def _width(part: RenderableType, console: Console, options: ConsoleOptions) -> int:
-    """Columns that a table needs; text has no width of its own, it wraps between words."""
+    """The characters that a table needs; 0 for text, which wraps between words."""
     if not isinstance(part, Table):
         return 0
     unbounded = options.update(width=10_000)
     return Measurement.get(console, unbounded, part).maximum
 
 
-def shown(value: float | None) -> str:
-    """One decimal, or a dash where there is no number."""
+def percent(value: float | None) -> str:
+    """The number with one decimal, or a dash if there is none."""
     return "-" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
-def _interval(interval: Interval | None) -> str:
+def _interval_text(interval: Interval | None) -> str:
     if interval is None:
         return "-"
     low, high = 100 * interval.low, 100 * interval.high

@@ -1,4 +1,4 @@
-"""The five papers' printed results, and the experiment that would re-run a row.
+"""The five papers' printed results, and the experiment that runs a row again.
 
 A row is named `<paper>:<table>:<row>`, e.g. `HMFS:2:3`: the third row of the paper's Table 2 in the
 order of `published_results.csv`. Doubtful cells are marked in the row's notes.
@@ -41,26 +41,26 @@ PROTOCOLS = {
 # Papers that call their deep-stem network plainly "ResNet".
 DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
 METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou"}
-OTHERS = {  # printed figures that are no score of a trial
-    "params_M": "the network alone says it: tests/methods counts parameters",
-    "learnable_params_M": "the network alone says it: tests/methods counts parameters",
+NOT_RUN = {  # printed numbers that are not a score of a trial -> why
+    "params_M": "needs the network only: tests/methods counts parameters",
+    "learnable_params_M": "needs the network only: tests/methods counts parameters",
     "mIoU_gain": "a difference of two rows: verify its base row and launch the table's file",
     "class_IoU": "part of a row of Table VII, whose trials hold every class",
-    "FPS": "a speed of the authors' machine",
-    "FPS_episodes": "a speed of the authors' machine",
-    "gpu_mem_MB": "a figure of the authors' machine",
+    "FPS": "measured on the authors' machine",
+    "FPS_episodes": "measured on the authors' machine",
+    "gpu_mem_MB": "measured on the authors' machine",
     "speed_rel_to_NA_1shot": "a ratio of speeds: experiments/ablations/jc2a_table4.yaml gives it",
 }
 
 
 def _mining(parts: str) -> dict[str, Any]:
-    """MiningFSS's switches from the parts that a row ticks."""
+    """MiningFSS's options for the parts that a row lists."""
     names = {"FG": "foreground", "BG": "background", "Mine": "mine", "EMA": "ema"}
     return {option: name in parts.split() for name, option in names.items()}
 
 
 def _jc2a(parts: str) -> dict[str, Any]:
-    """JC2A's switches from the parts that a row ticks."""
+    """JC2A's options for the parts that a row lists."""
     return {option.lower(): option in parts.split("+") for option in ("P2P", "P2B", "CKMM")}
 
 
@@ -70,7 +70,7 @@ _LEVELS = {"auxiliary": 1.0}  # SD-AANet's baseline is PFENet, which supervises 
 _SDAANET_BASELINE = {"options": _PLAIN, "loss_weights": _LEVELS}
 
 
-# What a variant's words in the tables mean in switches: paper -> variant -> changes of the entry.
+# paper -> variant as the tables name it -> changes of the method's entry
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "HMFS": {
         AUGMENTED: {},  # HMFS's recipe on PASCAL; HSNet's with the same changes is in `_variant`
@@ -159,7 +159,7 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed result: percent per fold and their mean, None where the paper prints none."""
+    """One printed result: percent per fold and their mean; None if the paper prints none."""
 
     name: str
     paper: str
@@ -176,12 +176,12 @@ class PublishedRow:
 
     @property
     def doubtful(self) -> bool:
-        """The text of the table could not be read with certainty."""
+        """Whether the table's text could not be read with certainty."""
         return "doubtful" in self.notes or "does not fit" in self.notes
 
     @property
     def quoted(self) -> bool:
-        """The paper took the number from another work; its protocol is not restated."""
+        """Whether the paper took the number from another work, whose protocol it does not state."""
         return self.notes.startswith("quoted")
 
 
@@ -192,16 +192,16 @@ def rows() -> tuple[PublishedRow, ...]:
     counts: dict[tuple[str, str], int] = {}
     found = []
     for line in csv.DictReader(text.splitlines()):
-        place = (line["paper"], line["table"])
-        counts[place] = counts.get(place, 0) + 1
-        found.append(_row(line, counts[place]))
+        table = (line["paper"], line["table"])
+        counts[table] = counts.get(table, 0) + 1
+        found.append(_row(line, counts[table]))
     return tuple(found)
 
 
 def find(name: str) -> PublishedRow:
     """The row of that name; `HMFS:2:3` and `hmfs:table 2:3` are the same.
 
-    Raises InputError that lists the papers, the tables or the row count, whichever is wrong.
+    Raises InputError that lists the known papers, tables or the number of rows.
     """
     parts = [part.strip().lower().removeprefix("table ") for part in name.split(":")]
     if len(parts) != 3:
@@ -219,15 +219,15 @@ def find(name: str) -> PublishedRow:
 
 
 def experiment(row: PublishedRow) -> dict[str, Any]:
-    """The experiment that re-runs a row under its paper's protocol, as the YAML would say it.
+    """The experiment that runs a row again under its paper's protocol, as in a YAML file.
 
-    Raises InputError where the row is no IoU, of a method we lack, or its variant has no switches.
+    Raises InputError if the row is not an IoU, or its method or variant is unknown here.
     """
     if row.method not in METHODS:
         known = ", ".join(METHODS)
         raise InputError(f"{row.name}: no method here is {row.method!r}. Ours: {known}.")
     if row.metric not in METRICS or row.shot is None:
-        why = OTHERS.get(row.metric, f"{row.metric} is not a score of one shot")
+        why = NOT_RUN.get(row.metric, f"{row.metric} is not a score of one shot")
         raise InputError(f"{row.name}: {row.metric} is not re-run: {why}.")
     source, _, target = row.dataset.partition("->")
     name = "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]
@@ -247,8 +247,8 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
     }
 
 
-def obstacle(row: PublishedRow) -> str:
-    """Why a row cannot be run again; empty where it can."""
+def why_not_run(row: PublishedRow) -> str:
+    """Why a row cannot be run again; empty if it can."""
     try:
         experiment(row)
     except InputError as error:
@@ -257,7 +257,7 @@ def obstacle(row: PublishedRow) -> str:
 
 
 def metric(row: PublishedRow) -> str:
-    """The name in a trial's metrics of what the row prints."""
+    """The name of the printed value in a trial's metrics."""
     at_473 = "_473" if "scored at 473x473" in row.variant else ""
     return METRICS[row.metric] + at_473
 
@@ -268,7 +268,7 @@ def _backbone(row: PublishedRow) -> str:
 
 
 def _variant(row: PublishedRow) -> dict[str, Any]:
-    """The method entry of a row; a variant without a stated meaning is refused, never guessed."""
+    """The method entry of a row. Raises InputError for a variant whose options are unknown."""
     if not row.variant:
         return {"name": METHODS[row.method]}
     if row.variant == AUGMENTED and row.method == "HSNet":
@@ -276,7 +276,9 @@ def _variant(row: PublishedRow) -> dict[str, Any]:
     known = VARIANTS.get(row.paper, {})
     if row.variant not in known:
         listed = ", ".join(known) or "none"
-        raise InputError(f"{row.name}: variant {row.variant!r} has no switches. Known: {listed}.")
+        raise InputError(
+            f"{row.name}: variant {row.variant!r} has no known options. Known: {listed}."
+        )
     return {"name": METHODS[row.method], **known[row.variant]}
 
 
@@ -313,9 +315,9 @@ def _near_paper(given: str) -> str:
 
 
 def matching(prefix: str) -> list[PublishedRow]:
-    """Rows whose name starts so: a paper, a paper's table, or all for an empty prefix.
+    """The rows of a paper or of a paper's table; all rows for an empty prefix.
 
-    Raises InputError where none does.
+    Raises InputError if there is none.
     """
     wanted = [part.strip().lower().removeprefix("table ") for part in prefix.split(":") if part]
     found = [row for row in rows() if row.name.lower().split(":")[: len(wanted)] == wanted]

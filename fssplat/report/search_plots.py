@@ -1,6 +1,6 @@
-"""Pictures of a search: how it went, what mattered, where the good settings lie.
+"""Plots of a search: its history, the importance of its parameters, and where the good values are.
 
-One page of interactive figures, `plots.html`, which needs no network, and each figure as a PNG.
+`plots.html` has all figures, interactive and without any network access; each one is a PNG, too.
 """
 
 import html
@@ -17,26 +17,26 @@ from fssplat.common.whole_files import write_whole
 
 PAGE = "plots.html"
 DOTS_PER_INCH = 110
-WIDTH_PER_AXIS = 1.6  # inches, of a PNG,
-LONGEST_SIDE = 12.0  # and inches of all together
+WIDTH_PER_AXIS = 1.6  # inches in a PNG
+MAX_WIDTH = 12.0  # inches of a PNG
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure, drawn twice by Optuna: `interactive` by plotly, `still` by matplotlib."""
+    """One figure, drawn twice by Optuna: `interactive` by plotly, `static` by matplotlib."""
 
     name: str  # of its PNG
     title: str
     interactive: Callable[[], Any]
-    still: Callable[[], Any]
+    static: Callable[[], Any]
 
 
 def write_plots(study: optuna.Study, folder: Path) -> list[Path]:
-    """Write every figure that the study has enough trials for; returns the files, page first.
+    """Write every figure for which the study has enough trials; returns the files, page first.
 
     With one objective: history, importance, parallel coordinates, slices. With several: their
-    Pareto front, and the last three for each of them. A study without any finished trial has no
-    figure, and the list is empty.
+    Pareto front, and the last three for each of them. Returns an empty list if no trial is
+    finished.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -53,8 +53,8 @@ def write_plots(study: optuna.Study, folder: Path) -> list[Path]:
 
 def _figures(study: optuna.Study) -> Iterator[Figure]:
     """The figures that this study's finished trials can fill."""
-    import optuna.visualization as moving
-    import optuna.visualization.matplotlib as still
+    import optuna.visualization as interactive
+    import optuna.visualization.matplotlib as static
 
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not finished:
@@ -64,15 +64,15 @@ def _figures(study: optuna.Study) -> Iterator[Figure]:
         yield Figure(
             "pareto_front",
             "Pareto front",
-            lambda: moving.plot_pareto_front(study, target_names=names),
-            lambda: still.plot_pareto_front(study, target_names=names),
+            lambda: interactive.plot_pareto_front(study, target_names=names),
+            lambda: static.plot_pareto_front(study, target_names=names),
         )
     else:
         yield Figure(
             "history",
             "History",
-            lambda: moving.plot_optimization_history(study, target_name=names[0]),
-            lambda: still.plot_optimization_history(study, target_name=names[0]),
+            lambda: interactive.plot_optimization_history(study, target_name=names[0]),
+            lambda: static.plot_optimization_history(study, target_name=names[0]),
         )
     for index, name in enumerate(names):
         yield from _of_objective(study, finished, index, name, several=len(names) > 1)
@@ -81,15 +81,15 @@ def _figures(study: optuna.Study) -> Iterator[Figure]:
 def _of_objective(
     study: optuna.Study, finished: list[FrozenTrial], index: int, name: str, several: bool
 ) -> Iterator[Figure]:
-    """What the parameters do to one objective."""
-    import optuna.visualization as moving
-    import optuna.visualization.matplotlib as still
+    """The figures of how the parameters influence one objective."""
+    import optuna.visualization as interactive
+    import optuna.visualization.matplotlib as static
 
     plots = [
         ("parallel_coordinate", "Parallel coordinates", "plot_parallel_coordinate"),
         ("slice", "Slices", "plot_slice"),
     ]
-    if len({trial.values[index] for trial in finished}) > 1:  # equal values rank nothing
+    if len({trial.values[index] for trial in finished}) > 1:  # equal values give no importance
         plots.insert(0, ("importance", "Importance of the parameters", "plot_param_importances"))
     if not any(trial.params for trial in finished):
         return
@@ -100,8 +100,8 @@ def _of_objective(
         yield Figure(
             f"{file}_{_file_name(name)}" if several else file,
             f"{title}: {name}" if several else title,
-            _call(getattr(moving, call), study, chosen),
-            _call(getattr(still, call), study, chosen),
+            _call(getattr(interactive, call), study, chosen),
+            _call(getattr(static, call), study, chosen),
         )
 
 
@@ -112,7 +112,7 @@ def _call(
 
 
 def objectives(study: optuna.Study) -> list[str]:
-    """Their names as the study has them, else `objective`, or `objective 0`, `objective 1`, ..."""
+    """The study's names; without any: `objective`, or `objective 0`, `objective 1`, ..."""
     if study.metric_names:
         return list(study.metric_names)
     count = len(study.directions)
@@ -120,7 +120,7 @@ def objectives(study: optuna.Study) -> list[str]:
 
 
 def _page(name: str, figures: list[Figure]) -> str:
-    """All figures under one another; plotly's own code is in the page, once."""
+    """One HTML page with all figures; it contains plotly's code once."""
     parts = []
     for index, figure in enumerate(figures):
         drawn = figure.interactive().update_layout(title_text="")
@@ -143,18 +143,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    """A figure as PNG, no wider than a page, its labels inside."""
+    """Save a figure as PNG, no wider than MAX_WIDTH and with all labels inside."""
     import matplotlib
 
-    matplotlib.use("agg")  # files alone: no window, whatever the machine
+    matplotlib.use("agg")  # writes files and never opens a window
     from matplotlib import pyplot
 
     pyplot.close("all")
-    figure.still()
+    figure.static()
     drawn = pyplot.gcf()
     width, height = drawn.get_size_inches()
     needed = max(width, WIDTH_PER_AXIS * len(drawn.axes))
-    drawn.set_size_inches(min(needed, LONGEST_SIDE), height)
+    drawn.set_size_inches(min(needed, MAX_WIDTH), height)
     write_whole(
         path,
         lambda temporary: drawn.savefig(

@@ -1,10 +1,10 @@
-"""Is one method better than another on the very same episodes, or was it luck?
+"""Intervals of the difference between two methods on the same episodes: a paired bootstrap.
 
-A paired bootstrap: episodes are drawn again with replacement, within each fold and episode seed,
-and both methods are scored on each draw as the headline is: pixels summed per class, IoU, mean
-over classes, over episode seeds, over training seeds, over folds. Training seeds of a fold see the
-same draws: they share its episodes, so that more of them do not narrow the interval, which speaks
-of the choice of episodes and not of the luck of a training. Source: Efron and Tibshirani, An
+Episodes are drawn again with replacement, within each fold and episode seed. Both methods are
+scored on each draw like the main result: pixels summed per class, IoU, mean over classes, over
+episode seeds, over training seeds, over folds. All training seeds of a fold use the same draws,
+since they share its episodes. So more training seeds do not narrow the interval: it describes the
+choice of episodes, not the variation between trainings. Source: Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 13 (percentile interval).
 """
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 RESAMPLES = 1000
 LEVEL = 0.95
-SEED = 0  # of the resampling; the same draws for every pair of methods
+SEED = 0  # of the draws, which are the same for every pair of methods
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 class Episodes:
     """One trial's scored episodes of one episode seed: e episodes, one row per way of each."""
 
-    names: tuple[tuple[object, ...], ...]  # what the episode shows; equal names, equal episode
+    names: tuple[tuple[object, ...], ...]  # [e] images and classes; equal names mean equal episodes
     episode: npt.NDArray[np.int64]  # [rows] position of the row's episode, 0 to e - 1
     class_id: npt.NDArray[np.int64]  # [rows]
     intersection: Floats  # [rows] pixels
@@ -42,12 +42,12 @@ class Pair:
     fold: int
     ours: Mapping[int, Episodes]
     theirs: Mapping[int, Episodes]
-    classes: int = 0  # that the mean is over where absent ones count as zero
+    classes: int = 0  # divisor of the mean if absent classes count as zero
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of mIoU, as shares of 1, with its interval."""
+    """A difference of mIoU with its interval; 0.01 is one percentage point."""
 
     difference: float
     low: float
@@ -69,7 +69,7 @@ def read_episodes(parquet: bytes, score: str) -> dict[int, Episodes]:
 def paired_interval(
     pairs: Sequence[Pair], absent: Literal["skip", "zero"] = "skip", resamples: int = RESAMPLES
 ) -> Interval | None:
-    """mIoU of ours minus theirs, with its 95 % interval; None where their episodes differ.
+    """mIoU of ours minus theirs, with its 95 % interval; returns None if their episodes differ.
 
     Several pairs of a fold are its training seeds.
     """
@@ -84,11 +84,11 @@ def paired_interval(
 
 
 def _differences(pair: Pair, absent: str, resamples: int) -> Floats:
-    """mIoU of ours minus theirs as it is, then of every draw: [resamples + 1]."""
+    """mIoU of ours minus theirs on all episodes, then on every draw: [resamples + 1]."""
     found = []
     for seed in sorted(pair.ours):
         sides = pair.ours[seed], pair.theirs[seed]
-        weights = drawn(len(sides[0].names), resamples, pair.fold * 1_000_003 + seed)
+        weights = draw_counts(len(sides[0].names), resamples, pair.fold * 1_000_003 + seed)
         ours, theirs = (miou(episodes, weights, absent, pair.classes) for episodes in sides)
         found.append(ours - theirs)
     return np.asarray(np.mean(found, axis=0))
@@ -112,8 +112,8 @@ def miou(
 
 
 @lru_cache(maxsize=32)
-def drawn(episodes: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
-    """[resamples + 1, episodes]: all once, then how often each was drawn with replacement."""
+def draw_counts(episodes: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
+    """[resamples + 1, episodes]: ones, then how often each draw contains each episode."""
     generator = np.random.default_rng((SEED, seed))
     weights = np.ones((resamples + 1, episodes), dtype=np.float32)
     for row in range(1, resamples + 1):

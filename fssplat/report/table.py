@@ -1,4 +1,4 @@
-"""The table at the end of a launch, and what must be said about it."""
+"""The results of a launch as a table for the terminal, with intervals and remarks."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,24 +9,24 @@ from rich.text import Text
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
-from fssplat.report.layouts import Fitting
+from fssplat.report.layouts import FittedBlock
 from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store
 
-__all__ = ["Block", "Cell", "Row", "blocks", "remarks", "table"]
+__all__ = ["Block", "Cell", "Row", "blocks", "remarks", "results_table"]
 
-INTERVAL = 2  # raised when an interval would be another from the same episodes
+INTERVAL = 2  # part of the names of stored intervals; raise it when their computation changes
 
 
-def table(
+def results_table(
     trials: Mapping[str, Trial], states: Mapping[str, TrialStatus], store: Store
 ) -> RenderableType:
-    """Everything a launch has found so far, and what is missing and why."""
+    """All results so far, and which trials are missing and why."""
     results = store.results(i for i in trials if states[i].state == "finished")
     parts: list[RenderableType] = []
     for block in blocks(trials, results):
-        parts += [Fitting(block, _intervals(block, store)), Text("")]
+        parts += [FittedBlock(block, _intervals(block, store)), Text("")]
     parts += [Text(line) for line in remarks(trials, states, results)]
     return Group(*parts)
 
@@ -36,15 +36,15 @@ def remarks(
     states: Mapping[str, TrialStatus],
     results: Mapping[str, Result],
 ) -> list[str]:
-    """Classes left out, trials skipped, and whatever failed, each once with its reason."""
+    """Classes left out, trials skipped, and trials failed, each once with its reason."""
     lines: list[str] = []
     for trial_id, result in results.items():
         trial = trials[trial_id]
-        lines += [f"{_place(trial)}: {note}." for note in result.notes]
+        lines += [f"{_cell_name(trial)}: {note}." for note in result.notes]
     for trial_id, trial in trials.items():
         status = states[trial_id]
         if status.state == "skipped":
-            lines.append(f"{_place(trial)}: skipped, {status.reason}.")
+            lines.append(f"{_cell_name(trial)}: skipped, {status.reason}.")
         elif status.state in ("failed", "diverged"):
             lines.append(f"{trial.title}: {status.state}, {status.reason}")
     waiting = sum(status.state in ("pending", "running") for status in states.values())
@@ -54,7 +54,7 @@ def remarks(
 
 
 def _intervals(block: Block, store: Store) -> dict[tuple[str, str], Interval]:
-    """Each method against the anchor of its backbone, where both have all folds."""
+    """(method, backbone) -> its interval against the anchor, if both have results on all folds."""
     anchors = {row.backbone: row for row in block.rows if row.method == ANCHOR}
     found = {}
     for row in block.rows:
@@ -63,14 +63,14 @@ def _intervals(block: Block, store: Store) -> dict[tuple[str, str], Interval]:
             continue
         pairs = list(_pairs(row, anchor))
         if pairs and len({ours.trial.fold for ours, _ in pairs}) == len(block.folds):
-            interval = compared(pairs, store)
+            interval = stored_interval(pairs, store)
             if interval is not None:
                 found[row.method, row.backbone] = interval
     return found
 
 
 def _pairs(row: Row, anchor: Row) -> Iterable[tuple[Cell, Cell]]:
-    """Cells of the same fold; an anchor that learns nothing stands for all training seeds."""
+    """Cells of the same fold and training seed; an untrained anchor serves all training seeds."""
     for ours in row.cells:
         same = [cell for cell in anchor.cells if cell.trial.fold == ours.trial.fold]
         seed = ours.trial.training.seed
@@ -79,8 +79,11 @@ def _pairs(row: Row, anchor: Row) -> Iterable[tuple[Cell, Cell]]:
             yield ours, (exact or same)[0]
 
 
-def compared(pairs: Sequence[tuple[Cell, Cell]], store: Store) -> Interval | None:
-    """The paired interval of these cells, computed once and then kept in the store."""
+def stored_interval(pairs: Sequence[tuple[Cell, Cell]], store: Store) -> Interval | None:
+    """The paired interval of these cells, from the store if it was computed before.
+
+    Returns None if the episodes differ or a file of them is missing.
+    """
     ids = [(ours.trial_id, theirs.trial_id) for ours, theirs in pairs]
     name = f"comparisons/{digest(ids, INTERVAL)}.json"
     kept = store.files.read(name)
@@ -106,5 +109,5 @@ def compared(pairs: Sequence[tuple[Cell, Cell]], store: Store) -> Interval | Non
     return interval
 
 
-def _place(trial: Trial) -> str:
+def _cell_name(trial: Trial) -> str:
     return f"{trial.dataset.name} fold {trial.fold} {trial.shot}-shot"

@@ -1,4 +1,4 @@
-"""Ours beside theirs, in figures that can be checked by hand."""
+"""Published rows beside our results, with numbers that can be checked by hand."""
 
 from dataclasses import replace
 from io import StringIO
@@ -10,7 +10,7 @@ from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import made_experiment
 from fssplat.methods import METHODS
 from fssplat.report import published
-from fssplat.report.comparison import comparison, listing
+from fssplat.report.comparison import comparison_table, published_rows_table
 from fssplat.report.published import PublishedRow
 from fssplat.results.records import Result
 
@@ -22,7 +22,7 @@ def drawn(row: PublishedRow, scores: dict[int, float], changed: bool = False) ->
     name = published.metric(row)
     results = {str(fold): Result({name: score}) for fold, score in scores.items()}
     console = Console(file=StringIO(), width=160)
-    console.print(comparison(row, named, results, changed))
+    console.print(comparison_table(row, named, results, changed))
     return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
@@ -31,7 +31,7 @@ def line(text: str, start: str) -> list[str]:
     return found.split()[1:]
 
 
-def test_each_fold_stands_under_its_printed_number() -> None:
+def test_each_fold_is_in_the_column_of_its_printed_number() -> None:
     row = published.find("HMFS:2:33")
     text = drawn(row, {0: 0.403, 1: 0.457, 2: 0.459, 3: 0.437})
     assert line(text, "printed") == ["39.3", "45.7", "46.9", "43.7", "43.9"]
@@ -40,13 +40,13 @@ def test_each_fold_stands_under_its_printed_number() -> None:
     assert "under protocol hsnet" in text
 
 
-def test_a_missing_fold_leaves_the_mean_open() -> None:
+def test_without_a_fold_there_is_no_mean() -> None:
     text = drawn(published.find("HMFS:2:33"), {0: 0.403})
     assert line(text, "ours") == ["40.3", "-", "-", "-", "-"]
     assert line(text, "difference") == ["+1.0", "-", "-", "-", "-"]
 
 
-def test_what_weakens_a_comparison_is_said() -> None:
+def test_doubtful_rows_and_other_settings_are_remarked() -> None:
     doubtful = next(row for row in published.rows() if row.doubtful and row.paper == "HMFS")
     doubtful = replace(doubtful, method="HMFS", variant="")
     assert "Doubtful as printed: " in drawn(doubtful, {})
@@ -54,15 +54,15 @@ def test_what_weakens_a_comparison_is_said() -> None:
     assert "other settings" not in drawn(published.find("HMFS:2:33"), {})
 
 
-def test_a_row_scored_at_473_is_held_against_our_score_at_473() -> None:
+def test_a_row_scored_at_473_is_compared_with_our_score_at_473() -> None:
     rows = [row for row in published.rows() if "dagger" in row.variant and not row.quoted]
     assert rows
     assert {published.metric(row) for row in rows} == {"miou_473"}
 
 
-def test_the_list_names_what_cannot_be_run_and_what_is_doubtful() -> None:
+def test_the_list_says_why_a_row_cannot_be_run() -> None:
     console = Console(file=StringIO(), width=250)
-    console.print(listing(published.matching("JC2A:1")))
+    console.print(published_rows_table(published.matching("JC2A:1")))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "not run: no method here is 'PGNet'" in text
     assert "JC2A:1:" in text
@@ -72,5 +72,5 @@ def test_the_list_names_what_cannot_be_run_and_what_is_doubtful() -> None:
 @pytest.mark.parametrize("name", ["HMFS:1:47", "SD-AANet:V:2"])
 def test_every_listed_row_without_a_reason_expands(name: str) -> None:
     row = published.find(name)
-    assert published.obstacle(row) == ""
+    assert published.why_not_run(row) == ""
     assert expand(made_experiment(published.experiment(row), None), METHODS)

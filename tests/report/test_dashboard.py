@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def asked(address: str, timeout_s: float = 120) -> Any:
+def json_at(address: str, timeout_s: float = 120) -> Any:
     """The JSON at an address, once its server answers."""
     end = time.monotonic() + timeout_s
     while True:
@@ -41,9 +41,9 @@ def test_optunas_dashboard_shows_the_points_of_a_stored_study(tmp_path: Path) ->
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         address = f"http://127.0.0.1:{port}/api/studies"
-        (summary,) = asked(address)["study_summaries"]
+        (summary,) = json_at(address)["study_summaries"]
         assert summary["study_name"] == "pfenet"
-        trials = asked(f"{address}/{summary['study_id']}?after=0")["trials"]
+        trials = json_at(f"{address}/{summary['study_id']}?after=0")["trials"]
         assert [trial["number"] for trial in trials] == [0, 1, 2]
         assert trials[0]["values"] == [-1.0]
     finally:

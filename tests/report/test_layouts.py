@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from fssplat.report.blocks import Block, Cell, Row
-from fssplat.report.layouts import Fitting
+from fssplat.report.layouts import FittedBlock
 from fssplat.report.statistics import Interval
 from fssplat.results.records import Result
 from tests.fakes.trials import trial
@@ -34,7 +34,7 @@ def drawn(width: int) -> str:
     found = {(one.method, one.backbone): Interval(0.2341, 0.21, 0.257) for one in rows[1:]}
     out = StringIO()
     Console(file=out, width=width, force_terminal=True, color_system=None).print(
-        Fitting(block, found)
+        FittedBlock(block, found)
     )
     return out.getvalue()
 
@@ -57,14 +57,14 @@ def test_a_wide_screen_has_one_table() -> None:
     assert line.split()[2:8] == ["50.0", "51.0", "52.0", "53.0", "51.5", "0.5"]
 
 
-def test_80_columns_have_a_table_per_backbone_and_keep_the_row_of_folds() -> None:
+def test_80_columns_have_a_table_per_backbone_with_folds_across() -> None:
     lines = drawn(80).splitlines()
     assert sum("fold-3" in line for line in lines) == 2
     assert [line for line in lines if line in BACKBONES] == list(BACKBONES)
     assert "mining, resnet50: +23.4 [+21.0, +25.7] vs prior, 95 %" in lines
 
 
-def test_a_very_narrow_screen_lists_folds_down() -> None:
+def test_a_very_narrow_screen_has_a_table_per_row_with_folds_down() -> None:
     lines = drawn(40).splitlines()
     assert [" ".join(line.split()) for line in lines].count("fold mIoU FB-IoU") == 6
     assert "+23.4 [+21.0, +25.7] vs prior, 95 %" in lines

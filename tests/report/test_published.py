@@ -1,4 +1,4 @@
-"""The printed results: shipped, named, and turned into experiments."""
+"""The printed results have names and become experiments."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def test_every_row_of_the_data_file_has_a_name_that_finds_it() -> None:
     assert all(published.find(row.name) is row for row in rows)
 
 
-def test_a_row_is_found_however_its_table_is_written() -> None:
+def test_a_table_may_be_written_in_several_ways() -> None:
     assert published.find("hmfs:table 2:3") is published.find("HMFS:2:3")
     assert published.find("SD-AANet:IV:1").table == "Table IV"
 
@@ -42,7 +42,7 @@ def test_the_main_rows_of_our_methods_become_experiments() -> None:
 @pytest.mark.parametrize(
     ("paper", "count"), [("MiningFSS", 42), ("JC2A", 42), ("MM-Net", 26), ("SD-AANet", 22)]
 )
-def test_every_row_of_a_paper_on_its_own_method_has_its_switches(paper: str, count: int) -> None:
+def test_every_row_of_a_paper_on_its_own_method_has_known_options(paper: str, count: int) -> None:
     from fssplat.experiment.expand import expand
     from fssplat.experiment.schema import ExperimentSpec
     from fssplat.methods import METHODS
@@ -70,7 +70,9 @@ def test_a_domain_shift_row_trains_on_one_data_set_and_scores_on_the_other() -> 
         (lambda: published.experiment(published.find("JC2A:1:1")), "no method here is 'PGNet'"),
     ],
 )
-def test_a_wrong_row_is_explained(call: Callable[[], object], expected: str) -> None:
+def test_the_message_about_a_wrong_row_says_what_is_known(
+    call: Callable[[], object], expected: str
+) -> None:
     with pytest.raises(InputError) as caught:
         call()
     assert expected in str(caught.value)

@@ -1,4 +1,4 @@
-"""Pictures of a search, from studies that can be made by hand."""
+"""Plots of a search, from studies made by hand."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def names(paths: list[Path]) -> set[str]:
     return {path.stem for path in paths}
 
 
-def test_a_study_gives_a_page_and_four_pictures(tmp_path: Path) -> None:
+def test_a_study_has_a_page_and_four_plots(tmp_path: Path) -> None:
     page, *pictures = write_plots(study(6), tmp_path)
     assert page.name == "plots.html"
     assert names(pictures) == FOUR
@@ -56,13 +56,13 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [0, 1, 2])
-def test_a_young_study_gives_what_it_can(finished: int, tmp_path: Path) -> None:
+def test_a_study_with_few_trials_has_fewer_plots(finished: int, tmp_path: Path) -> None:
     wanted = {0: set(), 1: FOUR - {"importance"}, 2: FOUR}
     _, *pictures = write_plots(study(finished), tmp_path) or [tmp_path]
     assert names(pictures) == wanted[finished]
 
 
-def test_two_objectives_give_their_front_instead_of_a_history(tmp_path: Path) -> None:
+def test_two_objectives_have_a_pareto_front_instead_of_a_history(tmp_path: Path) -> None:
     made = study(5, directions=2)
     assert objectives(made) == ["objective 0", "objective 1"]
     _, *pictures = write_plots(made, tmp_path)
@@ -71,7 +71,7 @@ def test_two_objectives_give_their_front_instead_of_a_history(tmp_path: Path) ->
     assert names(pictures) == {"pareto_front", *expected}
 
 
-def test_a_study_without_parameters_has_its_history_alone(tmp_path: Path) -> None:
+def test_a_study_without_parameters_has_only_its_history(tmp_path: Path) -> None:
     made = optuna.create_study()
     made.add_trial(create_trial(value=1.0))
     assert names(write_plots(made, tmp_path)) == {"plots", "history"}

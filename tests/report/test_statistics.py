@@ -1,4 +1,4 @@
-"""The paired interval, against numbers that can be worked out by hand or by a slow loop."""
+"""The paired interval, against numbers computed by hand or by a slow loop."""
 
 from io import BytesIO
 
@@ -8,7 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from fssplat.engine.scoring.rows import SCHEMA
-from fssplat.report.statistics import Episodes, Pair, drawn, miou, paired_interval, read_episodes
+from fssplat.report.statistics import (
+    Episodes,
+    Pair,
+    draw_counts,
+    miou,
+    paired_interval,
+    read_episodes,
+)
 
 
 def episodes(shares: list[float], classes: list[int] | None = None) -> Episodes:
@@ -44,7 +51,7 @@ def test_a_class_that_was_not_drawn_is_left_out_or_counts_as_zero() -> None:
 
 
 def test_draws_repeat_and_keep_the_number_of_episodes() -> None:
-    first, second = drawn(7, 50, 3), drawn.__wrapped__(7, 50, 3)
+    first, second = draw_counts(7, 50, 3), draw_counts.__wrapped__(7, 50, 3)
     assert (first == second).all()
     assert (first.sum(axis=1) == 7).all()
     assert (first[0] == 1).all()
@@ -59,12 +66,12 @@ def test_a_constant_lead_has_an_interval_of_no_width() -> None:
     assert interval.high == pytest.approx(0.1)
 
 
-def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws() -> None:
+def test_the_interval_equals_that_of_a_slow_loop_over_the_same_draws() -> None:
     generator = np.random.default_rng(1)
     ours, theirs = (episodes(list(generator.random(20)), [1, 2] * 10) for _ in range(2))
     interval = paired_interval([Pair(0, {0: ours}, {0: theirs})], resamples=200)
     differences = []
-    for counts in drawn(20, 200, 0)[1:]:
+    for counts in draw_counts(20, 200, 0)[1:]:
         means = []
         for side in (ours, theirs):
             per_class = []
@@ -80,7 +87,7 @@ def test_the_interval_is_that_of_a_slow_loop_over_the_same_draws() -> None:
     assert interval.high == pytest.approx(np.quantile(differences, 0.975))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_a_95_percent_interval_contains_the_true_difference_about_as_often() -> None:
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(60):
@@ -93,13 +100,13 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 52 <= hits <= 60
 
 
-def test_other_episodes_cannot_be_paired() -> None:
+def test_different_episodes_cannot_be_paired() -> None:
     ours = episodes([0.5])
     theirs = Episodes((("other",),), *(getattr(ours, n) for n in list(vars(ours))[1:]))
     assert paired_interval([Pair(0, {0: ours}, {0: theirs})]) is None
 
 
-def test_folds_and_seeds_count_alike() -> None:
+def test_folds_and_seeds_have_equal_weights() -> None:
     high, low, same = episodes([0.9]), episodes([0.5]), episodes([0.7])
     folds = [{0: high, 1: same}, {0: same, 1: same}]
     interval = paired_interval([Pair(n, fold, {0: low, 1: same}) for n, fold in enumerate(folds)])
@@ -114,7 +121,7 @@ def test_more_training_seeds_of_the_same_episodes_do_not_narrow_the_interval() -
     assert paired_interval([pair] * 9) == paired_interval([pair])
 
 
-def test_folds_count_alike_however_many_training_seeds_have_finished() -> None:
+def test_folds_have_equal_weights_however_many_training_seeds_are_finished() -> None:
     high, low = episodes([0.8]), episodes([0.7])
     ahead, even = Pair(0, {0: high}, {0: low}), Pair(1, {0: low}, {0: low})
     interval = paired_interval([ahead, ahead, ahead, even])

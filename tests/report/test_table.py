@@ -1,4 +1,4 @@
-"""The table a launch ends in."""
+"""The table at the end of a launch."""
 
 from io import StringIO
 from pathlib import Path
@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fssplat.experiment.schema import BackboneSpec
 from fssplat.experiment.trial import Trial
-from fssplat.report.table import Cell, Row, blocks, remarks, table
+from fssplat.report.table import Cell, Row, blocks, remarks, results_table
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store
 from tests.fakes.engines import write_scores
@@ -26,7 +26,7 @@ def test_a_mean_needs_every_fold() -> None:
     assert row.fold(2) is None
 
 
-def test_spread_is_over_training_seeds_where_there_are_several() -> None:
+def test_spread_is_over_training_seeds_if_there_are_several() -> None:
     cells = [cell(trial(seed, fold=0), miou, 0.3) for seed, miou in enumerate((0.4, 0.5, 0.6))]
     assert Row("panet", "resnet50", tuple(cells)).spread((0,)) == pytest.approx(10.0)
 
@@ -57,7 +57,7 @@ def test_weights_chosen_on_the_novel_classes_are_labelled() -> None:
     assert block.title.endswith("weights chosen on the novel classes")
 
 
-def test_what_must_be_said_stands_under_the_table_once() -> None:
+def test_each_remark_is_under_the_table_once() -> None:
     trials = {"a": trial(), "b": trial(method="prior"), "c": trial(fold=1), "d": trial(fold=2)}
     states = {
         "a": TrialStatus("finished"),
@@ -92,7 +92,7 @@ def test_the_table_shows_numbers_and_the_interval_against_the_prior(tmp_path: Pa
     out = StringIO()
     for _ in range(2):  # the second time from the store's comparisons
         out = StringIO()
-        Console(file=out, width=150).print(table(trials, store.states(trials), store))
+        Console(file=out, width=150).print(results_table(trials, store.states(trials), store))
     text = out.getvalue()
     lines = [line.split() for line in text.splitlines()]
     assert ["prior", "resnet50", "50.0", "50.0", "-", "60.0", "-"] in lines
