@@ -1,1 +1,1 @@
-"""What does everybody need? Errors, locks, whole-file writes, passwords."""
+"""What do all packages need? Errors, locks, whole files, disk space, databases, passwords."""

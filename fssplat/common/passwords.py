@@ -1,4 +1,4 @@
-"""Passwords in the addresses of databases and servers: never shown, never kept."""
+"""Hides passwords in the addresses of databases and servers, for screen and files."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ HIDDEN = "***"
 
 
 def hidden(text: str) -> str:
-    """The text with `***` for the password of an address in it.
+    """The text with `***` in place of the passwords of addresses.
 
-    Up to the line's last @: a password that was typed as it is may hold any letter, an @ too.
+    A password ends at the last @ of its line, since it may contain an @ itself.
     """
     text = re.sub(r"(://[^:/\n]*:).*@", rf"\1{HIDDEN}@", text)
     return re.sub(r"([?&]\w*(?:password|passwd)=)[^&\s]*", rf"\1{HIDDEN}", text)
@@ -28,6 +28,6 @@ def hidden_in(value: Any) -> Any:
 
 
 def require_password(setting: str, address: str) -> None:
-    """Raises InputError for an address as we show it, pasted without its password."""
+    """Raises InputError for an address that was copied from our output, with `***` as password."""
     if f":{HIDDEN}@" in address:
-        raise InputError(f"{setting} {address}: write the password where {HIDDEN} stands.")
+        raise InputError(f"{setting} {address}: write the password in place of {HIDDEN}.")

@@ -13,7 +13,7 @@ from fssplat.common.errors import InputError
 
 
 class MethodCard(Protocol):
-    """What the grid must know of a method; satisfied by the method's class itself."""
+    """The facts about a method that the grid needs; the method's class itself has them."""
 
     # Properties and plain methods, because that is how a class object satisfies a protocol.
     @property
@@ -46,17 +46,17 @@ class MethodCard(Protocol):
 
     @property
     def SHOTS_SHARE_TRAINING(self) -> bool:
-        """A K-shot trial uses the 1-shot weights."""
+        """True: a K-shot trial uses the 1-shot weights."""
         ...
 
     @property
     def SCORING_OPTIONS(self) -> frozenset[str]:
-        """Switches that training never sees: trials that differ in them alone share weights."""
+        """Options that only scoring reads: trials that differ only in these share weights."""
         ...
 
     @property
     def SHOT_FUSION(self) -> Literal["network", "vote", "mean-mask"]:
-        """Where shots meet; a method that lets them vote trains on one support."""
+        """How shots are combined; a method that lets them vote trains on one support."""
         ...
 
     @property
@@ -69,15 +69,15 @@ class MethodCard(Protocol):
         ...
 
     def options_for(self, dataset: str) -> Mapping[str, Any]:
-        """Switches that the paper sets otherwise on this data set."""
+        """Options that the paper changes on this data set."""
         ...
 
     def fewest_episodes(self, options: Any) -> int:
-        """Episodes that a training pass needs at least."""
+        """Smallest number of episodes in a training pass."""
         ...
 
     def ways_of(self, options: Any) -> int | None:
-        """Classes per episode that a network with these switches takes; None: any number."""
+        """Classes per episode that a network with these options takes; None: any number."""
         ...
 
 

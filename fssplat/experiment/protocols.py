@@ -1,8 +1,8 @@
 """The named evaluation protocols: the choices that move a number by 0.3 to 9 points.
 
-A protocol is an object with a hash. Every result carries both, and results under different
-protocols never share a column without saying so. What each public code base does is a measured
-fact; a preset states it axis by axis.
+Each result records its protocol and the protocol's hash. Results under different protocols are
+never put into one column without a label. The presets follow the public code of each paper, axis by
+axis.
 """
 
 from typing import Any, Literal, Self
@@ -108,7 +108,7 @@ class Protocol(Spec):
 
 
 def _on(dataset: str, axis: Any, otherwise: Any) -> Any:
-    """An axis that may differ between data sets: its value by name, else its `default`."""
+    """The value of an axis on this data set: by name, else its `default`."""
     return axis.get(dataset, axis.get("default", otherwise)) if isinstance(axis, dict) else axis
 
 

@@ -64,7 +64,7 @@ def plain(value: Any) -> Any:
 
 
 def digest(*parts: Any, length: int = 16) -> str:
-    """Hex name of the parts: SHA-256 of their canonical JSON, cut to `length` characters."""
+    """SHA-256 of the parts' canonical JSON, as its first `length` hex digits."""
     text = json.dumps([plain(part) for part in parts], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
@@ -105,7 +105,7 @@ class AugmentSpec(Spec):
 class TrainingSpec(Spec):
     """One training run. Exactly one of `steps` and `epochs` says how long."""
 
-    not_hashed = frozenset({"checkpoint"})  # what it holds is hashed
+    not_hashed = frozenset({"checkpoint"})  # its content is hashed instead
     checkpoint: str = ""  # a head.safetensors to score in place of training; its steps are then 0
     steps: NonNegativeInt | None = None  # optimiser steps, whatever the batch; 0: nothing to train
     epochs: PositiveInt | None = None  # passes over the training list
@@ -270,9 +270,9 @@ ExperimentSpec.model_rebuild()
 
 
 def validate(model: type[S], value: Any, where: str, under: str = "") -> S:
-    """`model` from plain values; every problem in one InputError line that names its key.
+    """`model` from plain values. Raises InputError: one line with all problems and their keys.
 
-    `under` is where the values stand in the file, e.g. `training.`.
+    `under` is the prefix of the values' keys in the file, e.g. `training.`.
     """
     try:
         return model.model_validate(value)

@@ -35,16 +35,16 @@ class Trial(Spec):
     scoring_options: tuple[str, ...] = ()  # of the method: not part of what names the weights
 
     def training_key(self, fingerprints: Mapping[str, str]) -> str:
-        """Names the weights: two trials with one key share one training.
+        """Digest of all that can change the weights: trials with one key share one training.
 
-        `fingerprints` give the content behind a name: of data sets, public lists, backbone weights
-        and `training.checkpoint`. What has none counts by its name.
+        `fingerprints` are those of data sets, public lists, backbone weights and
+        `training.checkpoint`, by name. Without a fingerprint, the name itself is used.
         """
         return digest(*self._weights(fingerprints, self.trained_method))
 
     @property
     def trained_method(self) -> MethodSpec:
-        """The method without the options that training never sees, which then have defaults."""
+        """The method without the options that only scoring reads."""
         if not self.scoring_options:
             return self.method
         options = self.method.options.items()
@@ -52,7 +52,7 @@ class Trial(Spec):
         return self.method.model_copy(update={"options": trained})
 
     def trial_id(self, fingerprints: Mapping[str, str]) -> str:
-        """Names the result: whatever can change the number, and nothing else."""
+        """Digest of all that can change the result, and of nothing else."""
         return digest(
             *self._weights(fingerprints, self.method),
             self.dataset,
@@ -99,7 +99,7 @@ class Trial(Spec):
 
 
 class Job(Spec):
-    """What is scheduled: one training and every trial scored from its weights."""
+    """One training and all trials that are scored with its weights; Ray schedules it as one."""
 
     key: str
     trials: tuple[Trial, ...]
@@ -111,7 +111,7 @@ class Job(Spec):
 
     @property
     def trains(self) -> bool:
-        """False for a training-free method, and for weights that exist already."""
+        """False for a method without training, and for weights that were given."""
         return self.first.training.steps != 0
 
     @property

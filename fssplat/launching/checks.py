@@ -11,7 +11,7 @@ from fssplat.data.loader import training_episodes
 from fssplat.engine.job_data import open_dataset
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.planning.plan import Plan
-from fssplat.results.files import nearest, try_to_write
+from fssplat.results.files import nearest_existing, try_to_write
 from fssplat.results.store import Store
 
 SPARE_BYTES = 200_000_000  # a launch does not start if the store's disk has less free
@@ -70,7 +70,7 @@ def check_disk(store: Store) -> None:
     """Raises InputError if the store's disk has less than SPARE_BYTES free."""
     if store.folder is None:
         return
-    free = shutil.disk_usage(nearest(store.folder)).free
+    free = shutil.disk_usage(nearest_existing(store.folder)).free
     if free < SPARE_BYTES:
         raise InputError(
             f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
@@ -84,7 +84,7 @@ def disk_warning(plan: Plan, store: Store) -> str:
         return ""
     trainings = sum(item.job.trains for item in plan.pending)
     needed = trainings * TRAINING_BYTES
-    free = shutil.disk_usage(nearest(store.folder)).free
+    free = shutil.disk_usage(nearest_existing(store.folder)).free
     if free >= needed:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""What a job will cost: counted operations, corrected by what finished jobs really took."""
+"""Predicts what a job costs: counted operations, corrected by the times of finished jobs."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,8 @@ from fssplat.experiment.trial import Job, Trial
 from fssplat.results.records import JobRecord
 
 # Multiply-adds of one 224 x 224 image through the whole network, in 1e9; stated by torchvision's
-# and timm's model tables. Dilation and block outputs come with the method and are left to the
-# correction by measured times.
+# and timm's model tables. Dilation and block outputs depend on the method; measured times
+# correct for them.
 GIGA_MACS = {
     "resnet50": 4.1,
     "resnet50_v2": 4.4,
@@ -25,11 +25,11 @@ OTHER_GIGA_MACS = 4.0  # a backbone that is not listed
 HEAD = 0.5  # a head's forward pass, as a share of the backbone's
 BACKWARD = 2.0  # backward over forward, for what is trained
 NOMINAL_IMAGES = {"pascal-5i": 10_000, "coco-20i": 80_000, "fss-1000": 5_200, "synthetic": 1_000}
-CPU_RATE = 2e10  # operations per second and core before anything was measured
+CPU_RATE = 2e10  # operations per second and core, until a job has been measured
 GPU_RATE = 1e13  # the same per GPU
 JOB_START_S = 2.0  # reading weights and index
-HEADROOM = 1.25  # a packed job may need this much more memory than was measured
-SHARES = (1, 2, 3, 4)  # jobs on one GPU; few, so that there are few kinds of worker
+HEADROOM = 1.25  # a job may need this many times the memory that was measured
+SHARES = (1, 2, 3, 4)  # jobs on one GPU; few values, since Ray starts a worker for each
 
 
 def operations(job: Job, images: Mapping[str, int], trained: bool = False) -> float:
@@ -76,10 +76,10 @@ class CostModel:
 
     records: Iterable[JobRecord] = ()
     gpu: bool = False
-    cores: float = 1.0  # of one job, where there is no GPU
+    cores: float = 1.0  # of one job, on a machine without GPU
     _ratios: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
     _peaks: dict[str, int] = field(default_factory=dict)  # bytes, by kind of job
-    _device_memory: int = 0  # bytes of the smallest GPU that was measured: a job may meet it again
+    _device_memory: int = 0  # bytes of the smallest measured GPU, where a job may run again
 
     def __post_init__(self) -> None:
         for record in self.records:
@@ -94,7 +94,7 @@ class CostModel:
                 self._device_memory = min(smallest, record.device_memory)
 
     def seconds(self, job: Job, flops: float) -> float:
-        """Predicted run time, by the most similar jobs that have finished."""
+        """Predicted run time, from the most similar finished jobs."""
         one = job.first
         for key in _keys(one.method.name, one.backbone.name, one.train_on.name):
             if key in self._ratios:
@@ -103,17 +103,17 @@ class CostModel:
         return JOB_START_S + flops / rate
 
     def measured(self, job: Job) -> bool:
-        """Whether a finished job of the same method and backbone backs the prediction."""
+        """Whether the prediction uses a finished job of the same method and backbone."""
         one = job.first
         return _keys(one.method.name, one.backbone.name, one.train_on.name)[1] in self._ratios
 
     def gpu_share(self, job: Job) -> float:
-        """1, 1/2, 1/3 or 1/4 of a GPU: what measured peak memory allows, with head-room."""
+        """1, 1/2, 1/3 or 1/4 of a GPU, by the measured peak memory and HEADROOM."""
         peak = self._peaks.get(memory_kind(job))
         if peak is None:
             return 1.0
-        fit = [n for n in SHARES if n * peak * HEADROOM <= self._device_memory]
-        return 1.0 / max(fit, default=1)
+        fitting = [n for n in SHARES if n * peak * HEADROOM <= self._device_memory]
+        return 1.0 / max(fitting, default=1)
 
 
 def record_of(
@@ -124,7 +124,7 @@ def record_of(
     device_memory: int,
     images: Mapping[str, int],
 ) -> JobRecord:
-    """What a finished job teaches the model."""
+    """The record of a finished job, from which a CostModel predicts others."""
     one = job.first
     return JobRecord(
         method=one.method.name,
@@ -142,7 +142,7 @@ def record_of(
 
 
 def memory_kind(job: Job) -> str:
-    """Names everything that the peak memory of a job depends on."""
+    """Digest of all settings that the peak memory of a job depends on."""
     one = job.first
     training, evaluation = one.training, one.evaluation
     return digest(
@@ -154,12 +154,12 @@ def memory_kind(job: Job) -> str:
 
 
 def _keys(method: str, backbone: str, dataset: str) -> list[tuple[str, ...]]:
-    """From the closest kin to any job at all."""
+    """Keys of similar jobs, most similar first; the last one is of all jobs."""
     return [(method, backbone, dataset), (method, backbone), (method,), ()]
 
 
 def local_gpus() -> int:
-    """GPUs that this process could use, without starting them."""
+    """Number of GPUs that this process can use; none of them is initialised."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return 0
     import torch

@@ -1,8 +1,9 @@
-"""Who works on what: a claim that outlives no holder.
+"""Claims: one process at a time works on a name in the store, such as a job.
 
-On a local disk a claim is a lock of the operating system, free the moment its holder dies. On
-shared and object stores a beating counter stands beside it: a claim whose counter stands still for
-`EXPIRY_S` of the observer's own monotonic clock is dead, so no two clocks are ever compared.
+On a local disk a claim is a file lock, which the kernel releases when its process ends. On shared
+disks and object stores the holder also counts up in a file: if the counter does not change for
+`EXPIRY_S` seconds, the claim is dead. The observer measures this with its own monotonic clock, so
+the clocks of two machines are never compared.
 """
 
 import contextlib
@@ -20,16 +21,16 @@ from uuid import uuid4
 from fssplat.common.locks import FileLock, try_lock
 from fssplat.results.files import Files, LocalFiles, RemoteFiles
 
-BEAT_S = 10.0  # seconds between two beats of a holder
-EXPIRY_S = 60.0  # a counter that stands still this long belongs to nobody
-SETTLE_S = 2.0  # after taking a dead claim over, for another who saw the same death to do so too
-OWN_S = 25.0  # the same for a claim of one's own launch, whose worker was reported dead
+BEAT_S = 10.0  # seconds between two counts of a holder
+EXPIRY_S = 60.0  # a claim is dead if its counter does not change for this long
+SETTLE_S = 2.0  # wait after a takeover: another process may take over the same dead claim
+OWN_S = 25.0  # as EXPIRY_S, for a claim of the same launch: its worker was reported dead
 
 
 class Claim:
-    """The right to work on one name in a store, until it is released or its holder dies.
+    """The right to work on one name in a store, until `release` or the end of the process.
 
-    `lost` is set where another took it for dead meanwhile, as after a minute out of reach.
+    `lost` is set if another process has taken the claim over, e.g. after a minute without network.
     """
 
     def __init__(
@@ -45,13 +46,13 @@ class Claim:
         self._thread.start()
 
     def release(self) -> None:
-        """Give the name up; safe to call twice."""
+        """Release the claim. Safe to call twice."""
         if self._done.is_set():
             return
         self._done.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            if not self._taken():
+            if not self._taken_over():
                 self._files.delete(self._name)
         if self._lock is not None:
             self._lock.release()
@@ -80,88 +81,90 @@ class Claim:
 
     def _keep_beating(self) -> None:
         while not self.lost.is_set() and not self._done.wait(BEAT_S):
-            with contextlib.suppress(Exception):  # a missed beat is not worth the job's life
-                if self._taken():
+            with contextlib.suppress(Exception):  # a missed count must not end the job
+                if self._taken_over():
                     self.lost.set()
                 else:
                     self._beat()
 
-    def _taken(self) -> bool:
-        """Whether the claim that is there is somebody else's."""
-        there = _read(self._files, self._name)
-        return there is not None and there.get("token") != self._token
+    def _taken_over(self) -> bool:
+        """Whether the store has another process's claim on the name."""
+        found = _read(self._files, self._name)
+        return found is not None and found.get("token") != self._token
 
 
 def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> Claim | None:
-    """The claim on `name`, or None while another living holder has it.
+    """The claim on `name`, or None if another process has it.
 
-    A claim left by another host is watched for up to `wait_s` (default EXPIRY_S) to see whether it
-    beats. One of the same `owner` is watched for a shorter time: a retry follows a lost worker, but
-    a machine that is only out of reach may still be at work.
+    If the file of a claim is from another host, its counter is watched for up to `wait_s` seconds
+    (default EXPIRY_S). The time is shorter for a claim of the same `owner`: a retry follows a dead
+    worker, but a worker that only lost its network may still run.
     """
-    patience = EXPIRY_S if wait_s is None else wait_s
+    watch_s = EXPIRY_S if wait_s is None else wait_s
     if isinstance(files, LocalFiles):
         lock = try_lock(files.root / f"{name}.lock")
         if lock is None:
             return None
-        left = _read(files, name)
-        foreign = left is not None and left["host"] != host()
-        if left is not None and foreign and _lives(files, name, left, owner, patience):
+        found = _read(files, name)
+        foreign = found is not None and found["host"] != host()
+        if found is not None and foreign and _is_alive(files, name, found, owner, watch_s):
             lock.release()
             return None
         return Claim(files, name, owner, lock)
     assert isinstance(files, RemoteFiles)
-    return _claim_object(files, name, owner, patience)
+    return _claim_object(files, name, owner, watch_s)
 
 
 def held(files: Files, name: str) -> bool:
-    """Whether a claim is held, without waiting: a lock for sure, a counter on its word."""
+    """Whether a process has the claim. It does not wait, so a counter of another host counts."""
     if isinstance(files, LocalFiles):
-        left = _read(files, name)
-        if left is None:
+        found = _read(files, name)
+        if found is None:
             return False
-        if left["host"] != host():
-            return True  # on its word: only `claim` takes the time to see whether it beats
+        if found["host"] != host():
+            return True  # only `claim` takes the time to watch the counter
         lock = try_lock(files.root / f"{name}.lock")
         if lock is None:
             return True
         lock.release()
         return False
-    left = _read(files, name)
-    return left is not None and not (left["host"] == host() and _gone(left))
+    found = _read(files, name)
+    return found is not None and not (found["host"] == host() and _process_ended(found))
 
 
-def _claim_object(files: RemoteFiles, name: str, owner: str, patience: float) -> Claim | None:
-    """A claim where only whole objects exist: the first to create it has it."""
+def _claim_object(files: RemoteFiles, name: str, owner: str, watch_s: float) -> Claim | None:
+    """A claim in an object store: the first process that creates the object has it."""
     token = uuid4().hex
     about = {"owner": owner, "host": host(), "pid": os.getpid(), "token": token, "beat": -1}
     note = json.dumps(about).encode()
     if not files.create(name, note):
-        left = _read(files, name)
-        if left is None or _lives(files, name, left, owner, patience):
+        found = _read(files, name)
+        if found is None or _is_alive(files, name, found, owner, watch_s):
             return None
-        if _read(files, name) != left:  # somebody else was quicker
+        if _read(files, name) != found:  # another process was faster
             return None
         files.delete(name)
         if not files.create(name, note):
             return None
-        time.sleep(SETTLE_S)  # a third may have read the dead claim before, and deleted ours
+        time.sleep(
+            SETTLE_S
+        )  # a third process may have read the dead claim before, and deleted this one
         if (_read(files, name) or {}).get("token") != token:
             return None
     return Claim(files, name, owner, None, token)
 
 
-def _lives(files: Files, name: str, left: dict[str, str], owner: str, patience: float) -> bool:
-    """Whether a claim that is there has a living holder."""
-    if left["host"] == host() and _gone(left):
+def _is_alive(files: Files, name: str, found: dict[str, str], owner: str, wait_s: float) -> bool:
+    """Whether the process of the claim in the store still runs."""
+    if found["host"] == host() and _process_ended(found):
         return False
-    return _beats(files, name, left, min(patience, OWN_S) if left["owner"] == owner else patience)
+    return _counts(files, name, found, min(wait_s, OWN_S) if found["owner"] == owner else wait_s)
 
 
-def _gone(left: dict[str, str]) -> bool:
-    """Whether a holder on this machine has died."""
+def _process_ended(found: dict[str, str]) -> bool:
+    """Whether the process of a claim of this machine has ended."""
     try:
-        os.kill(int(left["pid"]), 0)
+        os.kill(int(found["pid"]), 0)
     except (KeyError, ValueError, PermissionError):
         return False
     except ProcessLookupError:
@@ -169,14 +172,14 @@ def _gone(left: dict[str, str]) -> bool:
     return False
 
 
-def _beats(files: Files, name: str, seen: dict[str, str], patience: float) -> bool:
-    """Whether the counter moves within `patience` seconds of our own clock."""
-    end = time.monotonic() + patience
+def _counts(files: Files, name: str, seen: dict[str, str], wait_s: float) -> bool:
+    """Whether the counter changes within `wait_s` seconds."""
+    end = time.monotonic() + wait_s
     while time.monotonic() < end:
         now = _read(files, name)
         if now != seen:
             return now is not None
-        time.sleep(min(1.0, patience / 10))
+        time.sleep(min(1.0, wait_s / 10))
     return False
 
 
@@ -191,9 +194,9 @@ def _read(files: Files, name: str) -> dict[str, str] | None:
 
 @cache
 def host() -> str:
-    """Where a process number means one process: name, boot id and PID namespace of this machine.
+    """Host name, boot id and PID namespace: a process number is unique among processes with these.
 
-    Containers may share the first two and still count their processes apart.
+    Two containers can have the same host name and boot id but separate process numbers.
     """
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     started = boot.read_text().strip()[:8] if boot.is_file() else ""

@@ -1,4 +1,4 @@
-"""What a number was made with: packages, machine, commit. Kept beside results, never hashed."""
+"""The packages, machine and commit of a launch, stored beside results; no part of a trial id."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from typing import Any
 import fssplat
 from fssplat.common.passwords import hidden
 
-DIFF_BYTES = 200_000  # of uncommitted changes that are kept
+DIFF_CHARACTERS = 200_000  # of uncommitted changes that are stored
 
 
 def capture() -> dict[str, Any]:
@@ -29,18 +29,20 @@ def capture() -> dict[str, Any]:
         "memory_bytes": memory_bytes(),
         "gpus": gpus(),
         "packages": packages(),
-        "settings": {k: v for k, v in sorted(os.environ.items()) if _tells(k)},
+        "settings": {k: v for k, v in sorted(os.environ.items()) if _is_recorded(k)},
     }
 
 
 def commit() -> str:
-    """The commit of the source that runs; empty where it is an installed package."""
+    """The commit of the source that runs; empty for an installed package."""
     return _git("rev-parse", "HEAD").strip()
 
 
 def uncommitted() -> str:
-    """Changes to tracked files of the source, as a diff; cut where it is long."""
-    return hidden(_git("diff", "HEAD"))[:DIFF_BYTES]  # an experiment file may have its password
+    """Uncommitted changes to tracked files, as a diff that is cut at DIFF_CHARACTERS."""
+    return hidden(_git("diff", "HEAD"))[
+        :DIFF_CHARACTERS
+    ]  # an experiment file may contain a password
 
 
 def packages() -> dict[str, str]:
@@ -50,7 +52,7 @@ def packages() -> dict[str, str]:
 
 
 def gpus() -> list[str]:
-    """`name, memory, driver` of each GPU of this machine, from the driver's own tool."""
+    """`name, memory, driver` of each GPU of this machine, from nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -61,11 +63,11 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _tells(name: str) -> bool:
-    """Variables that steer a run and hold no secret."""
-    steers = name.startswith(("FSSPLAT_", "OMP_", "CUDA_", "CUBLAS_", "TORCH_"))
+def _is_recorded(name: str) -> bool:
+    """Whether an environment variable changes a run and contains no secret."""
+    used = name.startswith(("FSSPLAT_", "OMP_", "CUDA_", "CUBLAS_", "TORCH_"))
     secret = any(word in name for word in ("KEY", "TOKEN", "SECRET", "PASSWORD"))
-    return steers and not secret
+    return used and not secret
 
 
 def _git(*arguments: str) -> str:
@@ -74,7 +76,7 @@ def _git(*arguments: str) -> str:
 
 
 def _run(command: list[str]) -> str:
-    """A tool's output; empty where it fails, since an environment is a record, not a need."""
+    """A tool's output; empty if it fails, since a launch does not need it."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):

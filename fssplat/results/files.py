@@ -1,7 +1,7 @@
-"""Whole files, atomically, in a folder or behind any fsspec address.
+"""Files in a folder or behind an fsspec address; each write replaces a whole file in one step.
 
-A reader sees a file as it was or as it is, never in between: locally a temporary name is written,
-synced and renamed; an object store replaces an object in one put.
+A reader gets the old file or the new one, never a mixture. In a folder, a temporary file is written
+and renamed; an object store replaces an object in one request.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ class Files(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes | None:
-        """The whole file, or None where there is none."""
+        """The whole file, or None if it is missing."""
 
     @abstractmethod
     def write(self, name: str, data: bytes) -> None:
@@ -35,15 +35,15 @@ class Files(ABC):
 
     @abstractmethod
     def put(self, name: str, source: Path) -> None:
-        """Bring a local file in, in one step; the source may be moved."""
+        """Copy or move a local file here, in one step."""
 
     @abstractmethod
     def get(self, name: str, target: Path) -> bool:
-        """Copy a file out to a local path; False where there is none."""
+        """Copy a file to a local path. Returns False if it is missing."""
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of every complete file below a folder, by its name within that folder."""
+        """Bytes of each file below a folder, by its name in it. Hidden files are left out."""
 
     @abstractmethod
     def folders(self, folder: str = "") -> list[str]:
@@ -51,7 +51,7 @@ class Files(ABC):
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove a file or a whole folder; nothing happens where there is none."""
+        """Delete a file or a whole folder, if it is there."""
 
     def read_many(self, names: list[str]) -> dict[str, bytes]:
         """The files that exist, by name."""
@@ -137,18 +137,18 @@ class LocalFiles(Files):
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
-        """A temporary path that takes the file's name once it is written, or vanishes."""
+        """A temporary path that gets the file's name at the end of the block."""
         with disk_errors(self.address), replacing(self.root / name) as temporary:
             yield temporary
 
 
 class RemoteFiles(Files):
-    """Objects behind an fsspec address; an object appears only once its put has ended."""
+    """Objects behind an fsspec address; an object appears when its upload has ended."""
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         fs, self.base = connect(self.address)
-        self.fs: Any = Reached(fs, self.address)
+        self.fs: Any = TranslatedErrors(fs, self.address)
 
     def __reduce__(self) -> tuple[type["RemoteFiles"], tuple[str]]:
         return (RemoteFiles, (self.address,))
@@ -166,7 +166,7 @@ class RemoteFiles(Files):
         found = self.fs.cat(list(paths), on_error="return")
         for data in found.values():
             if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
-                raise StoreAwayError(away(self.address, data)) from data
+                raise StoreAwayError(away_message(self.address, data)) from data
         return {paths[path]: data for path, data in found.items() if isinstance(data, bytes)}
 
     def write(self, name: str, data: bytes) -> None:
@@ -213,7 +213,7 @@ class RemoteFiles(Files):
             self.fs.rm(self._path(name), recursive=True)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a file that must not exist yet; False where it does."""
+        """Write a new file. Returns False if it exists already."""
         try:
             self.fs.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:
@@ -224,10 +224,10 @@ class RemoteFiles(Files):
         return f"{self.base}/{name}"
 
 
-class Reached:
-    """An fsspec file system whose trouble comes out as StoreAwayError, whatever its own kinds are.
+class TranslatedErrors:
+    """An fsspec file system that raises StoreAwayError in place of its own errors.
 
-    What its callers tell apart passes: a file that is missing or there already, and a full disk.
+    Missing files, existing files and a full disk keep their errors, since callers handle them.
     """
 
     def __init__(self, fs: Any, address: str) -> None:
@@ -243,18 +243,18 @@ class Reached:
                 return found(*arguments, **named)
             except (FileNotFoundError, FileExistsError):
                 raise
-            except Exception as error:  # of s3fs, refused credentials are a PermissionError
+            except Exception as error:  # s3fs raises PermissionError for refused credentials
                 if isinstance(error, OSError) and is_disk_full(error):
                     raise
-                raise StoreAwayError(away(self._address, error)) from error
+                raise StoreAwayError(away_message(self._address, error)) from error
 
         return call
 
 
-def away(address: str, error: Exception) -> str:
-    what = (str(error).strip() or "no answer").splitlines()[0]
+def away_message(address: str, error: Exception) -> str:
+    text = (str(error).strip() or "no answer").splitlines()[0]
     return (
-        f"store {address}: not reached ({type(error).__name__}: {what}). Check the address, the "
+        f"store {address}: not reached ({type(error).__name__}: {text}). Check the address, the "
         "network and the credentials, then repeat the command: nothing is lost."
     )
 
@@ -273,20 +273,20 @@ def connect(address: str) -> tuple[Any, str]:
     return fs, str(base).rstrip("/")
 
 
-def nearest(folder: Path) -> Path:
-    """The folder, or the first above it that is there."""
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or else its nearest parent that exists."""
     return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def try_to_write(folder: Path) -> None:
-    """Raises OSError where a folder takes no file, or cannot be made; leaves nothing."""
-    with TemporaryFile(dir=nearest(folder)):
+    """Raises OSError if no file can be written in the folder, or if it cannot be made."""
+    with TemporaryFile(dir=nearest_existing(folder)):
         pass
 
 
 @contextlib.contextmanager
 def disk_errors(address: str) -> Iterator[None]:
-    """A full or read-only disk as one line that says what to do."""
+    """Raises InputError in place of the errors of a full or read-only disk."""
     try:
         yield
     except OSError as error:

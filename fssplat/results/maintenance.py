@@ -10,7 +10,7 @@ from fssplat.results.records import SETTLED, TrialStatus
 from fssplat.results.store import Store
 
 KEPT = (*FILES, "steps.parquet", "record.json", "claim.lock")  # of a finished job
-STALE_S = 3600.0  # an unfinished file this old has lost its writer
+STALE_S = 3600.0  # the writer of an unfinished file this old has died
 
 
 def reset_failed(jobs: Sequence[Job], states: Mapping[str, TrialStatus], store: Store) -> int:

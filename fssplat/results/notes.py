@@ -1,4 +1,4 @@
-"""What a running job reports: short records that the display, the log and MLflow all read."""
+"""Notes: short records that a running job sends to the terminal, the log and MLflow."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class JobUsage:
-    """What a job's process and GPU are used for, now and then."""
+    """Use of CPU, memory and GPU by a job, measured from time to time."""
 
     key: str
     seconds: int  # since the job started
@@ -50,7 +50,7 @@ class TrialDone:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial that has no numbers, and why."""
+    """A trial that ended without a result, and why."""
 
     key: str
     trial_id: str
@@ -69,5 +69,5 @@ Note = JobStarted | JobProgress | JobUsage | TrialDone | TrialEnded | JobEnded
 
 
 def curve_stride(steps: int) -> int:
-    """Every how many steps a point of the loss curve is shown."""
+    """Distance in steps between the losses that are shown of a training."""
     return max(1, -(-steps // CURVE_POINTS))

@@ -23,12 +23,12 @@ from fssplat.common.passwords import hidden, hidden_in, require_password
         ("grid.fold=[0, 1]", "grid.fold=[0, 1]"),
     ],
 )
-def test_of_an_address_all_but_its_password_is_shown(given: str, shown: str) -> None:
+def test_the_password_of_an_address_is_hidden_and_the_rest_is_shown(given: str, shown: str) -> None:
     assert hidden(given) == shown
     assert hidden(shown) == shown
 
 
-def test_passwords_are_found_wherever_they_stand_in_a_record() -> None:
+def test_passwords_are_hidden_everywhere_in_a_record() -> None:
     value = {"a": {"b": ["http://me:secret@head", 1]}, "c": ("x://me:secret@y",), "d": None}
     assert hidden_in(value) == {
         "a": {"b": ["http://me:***@head", 1]},
@@ -37,7 +37,7 @@ def test_passwords_are_found_wherever_they_stand_in_a_record() -> None:
     }
 
 
-def test_an_address_pasted_as_it_was_shown_asks_for_its_password() -> None:
+def test_an_address_with_a_hidden_password_is_refused() -> None:
     require_password("tracking", "http://me:secret@head")
-    with pytest.raises(InputError, match=r"write the password where \*\*\* stands"):
+    with pytest.raises(InputError, match=r"write the password in place of \*\*\*"):
         require_password("tracking", hidden("http://me:secret@head"))

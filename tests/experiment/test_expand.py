@@ -120,7 +120,7 @@ def test_a_protocol_can_force_shots_apart_or_together() -> None:
     assert len(jobs(reused, FINGERPRINTS)) == 1
 
 
-def test_scoring_alone_does_not_change_the_weights_but_changes_the_trial() -> None:
+def test_settings_of_scoring_change_the_trial_but_not_the_training() -> None:
     one = trials()[0]
     other = trials(protocol={"name": "fssplat", "episodes": 7})[0]
     assert one.training_key(FINGERPRINTS) == other.training_key(FINGERPRINTS)
@@ -138,7 +138,9 @@ def test_scoring_alone_does_not_change_the_weights_but_changes_the_trial() -> No
         {"grid": {"method": [{"name": "shared", "loss_weights": {"aux": 1}}]}},
     ],
 )
-def test_whatever_changes_the_weights_changes_the_training_key(change: dict[str, Any]) -> None:
+def test_a_setting_that_changes_the_weights_changes_the_training_key(
+    change: dict[str, Any],
+) -> None:
     assert trials()[0].training_key(FINGERPRINTS) != trials(**change)[0].training_key(FINGERPRINTS)
 
 
@@ -151,11 +153,11 @@ def test_whatever_changes_the_weights_changes_the_training_key(change: dict[str,
         {"store": "elsewhere"},
     ],
 )
-def test_what_cannot_change_a_number_keeps_the_trial_id(change: dict[str, Any]) -> None:
+def test_a_setting_that_cannot_change_a_number_keeps_the_trial_id(change: dict[str, Any]) -> None:
     assert trials()[0].trial_id(FINGERPRINTS) == trials(**change)[0].trial_id(FINGERPRINTS)
 
 
-def test_two_entries_that_a_table_would_show_as_one_are_refused() -> None:
+def test_two_entries_with_one_name_in_the_table_are_refused() -> None:
     entries = ["shared", {"name": "shared", "loss_weights": {"aux": 0.4}}]
     with pytest.raises(InputError, match="2 different trials are called synthetic"):
         trials(grid={"method": entries})
@@ -173,7 +175,7 @@ def test_trials_that_score_different_given_weights_are_all_kept() -> None:
     assert [trial.training.checkpoint for trial in found] == ["a.safetensors", "b.safetensors"]
 
 
-def test_backbone_weights_and_public_lists_name_a_result_by_their_content() -> None:
+def test_a_trial_id_depends_on_the_content_of_weights_and_public_lists() -> None:
     def named(fingerprints: dict[str, str], weights: str) -> tuple[str, str]:
         backbones = {"resnet50": {"name": "resnet50", "weights": weights}}
         (trial, *_) = trials(
@@ -187,7 +189,7 @@ def test_backbone_weights_and_public_lists_name_a_result_by_their_content() -> N
         assert not set(named(other, "/a.pth")) & set(same)
 
 
-def test_rules_of_training_episodes_name_the_weights() -> None:
+def test_rules_of_training_episodes_change_the_training_key() -> None:
     for axis in ({"supports_repeat": True}, {"novel": "ignore"}, {"min_area": 7}):
         (other, *_) = trials(protocol={"name": "fssplat", **axis})
         assert other.training_key(FINGERPRINTS) != trials()[0].training_key(FINGERPRINTS)
@@ -198,7 +200,7 @@ def test_more_classes_per_episode_than_a_method_takes_are_refused() -> None:
         trials(grid={"way": [3]})
 
 
-def test_other_data_is_another_trial() -> None:
+def test_other_data_gives_another_trial() -> None:
     assert trials()[0].trial_id({"synthetic": "x"}) != trials()[0].trial_id({"synthetic": "y"})
 
 
@@ -212,7 +214,7 @@ def test_settings_come_from_the_recipe_then_the_preset_then_the_file_then_the_ce
     assert one.method.label == "shared:public-code"
 
 
-def test_a_switch_that_the_paper_sets_per_data_set_yields_to_the_file() -> None:
+def test_the_file_replaces_an_option_that_the_paper_sets_per_data_set() -> None:
     of_coco = {"dataset": "coco-20i"}
     assert trials(**of_coco)[0].method.options == {"width": 16}
     assert trials(train_on="coco-20i")[0].method.options == {"width": 16}
@@ -224,7 +226,7 @@ def test_a_method_without_training_ignores_the_training_settings() -> None:
     assert trials(grid={"method": ["untrained"]}, training={"steps": 9})[0].training.steps == 0
 
 
-def test_exclude_drops_the_cells_it_names() -> None:
+def test_exclude_removes_the_cells_that_it_names() -> None:
     grid = {"fold": [0, 1], "shot": [1, 5]}
     kept = trials(grid=grid, exclude=[{"fold": 1, "shot": [5]}])
     assert [(trial.fold, trial.shot) for trial in kept] == [(0, 1), (0, 5), (1, 1)]
@@ -299,7 +301,7 @@ def test_every_experiment_file_expands_to_trials_of_registered_methods() -> None
             assert expand(load_experiment(path, changes), METHODS), path
 
 
-def test_options_that_only_scoring_sees_share_a_training() -> None:
+def test_trials_that_differ_in_options_of_scoring_share_a_training() -> None:
     entries = [
         {"name": "scored", "variant": f"{number} scales", "options": {"scales": number}}
         for number in (1, 2)
@@ -329,14 +331,14 @@ def test_a_batch_too_small_for_the_method_is_refused_before_it_runs(setting: str
     assert expanded(saam=False)
 
 
-def test_a_preset_may_train_otherwise_on_one_data_set() -> None:
+def test_a_preset_can_change_the_training_on_one_data_set() -> None:
     entry = {"name": "shared", "preset": "public-code"}
     for dataset, batch in (("synthetic", 4), ("coco-20i", 40)):
         (one,) = trials(dataset=dataset, grid={"method": [entry]})
         assert (one.training.lr, one.training.batch) == (0.5, batch)
 
 
-def test_what_trains_nothing_and_draws_nothing_is_scored_once_for_all_seeds() -> None:
+def test_a_method_without_training_and_random_numbers_is_scored_once_for_all_seeds() -> None:
     grid = {"method": ["untrained", "shared"], "seed": [1, 2]}
     assert [(t.method.name, t.training.seed) for t in trials(grid=grid)] == [
         ("untrained", 0), ("shared", 1), ("shared", 2),

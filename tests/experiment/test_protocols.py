@@ -22,7 +22,7 @@ def test_the_default_scores_four_times_as_many_coco_episodes() -> None:
     assert (rules.episode_count("coco-20i"), rules.episode_count("pascal-5i")) == (4000, 1000)
 
 
-def test_an_axis_may_differ_between_data_sets() -> None:
+def test_an_axis_can_differ_between_data_sets() -> None:
     """COCO in PFENet's public files is 641 pixels; HSNet's COCO set has no ignore map."""
     sizes = [PROTOCOLS[name].size_on(data) for name in ("pfenet", "bam", "hsnet", "fssplat")
              for data in ("pascal-5i", "coco-20i")]  # fmt: skip
@@ -52,7 +52,7 @@ def test_a_wrong_protocol_is_explained(setting: object, expected: str) -> None:
     assert expected in str(caught.value)
 
 
-def test_papers_that_follow_pfenet_differ_from_it_where_they_say_so() -> None:
+def test_papers_that_follow_pfenet_differ_only_in_the_axes_that_they_state() -> None:
     episodes = {name: PROTOCOLS[name].episode_count("coco-20i") for name in ("mmnet", "jc2a")}
     assert episodes == {"mmnet": 20000, "jc2a": 1000}
     assert PROTOCOLS["sdaanet"].episode_count("coco-20i") == 4000

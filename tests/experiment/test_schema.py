@@ -47,11 +47,11 @@ def test_a_wrong_type_names_the_key_and_the_value(tmp_path: Path) -> None:
         ("backbones: {vgg16: {name: resnet50}}", "backbones: vgg16 is named resnet50; both must"),
     ],
 )
-def test_a_section_is_named_as_what_it_holds(tmp_path: Path, keys: str, says: str) -> None:
+def test_the_name_of_an_entry_is_its_key(tmp_path: Path, keys: str, says: str) -> None:
     assert says in message(tmp_path, MINIMAL + keys + "\n")
 
 
-def test_one_value_where_several_belong_shows_how_a_list_is_written(tmp_path: Path) -> None:
+def test_one_value_in_place_of_a_list_shows_how_to_write_a_list(tmp_path: Path) -> None:
     text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: 2}\n")
     assert text.endswith("grid.fold: needs a list, as in [2]")
 
@@ -83,7 +83,7 @@ def test_set_wins_over_the_profile_and_the_profile_over_the_file(tmp_path: Path)
     assert (chosen.store, chosen.name) == ("profile", "set")
 
 
-def test_of_steps_and_epochs_the_later_layer_s_stays(tmp_path: Path) -> None:
+def test_steps_and_epochs_replace_each_other_in_later_layers(tmp_path: Path) -> None:
     text = MINIMAL + "training: {epochs: 5, lr: 1}\nsearch: {training: {epochs: 5}}\n"
     text += "profiles: {short: {training: {steps: 2}}}\n"
     path = write(tmp_path, text)
@@ -102,7 +102,7 @@ def test_an_unknown_profile_lists_the_known_ones(tmp_path: Path) -> None:
     assert "profile 'big' is unknown. Known: small." in message(tmp_path, text, "profile=big")
 
 
-def test_a_profile_may_be_set_with_the_command(tmp_path: Path) -> None:
+def test_a_profile_can_be_set_with_the_command(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "profiles: {small: {store: x}}\n")
     assert load_experiment(path, ("profile=small", "profiles.small.name=y")).name == "y"
 
@@ -119,7 +119,7 @@ def test_a_profile_changes_axes_of_a_protocol_and_keeps_its_name(tmp_path: Path)
     assert chosen.protocol == {"name": "hsnet", "episodes": 3}
 
 
-def test_an_environment_variable_is_read_where_the_file_asks_for_it(
+def test_an_environment_variable_in_the_file_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_STORE", "elsewhere")
@@ -153,7 +153,7 @@ def test_a_training_has_exactly_one_length() -> None:
         TrainingSpec(steps=1, epochs=1)
 
 
-def test_what_cannot_change_a_number_does_not_change_the_digest() -> None:
+def test_a_setting_that_cannot_change_a_number_does_not_change_the_digest() -> None:
     one, moved = (DatasetSpec(name="synthetic", root=root) for root in ("", "elsewhere"))
     assert digest(one) == digest(moved)
     assert digest(one) != digest(DatasetSpec(name="coco-20i"))

@@ -1,4 +1,4 @@
-"""A plan says what is left, what it costs and in which order it runs."""
+"""A plan: the unfinished jobs, their cost, their order and their time."""
 
 import json
 import random
@@ -29,7 +29,7 @@ def test_shots_that_share_a_training_are_one_job(tmp_path: Path) -> None:
     assert facts["sharing_methods"] == ["panet"]
 
 
-def test_the_whole_grid_trains_a_third_less_and_says_who_shares() -> None:
+def test_sharing_saves_a_third_of_the_trainings_of_the_whole_grid() -> None:
     from fssplat.experiment.expand import expand, jobs
     from fssplat.experiment.reading import load_experiment
     from fssplat.methods import METHODS
@@ -51,7 +51,7 @@ def test_an_unknown_backbone_is_refused_by_the_plan(tmp_path: Path) -> None:
         plan_from(Request(experiment_without_images(tmp_path), (change,)))
 
 
-def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_path: Path) -> None:
+def test_a_plan_leaves_out_settled_trials_and_keeps_the_others_of_the_job(tmp_path: Path) -> None:
     plan, store = plan_from(Request(experiment_without_images(tmp_path)))
     one, *others = plan.trials
     (tmp_path / "work").mkdir()
@@ -63,7 +63,7 @@ def test_a_plan_leaves_out_what_is_settled_and_keeps_the_rest_of_the_job(tmp_pat
     assert {item.job.key for item in again.pending} == {job.key for job in plan.jobs}
 
 
-def test_the_longest_job_starts_first_and_kinds_of_worker_do_not_mix() -> None:
+def test_the_longest_job_starts_first_and_jobs_are_grouped_by_resources() -> None:
     jobs = [job(trial(seed)) for seed in range(5)]
     half = [planned_job(one, seconds, 0.5) for one, seconds in zip(jobs, (1, 9, 2), strict=False)]
     whole = [planned_job(one, seconds, 1.0) for one, seconds in zip(jobs[3:], (3, 10), strict=True)]
@@ -71,7 +71,7 @@ def test_the_longest_job_starts_first_and_kinds_of_worker_do_not_mix() -> None:
     assert [item.seconds for item in order] == [10, 3, 9, 2, 1]
 
 
-def test_longest_first_ends_close_to_the_lower_bound_where_order_of_arrival_does_not() -> None:
+def test_longest_first_ends_close_to_the_lower_bound_unlike_the_order_of_the_grid() -> None:
     draw = random.Random(0)
     seconds = [60 * draw.paretovariate(1.2) for _ in range(2000)]
     seconds = [min(value, 40_000.0) for value in seconds]
@@ -108,7 +108,7 @@ def test_jobs_that_take_a_share_run_side_by_side_on_one_gpu() -> None:
         ("{max_concurrent: 2}", machine_with_gpus(8), 2),
     ],
 )
-def test_a_plan_counts_on_what_cores_and_the_experiment_allow_at_once(
+def test_cores_and_max_concurrent_limit_the_devices_of_a_plan(
     tmp_path: Path, resources: str, machine: Machine, devices: int
 ) -> None:
     grid = "{method: [panet], seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}"
@@ -128,7 +128,7 @@ def test_measured_times_replace_the_guess() -> None:
     assert CostModel([record]).measured(one)
 
 
-def test_measured_memory_packs_jobs_on_a_gpu_with_room_to_spare() -> None:
+def test_measured_memory_decides_how_many_jobs_share_a_gpu() -> None:
     one = job()
 
     def share(peak: int) -> float:
@@ -142,7 +142,7 @@ def test_measured_memory_packs_jobs_on_a_gpu_with_room_to_spare() -> None:
     assert CostModel([], gpu=True).gpu_share(one) == 1
 
 
-def test_measured_memory_holds_for_the_same_kind_of_job_on_the_smallest_gpu() -> None:
+def test_measured_memory_is_used_for_similar_jobs_and_the_smallest_gpu() -> None:
     one = job()
     measured = [record_of(one, 1.0, 14, "H100", 80, {})]
     assert CostModel(measured, gpu=True).gpu_share(one) == 1 / 4
@@ -155,7 +155,7 @@ def test_measured_memory_holds_for_the_same_kind_of_job_on_the_smallest_gpu() ->
     assert CostModel(measured, gpu=True).gpu_share(one) == 1
 
 
-def test_a_job_that_is_trained_already_is_planned_without_its_training(tmp_path: Path) -> None:
+def test_a_trained_job_is_planned_without_its_training(tmp_path: Path) -> None:
     plan, store = plan_from(
         Request(experiment_without_images(tmp_path, grid="{method: [panet], shot: [1]}"))
     )
@@ -199,7 +199,7 @@ def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
     assert "1-shot, 5-shot" in text
 
 
-def test_the_time_line_is_drawn(tmp_path: Path) -> None:
+def test_the_chart_is_written(tmp_path: Path) -> None:
     plan, _ = plan_from(Request(experiment_without_images(tmp_path)))
     gantt.draw_gantt(plan, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
@@ -209,7 +209,7 @@ def test_the_time_line_is_drawn(tmp_path: Path) -> None:
     ("seconds", "text"),
     [(42, "42 s"), (200, "3 min 20 s"), (18_720, "5 h 12 min"), (273_600, "3 d 4 h")],
 )
-def test_durations_read_like_speech(seconds: float, text: str) -> None:
+def test_durations_are_written_with_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 

@@ -1,4 +1,4 @@
-"""One holder at a time, and none after its death."""
+"""A claim has one holder at a time, and no holder after its process has ended."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     return open_files(str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}")
 
 
-def left_behind(files: Files, beat: int = 7) -> None:
+def write_foreign_claim(files: Files, beat: int = 7) -> None:
     note = {"owner": "launch-x", "host": "elsewhere", "token": "t", "beat": beat}
     files.write("jobs/k/claim", json.dumps(note).encode())
 
@@ -42,18 +42,18 @@ def test_a_claimed_name_is_refused_until_released(
     second.release()
 
 
-def test_a_counter_that_stands_still_belongs_to_nobody(files: Files) -> None:
-    left_behind(files)
+def test_a_claim_whose_counter_does_not_change_is_free(files: Files) -> None:
+    write_foreign_claim(files)
     taken = claim(files, "jobs/k/claim", "one", wait_s=0.2)
     assert taken is not None
     taken.release()
 
 
-def test_a_launch_soon_takes_over_its_own_claim_once_it_stands_still(
+def test_a_launch_waits_less_for_a_dead_claim_of_its_own(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "OWN_S", 0.5)
-    left_behind(files)
+    write_foreign_claim(files)
     started = time.monotonic()
     taken = claim(files, "jobs/k/claim", "launch-x", wait_s=120.0)
     assert taken is not None
@@ -61,11 +61,11 @@ def test_a_launch_soon_takes_over_its_own_claim_once_it_stands_still(
     taken.release()
 
 
-def test_a_launch_leaves_its_own_claim_to_a_worker_that_is_only_out_of_reach(files: Files) -> None:
+def test_a_launch_does_not_take_over_from_its_own_worker_that_still_counts(files: Files) -> None:
     import threading
 
-    left_behind(files)
-    timer = threading.Timer(0.2, left_behind, (files, 8))
+    write_foreign_claim(files)
+    timer = threading.Timer(0.2, write_foreign_claim, (files, 8))
     timer.start()
     assert claim(files, "jobs/k/claim", "launch-x", wait_s=5.0) is None
     timer.join()
@@ -84,17 +84,17 @@ def test_a_holder_that_died_on_this_machine_is_not_waited_for() -> None:
     taken.release()
 
 
-def test_a_counter_that_moves_on_another_machine_is_respected(files: Files) -> None:
+def test_a_claim_whose_counter_changes_is_not_taken_over(files: Files) -> None:
     import threading
 
-    left_behind(files)
-    timer = threading.Timer(0.2, left_behind, (files, 8))
+    write_foreign_claim(files)
+    timer = threading.Timer(0.2, write_foreign_claim, (files, 8))
     timer.start()
     assert claim(files, "jobs/k/claim", "one", wait_s=5.0) is None
     timer.join()
 
 
-def test_a_killed_holder_frees_its_claim_at_once(tmp_path: Path) -> None:
+def test_the_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path;"
         "from fssplat.results.claims import claim;"
@@ -116,36 +116,36 @@ def test_a_killed_holder_frees_its_claim_at_once(tmp_path: Path) -> None:
     taken.release()
 
 
-def test_two_who_saw_the_same_death_do_not_both_take_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_process_takes_over_a_dead_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     monkeypatch.setattr(claims, "SETTLE_S", 0.5)
     for turn in range(5):
-        files = open_files(f"memory://two-heirs-{turn}")
-        left_behind(files)
+        files = open_files(f"memory://two-takeovers-{turn}")
+        write_foreign_claim(files)
         with ThreadPoolExecutor(4) as pool:
-            heir = partial(claim, files, "jobs/k/claim", wait_s=0.3)
-            found = list(pool.map(heir, "abcd"))
+            take_over = partial(claim, files, "jobs/k/claim", wait_s=0.3)
+            found = list(pool.map(take_over, "abcd"))
         holders = [one for one in found if one is not None]
         assert len(holders) == 1
         for one in holders:
             one.release()
 
 
-def test_a_holder_whose_claim_was_taken_over_notices_and_leaves_the_heirs_alone(
+def test_a_holder_notices_a_takeover_and_keeps_the_new_claim(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claims, "BEAT_S", 0.05)
     files = open_files("memory://taken-over")
     first = claim(files, "jobs/k/claim", "one")
     assert first is not None
-    left_behind(files)
+    write_foreign_claim(files)
     assert first.lost.wait(10)
     first.release()
     assert json.loads(files.read("jobs/k/claim") or b"{}")["owner"] == "launch-x"
 
 
-def test_a_dead_holder_of_this_machine_holds_nothing_behind_an_address() -> None:
+def test_an_object_claim_of_an_ended_process_of_this_machine_is_free() -> None:
     files = open_files("memory://dead-holder")
     process = subprocess.Popen(["true"])
     process.wait()
@@ -154,7 +154,7 @@ def test_a_dead_holder_of_this_machine_holds_nothing_behind_an_address() -> None
     assert not held(files, "jobs/k/claim")
 
 
-def test_processes_that_are_numbered_apart_are_on_two_hosts() -> None:
+def test_two_pid_namespaces_are_two_hosts() -> None:
     apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork"]
     if shutil.which("unshare") is None or subprocess.run([*apart, "true"]).returncode:
         pytest.skip("this machine makes no PID namespaces")

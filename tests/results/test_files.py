@@ -1,4 +1,4 @@
-"""Files are whole or absent, wherever they lie."""
+"""A file is whole or absent, in a folder and behind an address."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     return open_files(str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}")
 
 
-def test_what_was_written_is_read(files: Files) -> None:
+def test_written_bytes_are_read_back(files: Files) -> None:
     files.write("a/b.json", b"one")
     files.write("a/b.json", b"two")
     assert files.read("a/b.json") == b"two"
@@ -25,7 +25,7 @@ def test_what_was_written_is_read(files: Files) -> None:
     assert files.folders() == ["a"]
 
 
-def test_a_local_file_is_brought_in_and_out(files: Files, tmp_path: Path) -> None:
+def test_a_local_file_is_copied_in_and_out(files: Files, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"weights")
     files.put("job/weights", tmp_path / "source")
     assert files.get("job/weights", tmp_path / "back" / "weights")
@@ -33,7 +33,7 @@ def test_a_local_file_is_brought_in_and_out(files: Files, tmp_path: Path) -> Non
     assert not files.get("job/none", tmp_path / "none")
 
 
-def test_deleting_takes_a_file_or_a_folder_and_minds_nothing(files: Files) -> None:
+def test_a_file_or_a_folder_is_deleted_if_it_is_there(files: Files) -> None:
     files.write_many({"a/1": b"x", "a/2": b"y"})
     files.delete("a/1")
     assert files.sizes("a") == {"2": 1}

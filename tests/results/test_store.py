@@ -1,4 +1,4 @@
-"""The store tells finished from everything else."""
+"""The store of trials and jobs: which are finished, and how files come back."""
 
 import tempfile
 from pathlib import Path
@@ -27,7 +27,9 @@ def finish(store: Store, folder: Path, trial_id: str = "t1") -> None:
     store.finish(trial(), trial_id, folder, {"miou": 0.5}, ("left out: cat",), {"launch": "l"})
 
 
-def test_a_trial_is_finished_once_all_its_files_are_in(store: Store, tmp_path: Path) -> None:
+def test_a_trial_is_finished_when_all_its_files_are_in_the_store(
+    store: Store, tmp_path: Path
+) -> None:
     store.mark(["t1"], "running")
     assert store.states(["t1", "t2"])["t1"].state == "running"
     assert store.states(["t1", "t2"])["t2"].state == "pending"
@@ -40,7 +42,7 @@ def test_a_trial_is_finished_once_all_its_files_are_in(store: Store, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["episodes.parquet", "panels/0.png", "result.json"])
-def test_a_file_that_was_cut_makes_the_trial_absent(
+def test_a_trial_with_an_incomplete_file_is_not_finished(
     store: Store, tmp_path: Path, name: str
 ) -> None:
     finish(store, tmp_path / "work")
@@ -51,7 +53,7 @@ def test_a_file_that_was_cut_makes_the_trial_absent(
     assert store.results(["t1"]) == {}
 
 
-def test_a_missing_file_makes_the_trial_absent(store: Store, tmp_path: Path) -> None:
+def test_a_trial_with_a_missing_file_is_not_finished(store: Store, tmp_path: Path) -> None:
     finish(store, tmp_path / "work")
     store.files.delete("t1/metrics.json")
     assert store.states(["t1"])["t1"].state == "pending"
@@ -64,14 +66,14 @@ def test_a_status_that_cannot_be_read_counts_as_never_run(store: Store) -> None:
     assert store.states(["t1"])["t1"].state == "pending"
 
 
-def test_records_of_jobs_come_back_and_damaged_ones_do_not(store: Store) -> None:
+def test_records_of_jobs_are_read_and_damaged_ones_are_left_out(store: Store) -> None:
     record = JobRecord("panet", "resnet50", "synthetic", 97, 2, "cpu", 1e9, 3.0, 10)
     store.record_job("k1", record)
     store.files.write("jobs/k2/record.json", b"{}")
     assert store.job_records() == {"k1": record}
 
 
-def test_a_job_behind_an_address_goes_on_in_another_place(
+def test_a_job_resumes_on_another_machine_from_a_store_behind_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -96,13 +98,15 @@ def test_a_store_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         Store.open(str(tmp_path / "file" / "store"))
 
 
-def test_a_copy_drops_what_an_earlier_life_never_sent(tmp_path: Path) -> None:
+def test_local_files_that_were_never_uploaded_are_deleted_before_a_job_resumes(
+    tmp_path: Path,
+) -> None:
     store = Store.open(f"memory://{tmp_path.name}")
     here = JobFolder(store, "k")
     here.download()
     (here.folder / "step100").write_bytes(b"100")
     here.upload()
-    (here.folder / "step200").write_bytes(b"200")  # its process dies before the next push
+    (here.folder / "step200").write_bytes(b"200")  # its process dies before the next upload
     again = JobFolder(store, "k")
     again.download()
     assert sorted(path.name for path in again.folder.iterdir()) == ["step100"]
@@ -113,7 +117,7 @@ def test_a_copy_drops_what_an_earlier_life_never_sent(tmp_path: Path) -> None:
     assert not again.folder.exists()
 
 
-def test_a_store_that_is_away_is_one_line_and_worth_another_try(
+def test_a_store_that_does_not_answer_gives_one_line_and_can_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class EndpointConnectionError(Exception):  # botocore's are no OSError either
