@@ -37,7 +37,7 @@ from fssplat.search.driver import SearchDriver, search
 from fssplat.search.output import EndedPoint, best_point, ended_points
 from fssplat.search.prepare import prepare
 from fssplat.search.study import open_study
-from fssplat.search.worker import Objective, PointTask, Report, Rung, climb
+from fssplat.search.worker import MilestoneScore, Objective, PointTask, Report, train_to_milestones
 
 WEIGHT = "loss_weights.segmentation"
 LOW, HIGH = 1e-2, 1e4
@@ -86,11 +86,13 @@ def grid(folder: Path, data: Path, steps: int, points: int, episodes: int) -> di
     found: dict[float, float] = {}
     for place in range(points):
         weight = LOW * (HIGH / LOW) ** (place / (points - 1))
-        seen: list[Rung] = []
+        seen: list[MilestoneScore] = []
         own = folder / f"grid{place}"
         own.mkdir()
         with suppress(Diverged):
-            climb(drive.task(place, {WEIGHT: weight}, 1.0), own, seen.append, lambda: False)
+            train_to_milestones(
+                drive.task(place, {WEIGHT: weight}, 1.0), own, seen.append, lambda: False
+            )
         found[weight] = seen[-1].miou if seen else 0.0
         print(f"  grid  weight {weight:9.4g}  mIoU {100 * found[weight]:6.2f}", flush=True)
     return found
@@ -145,8 +147,8 @@ def taken(one: EndedPoint, steps: int, milestones: list[float]) -> float:
 def nothing(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
     """Report all milestones at once; the score is a function of the point."""
     value = 1 / (1 + abs(float(str(task.values[WEIGHT])) - 1))
-    for index, share in enumerate(task.rungs, start=1):
-        report(Rung(index, share, value * share, 1.0, {"fold0": value * share}, index))
+    for index, share in enumerate(task.shares, start=1):
+        report(MilestoneScore(index, share, value * share, 1.0, {"fold0": value * share}, index))
 
 
 def overhead(arguments: argparse.Namespace, data: Path, folder: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from fssplat.search.reading import load_search
 from fssplat.search.space import Point, Search
 from fssplat.search.storage import StudyDatabase, database_of
 from fssplat.search.study import check_study, comparison_mark
-from fssplat.search.worker import worth_key
+from fssplat.search.worker import score_key
 from fssplat.tracking.launch_listener import check_tracking
 
 STUDIES_FOLDER = "searches"  # in the store: a folder per study
@@ -63,7 +63,7 @@ def prepare(request: Request) -> Prepared:
     default_jobs = jobs(trials, fingerprints)
     _check_machine(search, default_jobs[0])
     _check_data(search, default_jobs, fingerprints)
-    mark = comparison_mark(search, [worth_key(job) for job in default_jobs])
+    mark = comparison_mark(search, [score_key(job) for job in default_jobs])
     check_study(search, database, mark)
     return Prepared(search, store, database, fingerprints, mark)
 

@@ -1,7 +1,7 @@
-"""What happens to a point in a worker process: climb from milestone to milestone, score, report.
+"""Run one point of a search in a worker process: train to each milestone, score, report.
 
-Nothing here imports Ray or Optuna. A point's folder holds its trainings until the point has an end
-of its own, so that a point that was cut goes on where it was.
+Nothing here imports Ray or Optuna. The point's trainings stay in its folder until the point has
+ended, so that a point that was cut resumes from its checkpoints.
 """
 
 import contextlib
@@ -33,35 +33,35 @@ from fssplat.worker.process import (
     set_threads,
 )
 
-RUNGS = "rungs.json"
-ASK_S = 1.0  # seconds between two looks whether the search is stopping
+SCORES_FILE = "rungs.json"  # in the point's folder
+ASK_S = 1.0  # seconds between two questions whether the search is stopping
 
 
 @dataclass(frozen=True)
 class PointTask:
-    """All that a worker is told about a point."""
+    """All that a worker gets to run a point."""
 
     number: int  # of its Optuna trial
     values: Mapping[str, object]
     jobs: tuple[Job, ...]  # one training per fold and seed
-    rungs: tuple[float, ...]  # shares of the trainings at which they are scored
-    look: ScoredOn
-    episodes: int
+    shares: tuple[float, ...]  # milestones: shares of a training at which it is scored
+    scored_on: ScoredOn
+    episodes: int  # per milestone
     folder: str  # of the study's points
-    cpu: float = 1.0
-    gpu: float = 0.0  # share of one
-    artefacts: str = ""  # what methods compute beforehand; empty: the user's cache folder
+    cpu: float = 1.0  # cores
+    gpu: float = 0.0  # share of a GPU
+    artefacts: str = ""  # folder for what methods compute beforehand; empty: the user's cache
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
-        """Names the point by all that its worth depends on."""
-        return digest([worth_key(job) for job in self.jobs])
+        """Digest of all that the point's scores depend on."""
+        return digest([score_key(job) for job in self.jobs])
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A point's worth at one milestone, over all its trainings."""
+class MilestoneScore:
+    """A point's scores at one milestone, over all its trainings."""
 
     index: int  # counts from 1
     share: float
@@ -71,22 +71,25 @@ class Rung:
     steps: int = 0  # optimiser steps up to here, all trainings together
 
 
-Report = Callable[[Rung], None]
+Report = Callable[[MilestoneScore], None]
 Objective = Callable[[PointTask, Path, Report, Callable[[], bool]], None]
 
 
 def perform(
     task: PointTask, report: Report, channel: Channel, objective: Objective | None = None
 ) -> Outcome:
-    """Run a point to one of its ends. Raises what another try in a new process may cure, and
-    lets the exit pass by which Ray Tune ends a pruned trial."""
+    """Run a point to one of its ends. `objective` replaces the engine in tests.
+
+    Raises only errors that another attempt in a new process may not meet, and SystemExit, by which
+    Ray Tune ends a pruned trial.
+    """
     set_threads(task.cpu)
     try:
-        return _performed(task, report, Asked(channel), objective or climb)
+        return _run(task, report, StopPoll(channel), objective or train_to_milestones)
     except OSError as error:
         if not is_disk_full(error):
             raise
-        return Outcome("full", describe(error))  # not even its folder could be made
+        return Outcome("full", describe(error))  # its folder could not be made
 
 
 @dataclass(frozen=True)
@@ -103,23 +106,23 @@ class PerformPoint:
     ) -> dict[str, Any]:
         last: dict[str, Any] = {"miou": math.nan, "episodes_per_s": math.nan}  # required by Tune
 
-        def report_rung(rung: Rung) -> None:
-            last.update(as_metrics(rung))
+        def report_score(score: MilestoneScore) -> None:
+            last.update(as_metrics(score))
             report(dict(last))
 
-        outcome = perform(unpacked(config["task"]), report_rung, channel, self.objective)
+        outcome = perform(unpacked(config["task"]), report_score, channel, self.objective)
         return {**last, "rung": None, "state": outcome.state, "reason": outcome.reason}
 
 
-def as_metrics(rung: Rung) -> dict[str, Any]:
+def as_metrics(score: MilestoneScore) -> dict[str, Any]:
     """A milestone's scores for Tune. `parts` is text: Tune flattens mappings."""
     return {
-        "rung": rung.index,
-        "share": rung.share,
-        "miou": float(rung.miou),
-        "episodes_per_s": float(rung.episodes_per_s),
-        "parts": json.dumps(dict(rung.parts) or {"all": float(rung.miou)}),
-        "steps": rung.steps,
+        "rung": score.index,
+        "share": score.share,
+        "miou": float(score.miou),
+        "episodes_per_s": float(score.episodes_per_s),
+        "parts": json.dumps(dict(score.parts) or {"all": float(score.miou)}),
+        "steps": score.steps,
     }
 
 
@@ -133,10 +136,10 @@ def unpacked(text: str) -> PointTask:
     """The task that `packed` wrote."""
     plain = json.loads(text)
     found = [Job.model_validate(job) for job in plain.pop("jobs")]
-    return PointTask(**{**plain, "jobs": tuple(found), "rungs": tuple(plain["rungs"])})
+    return PointTask(**{**plain, "jobs": tuple(found), "shares": tuple(plain["shares"])})
 
 
-def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Objective) -> Outcome:
+def _run(task: PointTask, report: Report, stopping: "StopPoll", objective: Objective) -> Outcome:
     with _folder(task) as folder:
         end = Outcome("pruned")
         try:
@@ -149,92 +152,96 @@ def _performed(task: PointTask, report: Report, stopping: "Asked", objective: Ob
         except InputError as error:
             end = Outcome("full" if is_disk_full(error) else "failed", str(error))
         except Exception as error:
-            end = Outcome(_ended_by(error), describe(error))
-            _keep(task, traceback.format_exc())
+            end = Outcome(_state_after(error), describe(error))
+            _write_error(task, traceback.format_exc())
             if end.state == "interrupted":
                 raise
         finally:
-            asked = end.state == "pruned" and stopping(now=True)
-            cut = asked or end.state in ("interrupted", "full")
-            if not cut:
+            stopped = end.state == "pruned" and stopping(now=True)
+            resumable = stopped or end.state in ("interrupted", "full")
+            if not resumable:
                 shutil.rmtree(folder, ignore_errors=True)
         return end
 
 
-def _keep(task: PointTask, text: str) -> None:
-    """What went wrong in full; the point's own folder goes with its end."""
+def _write_error(task: PointTask, text: str) -> None:
+    """Write a traceback beside the points, since the point's own folder is deleted."""
     errors = Path(task.folder).parent / "errors"
     with contextlib.suppress(OSError):  # a full disk has no room for it
         errors.mkdir(exist_ok=True)
         (errors / f"point-{task.number}.txt").write_text(text)
 
 
-def _ended_by(error: Exception) -> str:
+def _state_after(error: Exception) -> str:
     if is_disk_full(error):
         return "full"
     return "interrupted" if is_transient(error) else "failed"
 
 
-def climb(task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]) -> None:
-    """Train all folds to a milestone, score them, report their mean; then the next one."""
-    known = rungs_in(folder)
-    for rung in known:
-        report(rung)
-    if len(known) == len(task.rungs):
+def train_to_milestones(
+    task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]
+) -> None:
+    """Train all folds to a milestone, score them, report their mean; then continue to the next.
+
+    Milestones that an earlier attempt reached are reported again from the point's folder.
+    """
+    known = scores_in(folder)
+    for score in known:
+        report(score)
+    if len(known) == len(task.shares):
         return
     try:
-        climbs = {name_of(job): _begun(job, task, folder / job.key) for job in task.jobs}
-        for index, share in enumerate(task.rungs[len(known) :], start=len(known) + 1):
-            rung = _reached(
-                index, share, {n: c.advance_to(share, stopping) for n, c in climbs.items()}
-            )
-            known.append(rung)
-            write_json(folder / RUNGS, [asdict(one) for one in known])
-            report(rung)
+        trainings = {name_of(job): _training(job, task, folder / job.key) for job in task.jobs}
+        for index, share in enumerate(task.shares[len(known) :], start=len(known) + 1):
+            parts = {name: one.advance_to(share, stopping) for name, one in trainings.items()}
+            score = _mean(index, share, parts)
+            known.append(score)
+            write_json(folder / SCORES_FILE, [asdict(one) for one in known])
+            report(score)
     finally:
         reset_process()
 
 
-def _begun(job: Job, task: PointTask, folder: Path) -> StagedTraining:
+def _training(job: Job, task: PointTask, folder: Path) -> StagedTraining:
     from fssplat.engine.run import JobData
 
     data = JobData.open(job, task.fingerprints)
     artefacts = Path(task.artefacts) if task.artefacts else None
     settings = RunSettings.of_job(job, task.gpu, artefacts)
-    return StagedTraining(job.first, data, folder, task.look, task.episodes, settings, job.key)
+    return StagedTraining(job.first, data, folder, task.scored_on, task.episodes, settings, job.key)
 
 
-def _reached(index: int, share: float, heights: Mapping[str, StageScore]) -> Rung:
-    every = list(heights.values())
-    return Rung(
+def _mean(index: int, share: float, parts: Mapping[str, StageScore]) -> MilestoneScore:
+    every = list(parts.values())
+    return MilestoneScore(
         index,
         share,
-        statistics.fmean(height.miou for height in every),
-        statistics.fmean(height.episodes_per_s for height in every),
-        {name: height.miou for name, height in heights.items()},
-        sum(height.step for height in every),
+        statistics.fmean(part.miou for part in every),
+        statistics.fmean(part.episodes_per_s for part in every),
+        {name: part.miou for name, part in parts.items()},
+        sum(part.step for part in every),
     )
 
 
-def worth_key(job: Job) -> str:
-    """Names a training with its scores: weights alone leave out options that only scoring reads."""
+def score_key(job: Job) -> str:
+    """Digest of a training and its scoring; `job.key` lacks options that only scoring reads."""
     return digest(job.key, job.first.method)
 
 
 def name_of(job: Job) -> str:
-    """A training within its point."""
+    """The name of a training within its point, e.g. fold0_seed1."""
     seed = job.first.training.seed
     return f"fold{job.first.fold}" + (f"_seed{seed}" if seed else "")
 
 
-def rungs_in(folder: Path) -> list[Rung]:
-    """What an earlier try at the point has reached."""
-    path = folder / RUNGS
-    return [Rung(**one) for one in json.loads(path.read_text())] if path.is_file() else []
+def scores_in(folder: Path) -> list[MilestoneScore]:
+    """The milestones that an earlier attempt at the point has reached."""
+    path = folder / SCORES_FILE
+    return [MilestoneScore(**one) for one in json.loads(path.read_text())] if path.is_file() else []
 
 
-class Asked:
-    """Whether the search is stopping; asks at most once a second, so that it costs no step."""
+class StopPoll:
+    """Whether the search is stopping. Asks the board at most once a second."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -250,13 +257,13 @@ class Asked:
 
 @contextlib.contextmanager
 def _folder(task: PointTask) -> Iterator[Path]:
-    """The point's folder, to itself: a twin that runs at the same time gets one of its own."""
+    """The point's folder, locked. The same point in another process gets another folder."""
     points = Path(task.folder)
     points.mkdir(parents=True, exist_ok=True)
     folder = points / task.key
     folder.mkdir(exist_ok=True)
     with try_lock(folder / "lock") or contextlib.nullcontext() as alone:
-        if alone is None:
+        if alone is None:  # another process runs the same point
             folder = points / f"{task.key}-{task.number}"
             folder.mkdir(exist_ok=True)
         yield folder

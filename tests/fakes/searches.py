@@ -19,14 +19,14 @@ from fssplat.search.driver import SearchDriver
 from fssplat.search.prepare import Prepared, prepare
 from fssplat.search.study import open_study
 from fssplat.search.worker import (
+    MilestoneScore,
     Objective,
     PointTask,
     Report,
-    Rung,
     as_metrics,
-    climb,
     packed,
     perform,
+    train_to_milestones,
     unpacked,
 )
 from tests.fakes.engines import RecordedNotes
@@ -77,9 +77,13 @@ def score_by_formula(
     task: PointTask, folder: Path, report: Report, stopping: Callable[[], bool]
 ) -> None:
     """Train nothing; report `formula` at every milestone, less 0.1 times the missing share."""
-    for index, share in enumerate(task.rungs, start=1):
+    for index, share in enumerate(task.shares, start=1):
         value = formula(task) - 0.1 * (1 - share)
-        report(Rung(index, share, value, 1.0 + task.number, {"fold0": value}, round(100 * share)))
+        report(
+            MilestoneScore(
+                index, share, value, 1.0 + task.number, {"fold0": value}, round(100 * share)
+            )
+        )
 
 
 def score_by_formula_slowly(
@@ -95,7 +99,7 @@ def score_by_formula_slowly(
 OBJECTIVES: dict[str, Objective] = {
     "score_by_formula": score_by_formula,
     "score_by_formula_slowly": score_by_formula_slowly,
-    "climb": climb,
+    "train_to_milestones": train_to_milestones,
 }
 
 
@@ -135,7 +139,7 @@ def run_point(searcher: Any, trial_id: str, task: PointTask, objective: Objectiv
     """Run a point and report to the searcher, as Tune does."""
     last: dict[str, Any] = {}
 
-    def report(rung: Rung) -> None:
+    def report(rung: MilestoneScore) -> None:
         last.update(as_metrics(rung))
         if not searcher.keeps(trial_id, last):
             raise Pruned

@@ -31,8 +31,8 @@ from fssplat.search.study import study_progress
 from fssplat.search.worker import (
     PointTask,
     Report,
-    climb,
     packed,
+    train_to_milestones,
     unpacked,
 )
 from tests.fakes.searches import SETTINGS, score_by_formula, search_file, search_without_ray
@@ -362,7 +362,8 @@ def relabelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, P
 
 def table_of(folder: Path, data: Path, **section: Any) -> list[list[str]]:
     drive = search_without_ray(
-        search_file(folder, data, trials=2, milestones=[0.5, 1.0], pruning="none", **section), climb
+        search_file(folder, data, trials=2, milestones=[0.5, 1.0], pruning="none", **section),
+        train_to_milestones,
     )
     drive.write_files(ended_points(drive.search, drive.study))
     return [row.split(",") for row in (drive.folder / "trials.csv").read_text().splitlines()]
@@ -382,12 +383,14 @@ def test_the_novel_folds_labels_change_nothing_in_a_search(
 
 
 def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
-    from fssplat.search.worker import Report, Rung
+    from fssplat.search.worker import MilestoneScore, Report
     from tests.fakes.searches import SPACE
 
     folds = {"grid": {**SETTINGS["grid"], "fold": [0, 1]}}
     options = {"space": SPACE, "trials": 1, "milestones": [0.5, 1.0], "experiment": folds}
-    whole = search_without_ray(search_file(tmp_path / "whole", data, **options), climb)
+    whole = search_without_ray(
+        search_file(tmp_path / "whole", data, **options), train_to_milestones
+    )
     (one,) = ended_points(whole.search, whole.study)
     assert set(one.scores[1.0]) == {"miou", "fold0", "fold1"}
     mean = (one.scores[1.0]["fold0"] + one.scores[1.0]["fold1"]) / 2
@@ -401,9 +404,9 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
     task = whole.task(0, prepared.search.defaults, 1.0, 0.0)
     folder = tmp_path / "point"
     folder.mkdir()
-    seen: list[Rung] = []
+    seen: list[MilestoneScore] = []
 
-    def cut(rung: Rung) -> None:
+    def cut(rung: MilestoneScore) -> None:
         seen.append(rung)
         if len(seen) == 1:
             raise Cut
@@ -414,7 +417,7 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
     for report in (cut, seen.append):
         chosen: Report = report
         try:
-            climb(task, folder, chosen, never)
+            train_to_milestones(task, folder, chosen, never)
         except Cut:
             continue
     assert [rung.index for rung in seen] == [1, 1, 2]
@@ -447,7 +450,7 @@ def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
 ) -> None:
     space = {"options": {"fusion": {"uniform": [0, 1]}}}
     path = mining(tmp_path, data, 1.0, space=space, trials=1, milestones=[0.5, 1.0])
-    drive = search_without_ray(path, climb)
+    drive = search_without_ray(path, train_to_milestones)
     (one,) = ended_points(drive.search, drive.study)
     default, other = (drive.task(0, {"options.fusion": share}, 1.0, 0.0) for share in (1.0, 0.0))
     assert [job.key for job in other.jobs] == [job.key for job in default.jobs]
@@ -455,7 +458,9 @@ def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
     assert unpacked(packed(other)).key == other.key
     seen: list[float] = []
     (tmp_path / "point").mkdir()
-    climb(other, tmp_path / "point", lambda rung: seen.append(rung.miou), lambda: False)
+    train_to_milestones(
+        other, tmp_path / "point", lambda rung: seen.append(rung.miou), lambda: False
+    )
     assert seen[-1] != one.values["miou"]
 
 

@@ -26,7 +26,7 @@ from fssplat.search.storage import (
     sqlalchemy_url,
 )
 from fssplat.search.study import open_study, study_progress
-from fssplat.search.worker import PointTask, Report, Rung
+from fssplat.search.worker import MilestoneScore, PointTask, Report
 from tests.fakes.searches import prepared_of, search_file, search_without_ray
 
 
@@ -112,9 +112,9 @@ def test_a_search_whose_points_diverge_ends(sampler: str, data: Path, tmp_path: 
 
 def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) -> None:
     def broken(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
-        report(Rung(1, 0.25, math.nan if task.number else 0.5, 1.0, {"fold0": 0.5}))
+        report(MilestoneScore(1, 0.25, math.nan if task.number else 0.5, 1.0, {"fold0": 0.5}))
         if task.number == 0:
-            report(Rung(4, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+            report(MilestoneScore(4, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
     drive = search_without_ray(search_file(tmp_path, data, trials=3), broken)
     states = [trial.state for trial in drive.study.get_trials()]
@@ -128,7 +128,7 @@ def test_the_same_point_is_not_trained_twice(data: Path, tmp_path: Path) -> None
 
     def count(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         calls.append(task.values)
-        report(Rung(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+        report(MilestoneScore(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
     space = {"options": {"scale": {"choice": [10.0, 20.0]}}}
     path = search_file(tmp_path, data, trials=6, space=space, milestones=[1.0])
@@ -150,7 +150,7 @@ def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: 
 
 
 def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
-    report(Rung(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+    report(MilestoneScore(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
 
 # ------------------------------------------------------------------ judged once
@@ -244,10 +244,10 @@ def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_dr
     from fssplat.search.asha import scores_by_milestone
 
     def cut(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
-        report(Rung(1, 0.5, 0.5, 1.0, {"fold0": 0.5}))
+        report(MilestoneScore(1, 0.5, 0.5, 1.0, {"fold0": 0.5}))
         if task.number == 0:
             raise Interrupted(1)
-        report(Rung(2, 1.0, 0.5, 1.0, {"fold0": 0.5}))
+        report(MilestoneScore(2, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
     space = {"options": {"scale": {"choice": [10.0, 20.0]}}}
     path = search_file(tmp_path, data, trials=5, space=space, milestones=[0.5, 1.0])
