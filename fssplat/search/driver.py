@@ -139,13 +139,13 @@ class SearchDriver:
         return max(1, min(most, self.search.experiment.resources.max_concurrent or most))
 
     def _fit(self, board: Any, stop: StopRequest, slots: int, cpu: float, gpu: float) -> None:
-        from fssplat.search.tune_searcher import Asha, SafeOptuna  # imports Ray
+        from fssplat.search.tune_searcher import Asha, StudySearcher  # imports Ray
 
         def config_of(number: int, point: Point) -> dict[str, Any]:
             task = packed(self.task(number, point, cpu, gpu))
             return as_config(f"point-{number}", task, cpu, gpu)
 
-        searcher = SafeOptuna(
+        searcher = StudySearcher(
             self.search,
             self.study,
             self.prepared.database,
@@ -155,19 +155,19 @@ class SearchDriver:
             self.ended_trials,
         )
         try:
-            with background(searcher.beat):
+            with background(searcher.send_heartbeats):
                 fit(
                     PerformPoint(self.objective),
                     searcher,
                     board,
                     stop,
-                    idle=lambda: not searcher.live,
+                    idle=lambda: not searcher.running,
                     retries=RETRIES,
                     scheduler=Asha(searcher),
                 )
         finally:
-            for trial_id in list(searcher.live):
-                searcher.put_back(trial_id)
+            for trial_id in list(searcher.running):
+                searcher.requeue(trial_id)
 
     def task(self, number: int, point: Point, cpu: float, gpu: float) -> PointTask:
         """A point as a worker's task. Raises InputError if the method refuses its values."""

@@ -114,7 +114,7 @@ def search_without_ray(
     path: Path, objective: Objective = score_by_formula, changes: tuple[str, ...] = ()
 ) -> SearchDriver:
     """Run a whole driver without Ray: its points one after the other in this process."""
-    from fssplat.search.tune_searcher import SafeOptuna
+    from fssplat.search.tune_searcher import StudySearcher
 
     request = Request(path, changes)
     prepared = prepare(request)
@@ -125,7 +125,7 @@ def search_without_ray(
         return {"task": packed(drive.task(number, point, 1.0, 0.0))}
 
     stop, news = StopRequest(), SimpleQueue[Any]()
-    searcher = SafeOptuna(prepared.search, study, prepared.database, 1, stop, pack, news)
+    searcher = StudySearcher(prepared.search, study, prepared.database, 1, stop, pack, news)
     for turn in range(10_000):
         config = searcher.suggest(str(turn))
         if config == "FINISHED":

@@ -158,13 +158,15 @@ def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> No
 
 def searcher(prepared: Prepared, slots: int) -> Any:
     """A driver's side of Tune, on the study as it stands."""
-    from fssplat.search.tune_searcher import SafeOptuna
+    from fssplat.search.tune_searcher import StudySearcher
 
     def pack(number: int, point: Point) -> dict[str, Any]:
         return {"number": number}
 
     study, database = opened(prepared), prepared.database
-    return SafeOptuna(prepared.search, study, database, slots, StopRequest(), pack, SimpleQueue())
+    return StudySearcher(
+        prepared.search, study, database, slots, StopRequest(), pack, SimpleQueue()
+    )
 
 
 def at(rung: int, miou: float) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def test_a_point_that_was_cut_is_not_judged_again_where_it_had_passed(
     assert first.keeps("b", at(2, 0.3))
     for name in "acd":
         assert first.keeps(name, at(1, 0.9))
-    first.put_back("b")
+    first.requeue("b")
 
     second = searcher(prepared, slots=4)
     assert second.suggest("b") == {"number": 4}
