@@ -15,9 +15,11 @@ from fssplat.cli import (
     gc,
     import_checkpoint,
     launch,
+    methods,
     plan,
     retry,
     search,
+    settings,
     status,
     stop,
     sync,
@@ -48,6 +50,8 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     ui.ui,
     import_checkpoint.import_checkpoint,
     verify.verify,
+    methods.methods,
+    settings.settings,
 )
 for command in COMMANDS:
     app.command()(command)

@@ -75,7 +75,7 @@ def _table(settings: Iterable[Setting], identity: bool = True) -> str:
         default = one.default if one.default == "required" else f"`{one.default}`"
         default = DEFAULTS.get(one.name, default)
         shown = [_identity(one)] if identity else []
-        lines.append([f"`{one.name}`", one.type, default, *shown, _meaning(one)])
+        lines.append([f"`{one.name}`", one.type, default, *shown, meaning(one)])
     return _rows(lines)
 
 
@@ -90,7 +90,7 @@ def _cell(text: str) -> str:
     return "`".join(parts)
 
 
-def _meaning(setting: Setting) -> str:
+def meaning(setting: Setting) -> str:
     """The comment with YAML's words for Python's constants."""
     text = setting.meaning
     for python, yaml in (("None", "null"), ("False", "false"), ("True", "true")):

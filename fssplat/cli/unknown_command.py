@@ -20,6 +20,8 @@ OTHER_WORDS: Mapping[str, str] = {
     "stop": "kill cancel",
     "ui": "mlflow dashboard",
     "verify --list": "reproduce papers",
+    "settings": "options config set",
+    "methods": "models method",
     "data build synthetic": "build",
     "data download pascal": "download",
     "import-checkpoint --help": "import convert",

@@ -1,0 +1,70 @@
+"""`fssplat settings`: what can be set in an experiment file and by `--set`."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from fssplat.experiment.describe import Setting
+
+
+def settings(
+    prefix: str = typer.Argument("", help="A setting or a section, e.g. training.augment."),
+) -> None:
+    """Show what can be set, with type, default and meaning: fssplat settings training
+
+    Change one with --set, e.g. --set training.lr=0.01. Options of a method: fssplat methods hsnet
+    """
+    from fssplat.cli.settings_page import DEFAULTS, meaning
+    from fssplat.cli.text_columns import columns
+
+    rows = []
+    for one in matching(prefix):
+        default = DEFAULTS.get(one.name, one.default).replace("`", "")
+        kind = one.type.replace("`", "")
+        shown = default if default == "required" else f"default {default}"
+        rows.append((one.name, f"{meaning(one).replace('`', '')} [{kind}; {shown}]"))
+    print(columns(rows, widest=34))
+    if not prefix:
+        print("\nOptions, loss weights and presets of a method: fssplat methods hsnet")
+
+
+def every_setting() -> "list[Setting]":
+    """All settings of an experiment file, methods' options excepted."""
+    from fssplat.experiment.describe import describe
+    from fssplat.experiment.protocols import Protocol
+    from fssplat.experiment.schema import ExperimentSpec, TrainingSpec
+    from fssplat.search.space import Parameter, SearchSpec
+
+    inner = [
+        *describe(TrainingSpec, "training."),
+        *describe(Protocol, "protocol."),
+        *describe(SearchSpec, "search."),
+        *describe(Parameter, "search.space.<section>.<name>."),
+    ]
+    return [*describe(ExperimentSpec), *inner]
+
+
+def matching(prefix: str) -> "list[Setting]":
+    """The settings under a prefix, or else those whose name contains it.
+
+    Raises InputError if there is none.
+    """
+    import difflib
+
+    from fssplat.common.errors import InputError
+
+    wanted = prefix.strip(".").lower()
+    known = every_setting()
+    under = [one for one in known if not wanted or one.name == wanted
+             or one.name.startswith((f"{wanted}.", f"{wanted}["))]  # fmt: skip
+    found = under or [one for one in known if wanted in one.name]
+    if not found:
+        last = {one.name.rpartition(".")[2]: one.name for one in known}
+        near = difflib.get_close_matches(wanted.rpartition(".")[2], last, n=1, cutoff=0.7)
+        hint = f"Did you mean {last[near[0]]}? " if near else ""
+        raise InputError(
+            f"{prefix} is not a setting. {hint}`fssplat settings` lists all; options of a method "
+            "are in `fssplat methods`."
+        )
+    return found
