@@ -87,7 +87,9 @@ def check_mlflow(tracking: str, folder: Path) -> None:
     assert {"best.yaml", "trials.csv", "search.json", "plots"} <= names
 
 
-def test_files_of_a_search_hold_an_address_without_its_password(data: Path, tmp_path: Path) -> None:
+def test_files_of_a_search_contain_an_address_without_its_password(
+    data: Path, tmp_path: Path
+) -> None:
     others = {"tracking": "http://me:secret@head:5000"}
     path = search_file(tmp_path, data, trials=1, experiment=others)
     drive = search_without_ray(path)
@@ -129,7 +131,7 @@ def test_a_bad_space_ends_with_code_2_before_ray_is_loaded(data: Path, tmp_path:
         ("resources.cpu=100000", "wants 100000 cores"),
     ],
 )
-def test_what_a_search_would_stumble_over_is_told_before_anything_is_made(
+def test_errors_of_a_search_are_reported_before_anything_is_made(
     change: str, says: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -140,7 +142,7 @@ def test_what_a_search_would_stumble_over_is_told_before_anything_is_made(
     assert not (tmp_path / "store" / "studies.db").exists()
 
 
-def test_a_search_in_order_is_checked_as_often_as_one_likes_and_leaves_no_study(
+def test_checking_a_search_again_makes_no_study(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = search_file(tmp_path, data)
@@ -151,7 +153,9 @@ def test_a_search_in_order_is_checked_as_often_as_one_likes_and_leaves_no_study(
     prepare(Request(path, ("resources.gpu=64",)))
 
 
-def test_a_warm_start_that_was_drawn_needs_its_study_no_more(data: Path, tmp_path: Path) -> None:
+def test_a_warm_start_needs_its_study_only_until_its_points_are_queued(
+    data: Path, tmp_path: Path
+) -> None:
     storage = f"sqlite:///{tmp_path}/other.db"
     search_without_ray(
         search_file(tmp_path / "first", data, trials=1, study="first", storage=storage)
@@ -163,7 +167,7 @@ def test_a_warm_start_that_was_drawn_needs_its_study_no_more(data: Path, tmp_pat
     search_without_ray(path, changes=("search.trials=2",))
 
 
-def test_a_search_that_breaks_off_leaves_no_run_that_seems_to_go_on(
+def test_a_search_that_fails_leaves_no_running_run_in_mlflow(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.tracking import MlflowClient
@@ -209,7 +213,7 @@ def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ra
     assert text.count("one episode does not fit the device.") == 2
 
 
-def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
+def test_a_full_disk_ends_a_search_and_spends_no_point(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     full = tmp_path / "full"
@@ -246,11 +250,11 @@ def test_a_full_disk_ends_a_search_that_worked_and_spends_no_point(
         (ValueError("no space for a mask"), False),
     ],
 )
-def test_a_full_disk_is_known_by_whoever_tells_of_it(error: Exception, full: bool) -> None:
+def test_a_full_disk_is_recognised_by_number_or_text(error: Exception, full: bool) -> None:
     assert is_disk_full(error) == full
 
 
-def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -> None:
+def test_a_study_that_fails_during_a_search_is_one_line(data: Path, tmp_path: Path) -> None:
     def dropped(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         with sqlite3.connect(tmp_path / "study.db", timeout=60) as database:
             database.execute("drop table trial_intermediate_values")
@@ -264,7 +268,7 @@ def test_a_study_that_fails_on_the_way_is_one_line(data: Path, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_time(
+def test_files_that_cannot_be_written_are_one_line_and_are_written_the_next_time(
     data: Path, tmp_path: Path
 ) -> None:
     path = search_file(tmp_path, data, trials=1)
@@ -281,7 +285,9 @@ def test_files_that_cannot_be_written_at_the_end_are_one_line_and_come_the_next_
     assert again.finish(points, StopRequest()) == 0
 
 
-def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path: Path) -> None:
+def test_points_that_fail_in_a_row_end_a_search_with_complete_points(
+    data: Path, tmp_path: Path
+) -> None:
     def broken(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         raise InputError("one episode does not fit the device.")
 
@@ -293,7 +299,7 @@ def test_points_that_fail_in_a_row_end_a_search_that_worked(data: Path, tmp_path
     assert study_progress(drive.study).spent == 5
 
 
-def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_error(
+def test_single_points_that_fail_do_not_end_a_search_and_leave_their_error(
     data: Path, tmp_path: Path
 ) -> None:
     def broken(task: Any, folder: Path, report: Any, stopping: Any) -> None:
@@ -310,9 +316,7 @@ def test_points_that_fail_in_a_search_that_works_end_nothing_and_leave_their_err
     assert all("KeyError: 'x'" in path.read_text() for path in errors.iterdir())
 
 
-def test_a_choice_by_novel_classes_is_labelled_wherever_it_shows(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_choice_by_novel_classes_is_labelled_everywhere(data: Path, tmp_path: Path) -> None:
     drive = search_without_ray(search_file(tmp_path, data, trials=2, selection="novel-best"))
     folder = drive.write_files(ended_points(drive.search, drive.study))
     text = (folder / "best.yaml").read_text()
@@ -382,7 +386,9 @@ def test_the_novel_folds_labels_change_nothing_in_a_search(
     assert table_of(tmp_path / "four", after, selection="novel-best") != peeking
 
 
-def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+def test_folds_are_averaged_and_an_interrupted_point_continues_bit_for_bit(
+    data: Path, tmp_path: Path
+) -> None:
     from fssplat.search.worker import MilestoneScore, Report
     from tests.fakes.searches import SPACE
 
@@ -425,7 +431,7 @@ def test_folds_are_averaged_and_a_cut_point_goes_on_bit_for_bit(data: Path, tmp_
     assert json.loads((folder / "rungs.json").read_text())[1]["steps"] == 16
 
 
-def test_a_point_without_a_gpu_of_its_own_keeps_off_those_it_sees(
+def test_a_point_without_a_gpu_does_not_use_visible_ones(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drive = search_without_ray(search_file(tmp_path, data, trials=1))
@@ -445,7 +451,7 @@ def mining(folder: Path, data: Path, fusion: float, **section: Any) -> Path:
     return search_file(folder, data, experiment=experiment, **section)
 
 
-def test_an_option_that_only_scoring_reads_changes_what_a_point_is_worth(
+def test_an_option_that_only_scoring_reads_changes_a_points_score(
     data: Path, tmp_path: Path
 ) -> None:
     space = {"options": {"fusion": {"uniform": [0, 1]}}}

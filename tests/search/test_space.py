@@ -1,4 +1,4 @@
-"""What a `search:` section may say, and that all of its errors are told at once."""
+"""The `search:` section: what it may contain, and that one message lists all of its errors."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from fssplat.methods import METHODS
 from fssplat.search.reading import checked, load_search
 from fssplat.search.space import Search
 
-READY = sorted((Path(__file__).parents[2] / "experiments" / "search").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "experiments" / "search").glob("*.yaml"))
 ONE = {"training": {"lr": {"log": [1e-4, 1e-1]}}}
 
 
@@ -69,8 +69,8 @@ def test_names_may_be_dotted_or_nested() -> None:
     assert trial.training.augment.flip  # the recipe's other settings stay
 
 
-def test_all_errors_of_a_space_are_told_at_once() -> None:
-    told = refusal(
+def test_one_message_lists_all_errors_of_a_space() -> None:
+    message = refusal(
         {
             "loss_weights": {"alignment": {"log": [0.1, 10]}, "auxiliary": {"uniform": [2, 1]}},
             "training": {"rl": {"log": [1e-4, 1e-1]}, "weight_decay": {"log": [0, 1e-2]}},
@@ -78,37 +78,37 @@ def test_all_errors_of_a_space_are_told_at_once() -> None:
             "momentum": {"sgd": {"uniform": [0.5, 1.0]}, "ema": {"uniform": [0.5, 0.9]}},
         }
     )
-    assert "loss_weights.alignment: mmnet has no loss 'alignment'" in told
-    assert "It has: segmentation, auxiliary, reconstruction." in told
-    assert "loss_weights.auxiliary: low 2 is not below high 1" in told
-    assert "training.rl is not a setting. Did you mean training.lr?" in told
-    assert "training.weight_decay: a log range starts above 0 (got 0)" in told
-    assert "options.embedings is not a setting. Did you mean options.embeddings?" in told
-    assert "options.bins: choice [[60, 30]] has fewer than 2 different values" in told
-    assert "momentum.sgd: a momentum is in [0, 1) (got 0.5 to 1)" in told
-    assert "momentum.ema: mmnet has no momentum term 'ema'. It has: sgd." in told
+    assert "loss_weights.alignment: mmnet has no loss 'alignment'" in message
+    assert "It has: segmentation, auxiliary, reconstruction." in message
+    assert "loss_weights.auxiliary: low 2 is not below high 1" in message
+    assert "training.rl is not a setting. Did you mean training.lr?" in message
+    assert "training.weight_decay: a log range starts above 0 (got 0)" in message
+    assert "options.embedings is not a setting. Did you mean options.embeddings?" in message
+    assert "options.bins: choice [[60, 30]] has fewer than 2 different values" in message
+    assert "momentum.sgd: a momentum is in [0, 1) (got 0.5 to 1)" in message
+    assert "momentum.ema: mmnet has no momentum term 'ema'. It has: sgd." in message
 
 
 def test_a_value_that_the_methods_config_refuses_is_found_before_anything_starts() -> None:
-    told = refusal({"options": {"fusion": {"uniform": [0.5, 1.5]}}}, "mining")
-    assert "options.fusion: 1.5 is refused" in told
-    assert "less than or equal to 1" in told
-    told = refusal({"options": {"reconstruct": {"choice": ["support", "queries"]}}})
-    assert 'options.reconstruct: "queries" is refused' in told
+    message = refusal({"options": {"fusion": {"uniform": [0.5, 1.5]}}}, "mining")
+    assert "options.fusion: 1.5 is refused" in message
+    assert "less than or equal to 1" in message
+    message = refusal({"options": {"reconstruct": {"choice": ["support", "queries"]}}})
+    assert 'options.reconstruct: "queries" is refused' in message
 
 
-def test_a_space_must_hold_the_default() -> None:
-    told = refusal({"loss_weights": {"distillation": {"uniform": [0, 10]}}}, "sdaanet")
-    assert "does not contain the default 50.0, which is always tried first" in told
+def test_a_space_must_contain_the_default() -> None:
+    message = refusal({"loss_weights": {"distillation": {"uniform": [0, 10]}}}, "sdaanet")
+    assert "does not contain the default 50.0, which is always tried first" in message
 
 
-def test_what_an_override_sets_cannot_be_searched() -> None:
+def test_a_setting_of_an_override_cannot_be_searched() -> None:
     overrides = {"overrides": [{"where": {"fold": 1}, "options": {"embeddings": 7}}]}
-    told = refusal({"options": {"embeddings": {"integer": [10, 100]}}}, experiment=overrides)
-    assert "options.embeddings: an entry of overrides sets it" in told
+    message = refusal({"options": {"embeddings": {"integer": [10, 100]}}}, experiment=overrides)
+    assert "options.embeddings: an entry of overrides sets it" in message
 
 
-def test_the_points_shorter_training_stands_over_an_entry_s_own_and_over_an_override() -> None:
+def test_search_training_wins_over_the_methods_entry_and_over_an_override() -> None:
     entry = {"name": "mmnet", "training": {"epochs": 50, "batch": 3}}
     overrides = {"overrides": [{"where": {"fold": 1}, "training": {"steps": 900}}]}
     found = searched(ONE, entry, training={"steps": 4}, experiment=overrides)
@@ -128,7 +128,7 @@ def test_the_points_shorter_training_stands_over_an_entry_s_own_and_over_an_over
         ({"training": {"lr": {"log": [1e-4, 1e-1], "when": {"options.x": 1}}}}, "not in the space"),
     ],
 )
-def test_a_malformed_dimension_is_named(space: dict[str, Any], says: str) -> None:
+def test_a_malformed_parameter_is_named(space: dict[str, Any], says: str) -> None:
     assert says in refusal(space)
 
 
@@ -139,7 +139,7 @@ def test_a_condition_must_be_a_value_of_a_choice() -> None:
     assert 'options.reconstruct is never "nothing"' in refusal(space)
 
 
-def test_a_condition_comes_after_its_choice_whatever_the_order_in_the_file() -> None:
+def test_a_choice_comes_before_its_conditions_in_any_order_of_the_file() -> None:
     space = {
         "loss_weights": {
             "reconstruction": {"log": [0.01, 1], "when": {"options.reconstruct": "support"}}
@@ -167,28 +167,28 @@ def test_two_methods_need_two_searches() -> None:
     assert "grid.method lists 2 values, a search tunes one" in refusal(ONE, experiment=experiment)
 
 
-def test_a_training_free_method_has_nothing_to_tune() -> None:
+def test_a_training_free_method_cannot_be_searched() -> None:
     assert "prior is not trained" in refusal(ONE, "prior")
 
 
-def test_a_file_without_a_section_says_so(tmp_path: Path) -> None:
+def test_a_file_without_a_section_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text("dataset: synthetic\ngrid: {method: [panet]}\n")
     with pytest.raises(InputError, match="no `search:` section"):
         load_search(path)
 
 
-@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
-def test_every_ready_search_is_in_order(path: Path) -> None:
-    assert len(READY) == 8
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_search_is_valid(path: Path) -> None:
+    assert len(SHIPPED) == 8
     found = load_search(path)
     assert found.method == path.stem
     assert found.spec.selection == "base-val"
     assert len(found.defaults) >= 2
 
 
-@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
-def test_every_ready_search_can_be_shortened(path: Path) -> None:
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_search_can_be_shortened(path: Path) -> None:
     changes = ("dataset=synthetic", "search.trials=10", "search.training.epochs=1")
     found = load_search(path, changes)
     assert {trial.training.epochs for trial in found.trials(found.defaults)} == {1}
@@ -197,6 +197,6 @@ def test_every_ready_search_can_be_shortened(path: Path) -> None:
     assert smoke.spec.trials == 2
 
 
-def test_a_profile_that_shortens_searches_makes_none_of_another_file() -> None:
+def test_a_profile_for_searches_does_not_make_another_file_a_search() -> None:
     with pytest.raises(InputError, match="no `search:` section"):
-        load_search(READY[0].parents[1] / "quickstart.yaml", ("profile=smoke",))
+        load_search(SHIPPED[0].parents[1] / "quickstart.yaml", ("profile=smoke",))

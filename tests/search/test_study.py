@@ -1,4 +1,4 @@
-"""The study: what is drawn, what counts, what a driver that dies leaves behind."""
+"""The study: which points are drawn, which count, and what happens when a driver dies."""
 
 import math
 import time
@@ -38,7 +38,7 @@ def points(study: optuna.Study) -> list[dict[str, Any]]:
     return [trial.params for trial in study.get_trials(deepcopy=False)]
 
 
-def test_asha_keeps_the_best_half_of_what_came_before() -> None:
+def test_asha_keeps_the_best_half_of_the_earlier_points() -> None:
     assert passes_milestone(0.1, [], 2)
     assert passes_milestone(0.5, [0.1, 0.5, 0.9], 2)
     assert not passes_milestone(0.49, [0.1, 0.5, 0.9], 2)
@@ -54,7 +54,7 @@ def test_the_papers_values_are_the_first_point(data: Path, tmp_path: Path) -> No
     assert first.origin == "defaults"
 
 
-def test_a_search_cut_anywhere_draws_what_an_uncut_one_draws(data: Path, tmp_path: Path) -> None:
+def test_an_interrupted_search_draws_the_same_points(data: Path, tmp_path: Path) -> None:
     whole = search_without_ray(search_file(tmp_path / "whole", data, trials=8))
     for trials in (1, 3, 4, 8):
         parts = search_without_ray(search_file(tmp_path / "parts", data, trials=trials))
@@ -76,7 +76,7 @@ def test_a_better_point_is_found_and_bad_ones_are_pruned(data: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
-def test_every_sampler_goes_on_where_the_study_is(sampler: str, data: Path, tmp_path: Path) -> None:
+def test_every_sampler_continues_a_study(sampler: str, data: Path, tmp_path: Path) -> None:
     for trials in (4, 7):
         drive = search_without_ray(search_file(tmp_path, data, trials=trials, sampler=sampler))
     found = ended_points(drive.search, drive.study)
@@ -110,7 +110,7 @@ def test_a_search_whose_points_diverge_ends(sampler: str, data: Path, tmp_path: 
     assert study_progress(drive.study).spent == 4
 
 
-def test_a_value_that_is_no_number_leaves_no_zombie(data: Path, tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_number_ends_its_trial(data: Path, tmp_path: Path) -> None:
     def broken(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         report(MilestoneScore(1, 0.25, math.nan if task.number else 0.5, 1.0, {"fold0": 0.5}))
         if task.number == 0:
@@ -137,7 +137,7 @@ def test_the_same_point_is_not_trained_twice(data: Path, tmp_path: Path) -> None
     assert study_progress(drive.study).spent == 6
 
 
-def test_a_condition_decides_whether_a_dimension_is_drawn(data: Path, tmp_path: Path) -> None:
+def test_a_condition_decides_whether_a_parameter_is_drawn(data: Path, tmp_path: Path) -> None:
     space = {
         "training": {
             "optimizer": {"choice": ["sgd", "adam"]},
@@ -153,11 +153,11 @@ def constant(task: PointTask, folder: Path, report: Report, stopping: Any) -> No
     report(MilestoneScore(1, 1.0, 0.5, 1.0, {"fold0": 0.5}))
 
 
-# ------------------------------------------------------------------ judged once
+# ------------------------------------------------------------------ decided once
 
 
 def searcher(prepared: Prepared, slots: int) -> Any:
-    """A driver's side of Tune, on the study as it stands."""
+    """A searcher on the study as it is now."""
     from fssplat.search.tune_searcher import StudySearcher
 
     def pack(number: int, point: Point) -> dict[str, Any]:
@@ -170,11 +170,11 @@ def searcher(prepared: Prepared, slots: int) -> Any:
 
 
 def at(rung: int, miou: float) -> dict[str, Any]:
-    """What Tune passes on of a point that reached a rung."""
+    """The result that Tune passes on when a point reaches a milestone."""
     return {"rung": rung, "miou": miou, "share": rung / 4, "steps": rung, "parts": "{}"}
 
 
-def test_a_point_that_was_cut_is_not_judged_again_where_it_had_passed(
+def test_an_interrupted_point_is_not_decided_again_at_milestones_it_passed(
     data: Path, tmp_path: Path
 ) -> None:
     prepared = prepared_of(search_file(tmp_path, data, trials=9))
@@ -192,12 +192,10 @@ def test_a_point_that_was_cut_is_not_judged_again_where_it_had_passed(
     assert second.keeps("b", at(1, 0.3))
     assert second.keeps("b", at(2, 0.3))
     assert second.suggest("e")
-    assert not second.keeps("e", at(1, 0.5))  # a new one is judged
+    assert not second.keeps("e", at(1, 0.5))  # a new point is compared
 
 
-def test_a_point_that_fell_stays_so_when_a_stop_comes_a_moment_later(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_pruned_point_stays_pruned_if_a_stop_request_follows(data: Path, tmp_path: Path) -> None:
     one = searcher(prepared_of(search_file(tmp_path, data)), slots=2)
     for name, miou in (("a", 0.9), ("b", 0.3)):
         one.suggest(name)
@@ -210,7 +208,7 @@ def test_a_point_that_fell_stays_so_when_a_stop_comes_a_moment_later(
     assert states == [TrialState.FAIL, TrialState.PRUNED, TrialState.WAITING]
 
 
-def test_a_point_whose_workers_die_has_a_second_turn_and_spends_nothing_by_the_first(
+def test_a_point_whose_workers_die_is_queued_once_more_and_counts_once(
     data: Path, tmp_path: Path
 ) -> None:
     one = searcher(prepared_of(search_file(tmp_path, data)), slots=1)
@@ -224,7 +222,7 @@ def test_a_point_whose_workers_die_has_a_second_turn_and_spends_nothing_by_the_f
     assert study_progress(one._study).spent == 1
 
 
-def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
+def test_points_whose_workers_die_in_a_row_end_the_search_and_are_queued(
     data: Path, tmp_path: Path
 ) -> None:
     one = searcher(prepared_of(search_file(tmp_path, data)), slots=4)
@@ -240,7 +238,7 @@ def test_points_whose_workers_die_one_after_the_other_end_the_search_and_wait(
     assert len(one._study.get_trials(states=(TrialState.WAITING,))) == 3
 
 
-def test_a_point_weighs_once_among_those_it_is_judged_by_however_often_it_was_drawn(
+def test_a_point_counts_once_at_a_milestone_however_often_it_was_drawn(
     data: Path, tmp_path: Path
 ) -> None:
     from fssplat.search.asha import scores_by_milestone
@@ -284,15 +282,13 @@ def test_opening_a_study_again_queues_no_point_again(data: Path, tmp_path: Path)
     assert len(study.get_trials(states=(TrialState.WAITING,))) == 1
 
 
-def test_a_point_is_drawn_again_only_once_its_driver_has_fallen_silent(
-    data: Path, tmp_path: Path
-) -> None:
+def test_a_point_is_queued_again_only_when_its_driver_is_dead(data: Path, tmp_path: Path) -> None:
     prepared = prepared_of(search_file(tmp_path, data, heartbeat_s=1))
     study = opened(prepared)
     trial = study.ask()
     point: Point = draw_point(prepared.search, trial)
     requeue_dead_trials(study, prepared.database)
-    assert study.trials[0].state is TrialState.RUNNING  # its heart has just beaten
+    assert study.trials[0].state is TrialState.RUNNING  # it has just sent a heartbeat
     end = time.monotonic() + 60
     while study.trials[0].state is TrialState.RUNNING and time.monotonic() < end:
         time.sleep(0.5)
@@ -301,7 +297,7 @@ def test_a_point_is_drawn_again_only_once_its_driver_has_fallen_silent(
     again = study.ask()
     assert draw_point(prepared.search, again) == point
     assert study.trials[1].user_attrs == {"origin": "defaults", "again": 0}
-    assert study_progress(study).spent == 0  # a cut point is not counted
+    assert study_progress(study).spent == 0  # an interrupted point is not counted
 
 
 def test_points_of_another_study_are_tried_after_the_default(data: Path, tmp_path: Path) -> None:
@@ -337,7 +333,7 @@ def test_a_warm_start_may_spell_its_own_storage_differently(
     assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
 
 
-def test_a_warm_start_from_nowhere_names_what_there_is(data: Path, tmp_path: Path) -> None:
+def test_a_warm_start_from_a_missing_study_is_refused(data: Path, tmp_path: Path) -> None:
     search_without_ray(search_file(tmp_path, data, trials=1, study="first"), constant)
     path = search_file(tmp_path, data, study="second", warm_start={"study": "frist"})
     with pytest.raises(InputError, match="has no study frist"):
@@ -353,7 +349,7 @@ def test_an_address_is_completed_and_shown_without_its_password(tmp_path: Path) 
 
 @pytest.mark.parametrize("where", ["storage", "warm_start.storage"])
 @pytest.mark.parametrize("bad", ["postgresql://me:secret@db:notaport/x", "my db://me:secret@db/x"])
-def test_an_address_that_is_none_is_one_line_without_its_password(
+def test_an_invalid_address_is_one_line_without_its_password(
     data: Path, tmp_path: Path, where: str, bad: str
 ) -> None:
     section: dict[str, Any] = {"storage": bad}

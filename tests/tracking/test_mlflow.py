@@ -78,7 +78,7 @@ def history(tracking: Tracking, run_id: str, name: str) -> list[tuple[int, float
     return sorted((row.step, row.value) for row in rows)
 
 
-def test_a_finished_trial_arrives_whole(tracking: Tracking, store: Store) -> None:
+def test_everything_of_a_finished_trial_arrives(tracking: Tracking, store: Store) -> None:
     task = scored(store)
     assert sync(tracking, store, trials_of(task), tags) == 2
     run = next(run for run in runs(tracking) if run.data.tags["shot"] == "5")
@@ -100,7 +100,7 @@ def test_a_finished_trial_arrives_whole(tracking: Tracking, store: Store) -> Non
     assert {"spec.json", "episodes.parquet", "panels", "training"} <= files
 
 
-def test_a_delivery_that_was_cut_and_repeated_writes_nothing_twice(
+def test_an_interrupted_delivery_that_is_repeated_writes_nothing_twice(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = trials_of(scored(store))
@@ -122,7 +122,7 @@ def test_a_delivery_that_was_cut_and_repeated_writes_nothing_twice(
         assert len(history(again, run.info.run_id, "loss/total")) == 4
 
 
-def test_a_curve_goes_on_where_an_interrupted_run_left_it(tracking: Tracking) -> None:
+def test_a_curve_continues_after_the_last_step_of_an_interrupted_run(tracking: Tracking) -> None:
     run_id = tracking.start_run(trial(), "t1", {})
     tracking.log_curve(run_id, [LossAtStep(step, {"total": 1.0}, 0.1) for step in (1, 2, 3)])
     again = reopened(tracking)
@@ -139,14 +139,14 @@ def test_a_long_curve_arrives_in_full(tracking: Tracking) -> None:
     assert len(history(tracking, run_id, "lr")) == 700
 
 
-def test_infinite_values_are_kept_as_not_a_number(tracking: Tracking) -> None:
+def test_infinite_values_become_not_a_number(tracking: Tracking) -> None:
     run_id = tracking.start_run(trial(), "t1", {})
     tracking.log_curve(run_id, [LossAtStep(1, {"total": math.inf}, 0.1)])
     ((_, value),) = history(tracking, run_id, "loss/total")
     assert math.isnan(value)
 
 
-def test_a_trial_without_numbers_says_why(tracking: Tracking) -> None:
+def test_the_run_of_a_trial_without_result_has_the_reason(tracking: Tracking) -> None:
     tracking.start_run(trial(), "t1", {})
     tracking.end_without_result("t1", "diverged", "at step 3")
     (run,) = runs(tracking)
@@ -154,7 +154,7 @@ def test_a_trial_without_numbers_says_why(tracking: Tracking) -> None:
     assert run.data.tags["fssplat.reason"] == "at step 3"
 
 
-def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, store: Store) -> None:
+def test_notes_of_a_launch_become_runs_while_it_runs(tracking: Tracking, store: Store) -> None:
     task, warned = scored(store), []
     delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
     first, _ = task.job.trial_ids
@@ -170,7 +170,7 @@ def test_notes_of_a_launch_become_runs_while_it_goes_on(tracking: Tracking, stor
     assert warned == []
 
 
-def test_what_a_job_uses_stands_under_system_metrics(tracking: Tracking, store: Store) -> None:
+def test_what_a_job_uses_becomes_system_metrics(tracking: Tracking, store: Store) -> None:
     task = scored(store)
     delivery = Delivery(tracking, store, trials_of(task), tags, print)
     delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
@@ -184,7 +184,7 @@ def test_what_a_job_uses_stands_under_system_metrics(tracking: Tracking, store: 
     assert len(history(tracking, runs(tracking)[0].info.run_id, name)) == 1
 
 
-def test_a_silent_server_costs_nothing_and_gets_everything_later(
+def test_a_silent_server_delays_nothing_and_gets_everything_later(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, warned = scored(store), []
@@ -206,7 +206,7 @@ def test_a_silent_server_costs_nothing_and_gets_everything_later(
     assert sync(tracking, store, trials_of(task), tags) == 2
 
 
-def test_a_curve_that_a_server_missed_in_between_has_no_hole(
+def test_a_curve_has_all_steps_after_a_call_failed(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = scored(store)
@@ -264,7 +264,7 @@ def test_steps_of_a_batch_that_failed_halfway_are_not_sent_twice(
 
 
 @pytest.mark.parametrize("same_process", [True, False])
-def test_a_diverged_training_that_starts_anew_shows_its_own_losses(
+def test_a_diverged_training_that_starts_again_shows_only_its_new_losses(
     tracking: Tracking, store: Store, same_process: bool
 ) -> None:
     task = scored(store)
@@ -282,7 +282,7 @@ def test_a_diverged_training_that_starts_anew_shows_its_own_losses(
         assert losses == [1.0, 0.5, pytest.approx(1 / 3), 0.25]
 
 
-def test_a_trial_that_does_not_get_through_keeps_no_other_back(
+def test_a_trial_that_cannot_be_delivered_does_not_stop_the_others(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = scored(store)
@@ -300,7 +300,7 @@ def test_a_trial_that_does_not_get_through_keeps_no_other_back(
     assert [run.data.tags["fssplat.trial_id"] for run in runs(tracking)] == [second]
 
 
-def test_a_run_that_was_cut_before_its_parameters_gets_them_later(
+def test_a_run_that_was_interrupted_before_its_parameters_gets_them_later(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = scored(store)
@@ -318,7 +318,7 @@ def test_a_run_that_was_cut_before_its_parameters_gets_them_later(
     assert all(run.data.params["method.name"] == "panet" for run in runs(tracking))
 
 
-def test_another_process_that_ends_leaves_our_write_ahead_log_alone(tmp_path: Path) -> None:
+def test_another_process_that_ends_does_not_remove_our_write_ahead_log(tmp_path: Path) -> None:
     """SQLite's locks are the process's: closing the file anywhere in it would drop them, and the
     next process to end would take itself for the last one and remove the log."""
     path = tmp_path / "mlflow.db"
@@ -332,7 +332,7 @@ def test_another_process_that_ends_leaves_our_write_ahead_log_alone(tmp_path: Pa
     assert log.is_file()
 
 
-def test_a_server_that_is_not_there_is_away() -> None:
+def test_a_missing_server_raises_mlflow_error() -> None:
     with pytest.raises(MlflowError):
         open_tracking("http://127.0.0.1:9", "small")
 
@@ -364,13 +364,13 @@ def test_the_address_is_always_absolute(
         tracking_uri("postgresql://me:***@db/x", store)
 
 
-def test_a_server_that_is_away_is_named_without_its_password() -> None:
+def test_a_missing_server_is_named_without_its_password() -> None:
     with pytest.raises(MlflowError) as caught:
         open_tracking("http://me:secret@127.0.0.1:9", "small")
     assert "me:***@127.0.0.1:9" in str(caught.value)
 
 
-def test_a_spec_is_flattened_to_strings_written_one_way() -> None:
+def test_a_spec_is_flattened_to_canonical_strings() -> None:
     value = {"a": {"b": 0.0025, "c": [1, 2]}, "d": True, "e": None, "f": {}}
     assert dict(flattened(value)) == {
         "a.b": "0.0025", "a.c": "[1, 2]", "d": "true", "e": "null", "f": "{}",
@@ -411,7 +411,7 @@ def test_two_drivers_that_start_at_the_same_moment_share_one_study_run(
 
 @pytest.mark.parametrize("cut_at", ["log_batch", "set_terminated"])
 @pytest.mark.parametrize("same_process", [True, False])
-def test_a_point_that_was_cut_while_it_was_told_has_one_run(
+def test_a_point_that_was_interrupted_while_it_was_written_has_one_run(
     tracking: Tracking, monkeypatch: pytest.MonkeyPatch, cut_at: str, same_process: bool
 ) -> None:
     point = PointRun(

@@ -85,7 +85,7 @@ def episode_of(job: Job, store: Store, trial: int) -> tuple[dict[str, Any], Any,
     return episode, dataset.mask(query, class_id), row
 
 
-def test_a_model_loads_in_another_process_and_predicts_what_the_evaluation_did(
+def test_a_model_loads_in_another_process_and_predicts_as_the_evaluation_did(
     finished: tuple[Job, Store], database: str, tmp_path: Path
 ) -> None:
     job, store = finished
@@ -117,7 +117,7 @@ def test_a_training_is_one_model_shown_in_the_runs_of_all_its_trials(
     assert str(model.status) == "READY"
 
 
-def test_a_model_holds_safetensors_and_json_and_no_pickle(
+def test_a_model_contains_safetensors_and_json_and_no_pickle(
     finished: tuple[Job, Store], database: str
 ) -> None:
     (model,) = models(delivered(*finished, database, "files"))
@@ -130,7 +130,7 @@ def test_a_model_holds_safetensors_and_json_and_no_pickle(
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
-def test_a_delivery_cut_within_a_model_leaves_one_whole_model(
+def test_a_delivery_interrupted_within_a_model_leaves_one_complete_model(
     finished: tuple[Job, Store], database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, store = finished
@@ -152,7 +152,7 @@ def test_a_delivery_cut_within_a_model_leaves_one_whole_model(
     assert shown(again, job) == [[model.model_id], [model.model_id]]
 
 
-def test_trials_that_score_the_weights_otherwise_have_a_model_of_their_own(
+def test_trials_that_score_the_weights_differently_have_different_models(
     finished: tuple[Job, Store],
 ) -> None:
     first, second = finished[0].trials
@@ -166,7 +166,7 @@ def test_models_can_be_left_out(finished: tuple[Job, Store], database: str) -> N
     assert models(delivered(*finished, database, "none", models=False)) == []
 
 
-def test_the_scoring_server_gives_batches_and_people_lists() -> None:
+def test_a_model_accepts_one_episode_a_list_and_a_batch_of_arrays() -> None:
     asked: list[tuple[Any, ...]] = []
 
     def predictor(query: Any, supports: Any, masks: Any) -> Any:

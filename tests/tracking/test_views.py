@@ -13,7 +13,7 @@ from fssplat.tracking.views import (
 from tests.fakes.trials import trial
 
 
-def test_folds_and_seeds_share_a_row_and_nothing_else_does() -> None:
+def test_only_trials_that_differ_in_fold_or_seed_share_a_row() -> None:
     row = row_of(trial(seed=0, fold=0))
     assert row_of(trial(seed=3, fold=2)) == row
     other = trial().protocol.model_copy(update={"episodes": 7})
@@ -32,7 +32,7 @@ def test_the_view_has_a_column_per_fold_and_groups_by_row() -> None:
     assert view["groupsExpanded"] == {"tag.row.panet 1-shot": False}
 
 
-def test_rows_are_added_to_a_view_and_a_known_view_is_left_alone() -> None:
+def test_rows_are_added_to_a_view_and_an_equal_view_is_not_written() -> None:
     first = experiment_tags(["a"], {})
     assert first["mlflow.experimentKind"] == "custom_model_development"
     assert experiment_tags(["a"], first) == {}
