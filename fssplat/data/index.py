@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter
 
 from fssplat.common.errors import InputError
+from fssplat.common.plain_names import FINGERPRINT, SHARD, plain_name
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
+from fssplat.data.index_columns import first_problem
 from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
 from fssplat.experiment.schema import DATASETS
@@ -75,16 +77,33 @@ class DatasetInfo:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "DatasetInfo":
+        """Raises InputError for other content, also for names that must not become paths."""
         try:
             version = json.loads(text)["format_version"]
             if version == FORMAT_VERSION:
-                return TypeAdapter(cls).validate_json(text, strict=True)
-        except (ValueError, KeyError, TypeError) as error:
+                info: DatasetInfo = TypeAdapter(cls).validate_json(text, strict=True)
+                return info._checked(where)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{where}: not a dataset.json of fssplat. {rebuild(where)}") from error
         raise InputError(
             f"{where}: format version {version}, this fssplat reads {FORMAT_VERSION}. "
             f"{rebuild(where)}"
         )
+
+    def _checked(self, where: str) -> "DatasetInfo":
+        """Raises InputError for names that must not become paths, ValueError for wrong numbers."""
+        plain_name(self.fingerprint, f"{where}, fingerprint", FINGERPRINT)
+        for shard in self.shards:
+            plain_name(shard.file, f"{where}, shard file", SHARD)
+            if shard.bytes < 0 or shard.samples < 0:
+                raise ValueError(f"{shard.file} has a negative size")
+        if len({shard.file for shard in self.shards}) < len(self.shards):
+            raise ValueError("a shard is listed twice")
+        if not self.classes or {*self.counts, *self.class_counts} - set(SPLITS):
+            raise ValueError("no classes, or an unknown split")
+        if self.class_counts and sum(self.class_counts.values()) != len(self.classes):
+            raise ValueError("class_counts do not add up to the classes")
+        return self
 
 
 def rebuild(root: str, name: str = "") -> str:
@@ -355,6 +374,13 @@ def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
         raise InputError(
             f"{root}: {INDEX_FILE} and the shards that {INFO_FILE} lists do not match. {remedy}"
         )
+    lengths = [shard.bytes for shard in info.shards]
+    binary = info.labels == "binary"
+    problem = first_problem(table, SPLITS, lengths, len(info.classes), binary)
+    if problem:
+        raise InputError(f"{root}/{INDEX_FILE}: {problem}. {remedy}")
+    if Counter(table["split"].to_pylist()) != info.counts:
+        raise InputError(f"{root}: {INDEX_FILE} and the counts in {INFO_FILE} differ. {remedy}")
     return table
 
 

@@ -4,9 +4,11 @@ The bytes of a tar member follow, uncompressed, a 512-byte header that starts wi
 member is a slice of the mapped file, and its name is checked before the slice is used.
 """
 
+import errno
 import hashlib
 import mmap
 import os
+import stat
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -130,15 +132,17 @@ class ShardFolder:
         for shard in self.shards:
             path = self.folder / shard.file
             try:
-                size = path.stat().st_size
+                state = path.stat()
+                if stat.S_ISDIR(state.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             except FileNotFoundError:
                 raise InputError(f"{path}: this shard is missing. {remedy}") from None
             except OSError as error:
                 raise _unreadable(path, error) from error
-            if size != shard.bytes:
+            if state.st_size != shard.bytes:
                 raise InputError(
-                    f"{path}: the shard has {size:,} bytes, dataset.json says {shard.bytes:,}: "
-                    f"cut short, or not the shard that was indexed. {remedy}"
+                    f"{path}: the shard has {state.st_size:,} bytes, dataset.json says "
+                    f"{shard.bytes:,}: cut short, or not the shard that was indexed. {remedy}"
                 )
 
     def member(self, shard: int, name: str, offset: int, size: int) -> memoryview:

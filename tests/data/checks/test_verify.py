@@ -86,7 +86,7 @@ def test_an_image_that_the_index_holds_twice_is_found(root: Path) -> None:
     values["shards"][0]["samples"] += 1
     values["fingerprint"] = fingerprint_of(values["name"], tuple(values["classes"]), twice)
     (root / "dataset.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match="t0 is in the index twice"):
+    with pytest.raises(InputError, match="'t0' is in the index twice"):
         verify(str(root))
 
 
@@ -94,7 +94,7 @@ def test_a_tar_cut_short_is_found_even_if_its_length_is_believed(root: Path) -> 
     shard = root / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:9_000])
     believed(root)
-    with pytest.raises(InputError, match=r"train-000000\.tar: .*(cut short|not in the shard)"):
+    with pytest.raises(InputError, match=r"jpg_at and jpg_size are not inside the shard"):
         verify(str(root))
 
 
@@ -119,7 +119,9 @@ def test_a_shard_that_cannot_be_read_is_found(root: Path) -> None:
     shard.unlink()
     shard.mkdir()
     believed(root)
-    with pytest.raises(InputError, match=r"val-000000\.tar: cannot be read \(Is a directory\)"):
+    with pytest.raises(
+        InputError, match=r"val-000000\.tar: this shard cannot be read \(Is a directory\)"
+    ):
         verify(str(root))
 
 
@@ -129,7 +131,7 @@ def test_swapped_shards_are_found(root: Path) -> None:
     val.rename(train)
     (root / "other.tar").rename(val)
     believed(root)
-    with pytest.raises(InputError, match=r"t0\.jpg is in the index, not in the shard; .* more\."):
+    with pytest.raises(InputError, match=r"jpg_at and jpg_size are not inside the shard"):
         verify(str(root))
 
 
