@@ -5,7 +5,6 @@ or `/etc/passwd` would leave the folder that it is joined to.
 """
 
 import re
-import unicodedata
 from typing import NamedTuple
 
 from fssplat.common.errors import InputError
@@ -43,21 +42,21 @@ def plain_path(name: object, where: str) -> str:
 
     Raises InputError for anything else, as `plain_name` does.
     """
-    if isinstance(name, str) and all(map(_is_plain, name.split("/"))):
-        return name
+    if is_plain_path(name):
+        return str(name)
     raise InputError(
         f"{where}: {_shown(name)} cannot be used as a path; needed are plain names joined by /."
     )
 
 
+def is_plain_path(name: object) -> bool:
+    """Whether `name` is plain names joined by single `/`."""
+    return isinstance(name, str) and all(map(_is_plain, name.split("/")))
+
+
 def _is_plain(name: str) -> bool:
-    printable = all(unicodedata.category(letter)[0] != "C" for letter in name)
-    return (
-        0 < len(name) <= LONGEST
-        and name not in (".", "..")
-        and printable
-        and not ({"/", "\\"} & set(name))
-    )
+    short = 0 < len(name) <= LONGEST
+    return short and name.isprintable() and name not in (".", "..") and not {"/", "\\"} & {*name}
 
 
 def _shown(name: object) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.plain_names import plain_path
 from fssplat.common.whole_files import replacing
 
 
@@ -80,7 +81,7 @@ class LocalFiles(Files):
 
     def read(self, name: str) -> bytes | None:
         try:
-            return (self.root / name).read_bytes()
+            return self._path(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -91,7 +92,7 @@ class LocalFiles(Files):
             os.fsync(stream.fileno())
 
     def put(self, name: str, source: Path) -> None:
-        target = self.root / name
+        target = self._path(name)
         with disk_errors(self.address):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -103,15 +104,16 @@ class LocalFiles(Files):
                     shutil.copyfile(source, temporary)
 
     def get(self, name: str, target: Path) -> bool:
-        if not (self.root / name).is_file():
+        source = self._path(name)
+        if not source.is_file():
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.root / name, target)
+        shutil.copyfile(source, target)
         return True
 
     def sizes(self, folder: str) -> dict[str, int]:
         found: dict[str, int] = {}
-        base = os.path.join(self.address, folder) if folder else self.address
+        base = str(self._path(folder)) if folder else self.address
         for place, _, names in os.walk(base):
             inner = os.path.relpath(place, base)
             for name in names:
@@ -123,13 +125,13 @@ class LocalFiles(Files):
 
     def folders(self, folder: str = "") -> list[str]:
         try:
-            with os.scandir(self.root / folder) as entries:
+            with os.scandir(self._path(folder) if folder else self.root) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def delete(self, name: str) -> None:
-        path = self.root / name
+        path = self._path(name)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -138,8 +140,13 @@ class LocalFiles(Files):
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
         """A temporary path that gets the file's name at the end of the block."""
-        with disk_errors(self.address), replacing(self.root / name) as temporary:
+        target = self._path(name)
+        with disk_errors(self.address), replacing(target) as temporary:
             yield temporary
+
+    def _path(self, name: str) -> Path:
+        """The local path. Raises InputError if it would leave the store."""
+        return self.root / plain_path(name, f"store {self.address}")
 
 
 class RemoteFiles(Files):
@@ -182,9 +189,10 @@ class RemoteFiles(Files):
             self.fs.put_file(str(source), self._path(name))
 
     def get(self, name: str, target: Path) -> bool:
+        source = self._path(name)
         try:
             with replacing(target) as temporary:
-                self.fs.get_file(self._path(name), str(temporary))
+                self.fs.get_file(source, str(temporary))
         except FileNotFoundError:
             return False
         return True
@@ -221,7 +229,8 @@ class RemoteFiles(Files):
         return True
 
     def _path(self, name: str) -> str:
-        return f"{self.base}/{name}"
+        """The path in the bucket. Raises InputError if it would leave the store."""
+        return f"{self.base}/{plain_path(name, f'store {self.address}')}"
 
 
 class TranslatedErrors:

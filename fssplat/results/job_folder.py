@@ -4,6 +4,7 @@ import shutil
 import threading
 from pathlib import Path
 
+from fssplat.common.plain_names import plain_path
 from fssplat.results.store import Store
 
 
@@ -33,6 +34,7 @@ class JobFolder:
         for name in self._present():
             (self.folder / name).unlink()
         for name in stored:
+            plain_path(name, f"store {self._store.address}, jobs/{self._key}")
             self._store.files.get(f"jobs/{self._key}/{name}", self.folder / name)
         self._sent = self._present()
 

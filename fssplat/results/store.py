@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fssplat.common.errors import InputError, first_line
+from fssplat.common.plain_names import is_plain_path, plain_path
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.results.claims import Claim, claim, held
@@ -132,7 +133,7 @@ class Store:
         self.files.delete(trial_id)
 
     def _complete(self, trial_id: str, files: Any, sizes: Mapping[str, int] | None) -> bool:
-        if not isinstance(files, dict):
+        if not isinstance(files, dict) or not all(map(is_plain_path, files)):
             return False
         if sizes is not None:
             return all(sizes.get(f"{trial_id}/{name}") == size for name, size in files.items())
@@ -149,6 +150,7 @@ class Store:
 
     def job_folder(self, key: str) -> Path:
         """The folder that a job writes to: in the store, or else in `scratch`."""
+        plain_path(key, f"store {self.address}, job")
         if self.folder is not None:
             return self.folder / "jobs" / key
         return self.scratch / "jobs" / key

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fssplat.common.plain_names import plain_path
 from fssplat.experiment.trial import Trial
 from fssplat.results.records import Result
 from fssplat.results.store import Store
@@ -92,7 +93,13 @@ def _training_files(store: Store, job: str, scratch: Path) -> Path | None:
 
 
 def local_files(store: Store, folder: str, names: Sequence[str], scratch: Path) -> Path | None:
-    """A local folder with these files of the store; returns None if the store has none of them."""
+    """A local folder with these files of the store; returns None if the store has none of them.
+
+    Raises InputError for names that would leave the store: a result names its job and its files.
+    """
+    if folder == "jobs/":  # the result names no job
+        return None
+    plain_path(folder, f"store {store.address}")
     if store.folder is not None:
         local = store.folder / folder
         return local if any((local / name).is_file() for name in names) else None

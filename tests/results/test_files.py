@@ -42,6 +42,26 @@ def test_a_file_or_a_folder_is_deleted_if_it_is_there(files: Files) -> None:
     assert files.read("a/2") is None
 
 
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/hostname", "a\nb", "a//b", "jobs/"])
+def test_a_name_that_would_leave_the_store_is_refused(
+    files: Files, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "source").write_bytes(b"kept")
+    for use in (
+        lambda: files.read(name),
+        lambda: files.read_many([name]),
+        lambda: files.write(name, b"x"),
+        lambda: files.put(name, tmp_path / "source"),
+        lambda: files.get(name, tmp_path / "target" / "x"),
+        lambda: files.sizes(name),
+        lambda: files.folders(name),
+        lambda: files.delete(name),
+    ):
+        with pytest.raises(InputError, match="cannot be used as a path"):
+            use()
+    assert [path.name for path in tmp_path.rglob("*")] == ["source"]
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

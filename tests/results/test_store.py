@@ -1,5 +1,6 @@
 """The store of trials and jobs: which are finished, and how files come back."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.results.job_folder import JobFolder
 from fssplat.results.records import JobRecord
 from fssplat.results.store import Store
+from fssplat.tracking.logged_models import local_files
 from fssplat.worker.process import is_transient
 from tests.fakes.trials import trial
 
@@ -57,6 +59,32 @@ def test_a_trial_with_a_missing_file_is_not_finished(store: Store, tmp_path: Pat
     finish(store, tmp_path / "work")
     store.files.delete("t1/metrics.json")
     assert store.states(["t1"])["t1"].state == "pending"
+
+
+def test_a_result_whose_files_lead_out_of_the_store_is_not_finished(
+    store: Store, tmp_path: Path
+) -> None:
+    finish(store, tmp_path / "work")
+    note = json.loads(store.files.read("t1/result.json") or b"")
+    (tmp_path / "outside").write_bytes(b"12345")
+    for name in ("../../outside", str(tmp_path / "outside")):
+        store.files.write("t1/result.json", json.dumps({**note, "files": {name: 5}}).encode())
+        assert store.results(["t1"]) == {}
+
+
+def test_a_job_or_a_file_of_a_job_that_leads_out_of_its_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    store = Store.open(f"memory://{tmp_path.name}")
+    with pytest.raises(InputError, match=r"job: '\.\./\.\./x' cannot be used as a path"):
+        store.job_folder("../../x")
+    monkeypatch.setattr(store.files, "sizes", lambda _: {"../../../escaped": 1})
+    with pytest.raises(InputError, match=r"jobs/k: .*escaped' cannot be used as a path"):
+        JobFolder(store, "k").download()
+    assert local_files(store, "jobs/", ["steps.parquet"], tmp_path / "scratch") is None
+    with pytest.raises(InputError, match="cannot be used as a path"):
+        local_files(store, "jobs/../..", ["steps.parquet"], tmp_path / "scratch")
 
 
 def test_a_status_that_cannot_be_read_counts_as_never_run(store: Store) -> None:
