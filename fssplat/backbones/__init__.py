@@ -1,6 +1,5 @@
 """Where do features come from? Backbones by name, and any `timm:<name>`."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from fssplat.backbones import resnet, timm_models, vgg, weights
 from fssplat.backbones.base import Backbone, BackboneLayout, Features
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 from fssplat.experiment.schema import BackboneSpec
 
 __all__ = [
@@ -48,10 +48,8 @@ def require_backbone(name: str, where: str = "grid.backbone") -> None:
     """Raises InputError, with the most similar known name, if the name is unknown."""
     if known_backbone(name):
         return
-    near = difflib.get_close_matches(name, BACKBONES, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
     raise InputError(
-        f"{where}: backbone {name!r} is unknown. {hint}Known: {', '.join(BACKBONES)}, timm:<name>."
+        f"{where}: backbone {name!r} is unknown. {known(name, [*BACKBONES, 'timm:<name>'])}"
     )
 
 

@@ -1,4 +1,6 @@
-"""The argument and the option that all commands on an experiment share."""
+"""The argument and the options that commands on an experiment share."""
+
+from pathlib import Path
 
 import typer
 
@@ -6,3 +8,19 @@ EXPERIMENT = typer.Argument(help="An experiment file, e.g. experiments/quickstar
 SET = typer.Option(
     [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set training.steps=100"
 )
+SHOW_CONFIG = typer.Option(
+    False,
+    "--show-config",
+    help="Print the settings of every trial and where each value comes from; start no job.",
+)
+
+
+def show_config(experiment: Path, changes: tuple[str, ...]) -> None:
+    """Print the settings of the trials of an experiment with their sources. Raises InputError."""
+    from fssplat.experiment.explain import explained
+    from fssplat.experiment.reading import read_experiment
+    from fssplat.methods import methods_named
+
+    reading = read_experiment(experiment, changes)
+    methods = methods_named(entry.name for entry in reading.experiment.grid.method)
+    typer.echo(explained(reading, methods), nl=False)

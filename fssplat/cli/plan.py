@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.cli.options import EXPERIMENT, SET, SHOW_CONFIG, show_config
 
 
 def plan(
@@ -17,8 +17,12 @@ def plan(
         None, help="Draw the jobs over time in this PNG file.", show_default=False
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),
+    config: bool = SHOW_CONFIG,
 ) -> None:
     """Show the jobs of a launch, their order and hours: fssplat plan X.yaml --gpus 8"""
+    if config:
+        show_config(experiment, tuple(changes))
+        return
     import json
 
     from rich.console import Console

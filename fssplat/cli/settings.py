@@ -50,9 +50,8 @@ def matching(prefix: str) -> "list[Setting]":
 
     Raises InputError if there is none.
     """
-    import difflib
-
     from fssplat.common.errors import InputError
+    from fssplat.common.similar import did_you_mean
 
     wanted = prefix.strip(".").lower()
     known = every_setting()
@@ -60,9 +59,8 @@ def matching(prefix: str) -> "list[Setting]":
              or one.name.startswith((f"{wanted}.", f"{wanted}["))]  # fmt: skip
     found = under or [one for one in known if wanted in one.name]
     if not found:
-        last = {one.name.rpartition(".")[2]: one.name for one in known}
-        near = difflib.get_close_matches(wanted.rpartition(".")[2], last, n=1, cutoff=0.7)
-        hint = f"Did you mean {last[near[0]]}? " if near else ""
+        hint = did_you_mean(wanted, [one.name for one in known])
+        hint += " " if hint else ""
         raise InputError(
             f"{prefix} is not a setting. {hint}`fssplat settings` lists all; options of a method "
             "are in `fssplat methods`."

@@ -26,7 +26,7 @@ Made by `python docs/make_settings.py` from the source; do not edit this page by
 An experiment file is YAML with the keys below. `--set key=value` changes any of them, for example
 `--set training.steps=100`; put quotes around brackets: `--set 'grid.fold=[0, 1]'`. A name that does
 not exist is an error. `[]` after a name stands for each entry of a list, `<name>` for a key of your
-own.
+own; in `--set` it is the place from 0: `--set 'grid.method[1].training.steps=60'`.
 
 *Identity* says whether the setting is part of the id of a trial. If you change such a setting, the
 trial is computed again. Other settings can be changed between two launches of the same trials.

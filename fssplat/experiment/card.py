@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 
 
 class MethodCard(Protocol):
@@ -84,5 +85,5 @@ class MethodCard(Protocol):
 def find_card(methods: Mapping[str, MethodCard], name: str, where: str) -> MethodCard:
     """The card of a method. Raises InputError if there is no method of that name."""
     if name not in methods:
-        raise InputError(f"{where}: method {name!r} is unknown. Known: {', '.join(methods)}.")
+        raise InputError(f"{where}: method {name!r} is unknown. {known(name, methods)}")
     return methods[name]

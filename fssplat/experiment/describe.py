@@ -16,6 +16,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from fssplat.experiment.schema import Layer
+
 LIMITS = {  # JSON schema's word -> ours
     "minimum": "≥",
     "exclusiveMinimum": ">",
@@ -64,7 +66,7 @@ def _settings(model: type[BaseModel], prefix: str, hashed: bool) -> Iterator[Set
             default = "required" if field.is_required() else as_yaml(entry.get("default", {}))
             kind = _type(entry, schema.get("$defs", {}))
             yield Setting(prefix + name, kind, default, meanings.get(name, ""), counts)
-        if inner is not None:
+        if inner is not None and inner[0] is not Layer:  # layers are written by fssplat
             yield from _settings(inner[0], f"{prefix}{name}{inner[1]}.", counts)
 
 

@@ -4,26 +4,50 @@ Nothing here imports torch.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 from fssplat.experiment.card import MethodCard, find_card
 from fssplat.experiment.protocols import Protocol, resolve_protocol
-from fssplat.experiment.recipe import Cell, check_cell, method_of, options_of, training_of
+from fssplat.experiment.recipe import (
+    SET,
+    Cell,
+    CellLayer,
+    Sources,
+    check_cell,
+    method_of,
+    options_of,
+    training_of,
+)
+from fssplat.experiment.rules import (
+    as_list,
+    check_values,
+    dataset_names,
+    kept_combinations,
+    matches,
+)
 from fssplat.experiment.schema import (
     DATASETS,
     FOLDS,
     BackboneSpec,
     DatasetSpec,
     ExperimentSpec,
-    MethodEntry,
+    MethodChanges,
+    Override,
     digest,
 )
 from fssplat.experiment.trial import Job, Trial
 
-WHOLE_NUMBERS = ("fold", "shot", "way", "seed")  # axes
+
+@dataclass(frozen=True)
+class ResolvedTrial:
+    """A trial, and where the values of its method's options, terms and training come from."""
+
+    trial: Trial
+    sources: Sources  # such as training.steps -> overrides[2]; a default is not in it
 
 
 def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> list[Trial]:
@@ -31,18 +55,27 @@ def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> lis
 
     Raises InputError for an unknown name, a fold out of range, or a setting that a method lacks.
     """
+    return [one.trial for one in resolve(experiment, methods)]
+
+
+def resolve(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> list[ResolvedTrial]:
+    """The trials of `expand` with the sources of their settings. Raises InputError."""
     protocol = resolve_protocol(experiment.protocol, experiment.name)
+    if not dataset_names(experiment):
+        raise InputError(f"{experiment.name}: no dataset. Set dataset, e.g. `dataset: synthetic`.")
     _check_rules(experiment, methods)
     for entry in experiment.grid.method:
         find_card(methods, entry.name, experiment.name)
-    trials: dict[str, Trial] = {}
-    for values in _kept_combinations(experiment):
-        trial = _trial(experiment, values, methods, protocol)
-        trials.setdefault(digest(trial, trial.evaluation, trial.training.checkpoint), trial)
-    if not trials:
+    _check_training_is_used(experiment, methods)
+    found: dict[str, ResolvedTrial] = {}
+    for values in kept_combinations(experiment):
+        one = _resolved(experiment, values, methods, protocol)
+        trial = one.trial
+        found.setdefault(digest(trial, trial.evaluation, trial.training.checkpoint), one)
+    if not found:
         raise InputError(f"{experiment.name}: exclude leaves no trial. Remove one of its entries.")
-    _check_titles(trials.values(), experiment.name)
-    return list(trials.values())
+    _check_titles([one.trial for one in found.values()], experiment.name)
+    return list(found.values())
 
 
 def jobs(trials: list[Trial], fingerprints: Mapping[str, str]) -> list[Job]:
@@ -57,61 +90,29 @@ def jobs(trials: list[Trial], fingerprints: Mapping[str, str]) -> list[Job]:
     ]
 
 
-def dataset_names(experiment: ExperimentSpec) -> tuple[str, ...]:
-    """The data sets that are scored: `grid.dataset`, or else `dataset`; empty without both."""
-    return experiment.grid.dataset or ((experiment.dataset,) if experiment.dataset else ())
-
-
-def matches(values: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> bool:
-    """Whether a combination has every value that a rule names; a list means any of its values.
-
-    Raises InputError if the rule names something that is not an axis.
-    """
-    entry: MethodEntry = values["method"]
-    names = {**values, "method": entry.name, "variant": entry.variant}
-    for axis, accepted in rule.items():
-        if axis not in names:
-            raise InputError(f"{where}: {axis} is not an axis. Known: {', '.join(names)}.")
-        if names[axis] not in _as_list(accepted):
-            return False
-    return True
-
-
-def _kept_combinations(experiment: ExperimentSpec) -> Iterator[dict[str, Any]]:
-    """Each combination of the axes' values that `exclude` does not name, by axis."""
-    grid, datasets = experiment.grid, dataset_names(experiment)
-    if not datasets:
-        raise InputError(f"{experiment.name}: no dataset. Set dataset, e.g. `dataset: synthetic`.")
-    axes = {
-        "dataset": datasets, "fold": grid.fold, "shot": grid.shot, "way": grid.way,
-        "method": grid.method, "backbone": grid.backbone, "seed": grid.seed,
-    }  # fmt: skip
-    for combination in product(*axes.values()):
-        values = dict(zip(axes, combination, strict=True))
-        if not any(matches(values, rule, experiment.name) for rule in experiment.exclude):
-            yield values
-
-
-def _trial(
+def _resolved(
     experiment: ExperimentSpec,
     values: Mapping[str, Any],
     methods: Mapping[str, MethodCard],
     protocol: Protocol,
-) -> Trial:
+) -> ResolvedTrial:
     dataset = _dataset(experiment, values["dataset"])
     train_on = _dataset(experiment, experiment.train_on) if experiment.train_on else dataset
     _check_fold(experiment.name, dataset.name, values["fold"])
     cell = _cell(experiment, values, methods, train_on.name)
-    options = options_of(cell)
-    training = training_of(cell, experiment.training, protocol)
+    options, option_sources = options_of(cell)
+    training, training_sources = training_of(cell, experiment.training, protocol)
     check_cell(cell, protocol, options, training)
-    return Trial(
+    method, sources = method_of(cell, options)
+    sources |= {f"options.{name}": source for name, source in option_sources.items()}
+    sources |= {f"training.{name}": source for name, source in training_sources.items()}
+    trial = Trial(
         dataset=dataset,
         train_on=train_on,
         fold=values["fold"],
         shot=cell.shot,
         way=cell.way,
-        method=method_of(cell, options),
+        method=method,
         backbone=cell.backbone,
         training=training,
         protocol=protocol,
@@ -119,6 +120,7 @@ def _trial(
         method_version=cell.card.RESULT_VERSION,
         scoring_options=tuple(sorted(cell.card.SCORING_OPTIONS)),
     )
+    return ResolvedTrial(trial, sources)
 
 
 def _cell(
@@ -128,25 +130,38 @@ def _cell(
     train_on: str,
 ) -> Cell:
     where, entry, backbone = experiment.name, values["method"], values["backbone"]
-    overrides = [one for one in experiment.overrides if matches(values, one.where, where)]
+
+    def matching(overrides: Iterable[Override]) -> tuple[tuple[int, Override], ...]:
+        pairs = enumerate(overrides)
+        return tuple((place, one) for place, one in pairs if matches(values, one.where, where))
+
+    layers = (
+        CellLayer(
+            layer.source,
+            layer.training,
+            matching(layer.overrides),
+            layer.methods.get(values["place"], MethodChanges()),
+        )
+        for layer in experiment.layers
+    )
     return Cell(
         entry=entry,
+        place=values["place"],
         card=find_card(methods, entry.name, where),
         backbone=experiment.backbones.get(backbone, BackboneSpec(name=backbone)),
         train_on=train_on,
         shot=values["shot"],
         way=values["way"],
         seed=values["seed"],
-        overrides=tuple(overrides),
+        overrides=matching(experiment.overrides),
+        layers=tuple(layers),
         label=f"{where}: {entry.name}",
     )
 
 
 def _dataset(experiment: ExperimentSpec, name: str) -> DatasetSpec:
     if name not in DATASETS:
-        raise InputError(
-            f"{experiment.name}: dataset {name!r} is unknown. Known: {', '.join(DATASETS)}."
-        )
+        raise InputError(f"{experiment.name}: dataset {name!r} is unknown. {known(name, DATASETS)}")
     return experiment.datasets.get(name, DatasetSpec(name=name))
 
 
@@ -156,18 +171,24 @@ def _dataset(experiment: ExperimentSpec, name: str) -> DatasetSpec:
 def _check_rules(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> None:
     """Raises InputError for an `exclude` or an override that no cell could ever match."""
     rules = [("exclude", rule) for rule in experiment.exclude]
-    rules += [("overrides.where", item.where) for item in experiment.overrides]
+    layers = (one for layer in experiment.layers for one in layer.overrides)
+    rules += [("overrides.where", item.where) for item in (*experiment.overrides, *layers)]
+    check_values(rules, experiment.name)
     for place, rule in rules:
-        where = f"{experiment.name}: {place}"
-        for axis, accepted in rule.items():
-            for value in _as_list(accepted):
-                if axis in WHOLE_NUMBERS and type(value) is not int:
-                    raise InputError(f"{where}: {axis} {value!r} is not a whole number.")
-                if axis == "dataset" and value not in DATASETS:
-                    known = ", ".join(DATASETS)
-                    raise InputError(f"{where}: data set {value!r} is unknown. Known: {known}.")
-                if axis == "method" and ":" not in str(value):
-                    find_card(methods, value, where)
+        for value in as_list(rule.get("method", [])):
+            if ":" not in str(value):
+                find_card(methods, str(value), f"{experiment.name}: {place}")
+
+
+def _check_training_is_used(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> None:
+    """Raises InputError if --set changes `training` and no method of the grid is trained."""
+    names = [entry.name for entry in experiment.grid.method]
+    given = any(layer.source == SET and layer.training for layer in experiment.layers)
+    if given and not any(methods[name].TRAINED for name in names):
+        raise InputError(
+            f"{experiment.name}: --set training.* changes nothing, because no method of the grid "
+            f"is trained ({', '.join(dict.fromkeys(names))}). Leave it out."
+        )
 
 
 def _check_fold(where: str, dataset: str, fold: int) -> None:
@@ -186,7 +207,3 @@ def _check_titles(trials: Iterable[Trial], where: str) -> None:
             f"{where}: {count} different trials are called {title}, and a table could not tell "
             "them apart. Give each entry of grid.method its own `variant`."
         )
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 from fssplat.experiment.schema import DATASETS, Spec, digest, validate
 
 
@@ -226,7 +227,7 @@ def resolve_protocol(setting: dict[str, Any] | str, where: str = "protocol") -> 
     changes = {"name": setting} if isinstance(setting, str) else dict(setting)
     name = str(changes.pop("name", "fssplat"))
     if name not in PROTOCOLS:
-        raise InputError(f"{where}: protocol {name!r} is unknown. Known: {', '.join(PROTOCOLS)}.")
+        raise InputError(f"{where}: protocol {name!r} is unknown. {known(name, PROTOCOLS)}")
     preset = PROTOCOLS[name]
     if not changes:
         return preset

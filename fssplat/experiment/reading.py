@@ -1,11 +1,34 @@
 """Reads an experiment file: the file it extends, its profile and `--set key=value`."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
-from fssplat.experiment.schema import ExperimentSpec, replaced_length, validate
+from fssplat.experiment.layers import (
+    Layered,
+    add_changes,
+    add_profile,
+    profile_settings,
+    read_change,
+    with_entries,
+)
+from fssplat.experiment.protocols import Protocol
+from fssplat.experiment.recipe import SET, Sources
+from fssplat.experiment.rules import Rule, check_matches
+from fssplat.experiment.schema import ExperimentSpec, Layer, TrainingSpec, settings, validate
+
+PROFILE_KEYS = ("profile", "profiles")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A checked experiment, and where the value of each of its settings comes from."""
+
+    experiment: ExperimentSpec
+    sources: Sources = field(default_factory=dict)  # dotted name -> file, profile or --set
 
 
 def load_experiment(path: Path | str, changes: tuple[str, ...] = ()) -> ExperimentSpec:
@@ -13,10 +36,13 @@ def load_experiment(path: Path | str, changes: tuple[str, ...] = ()) -> Experime
 
     Raises InputError with the file, the key and, for a misspelled key, the most similar known one.
     """
-    path = Path(path)
-    merged = read_layers(path, changes)
-    merged.setdefault("name", path.stem)
-    return validate(ExperimentSpec, merged, str(path))
+    return read_experiment(Path(path), changes).experiment
+
+
+def read_experiment(path: Path, changes: tuple[str, ...] = ()) -> Reading:
+    """`load_experiment`, with the sources of the settings."""
+    files = _with_bases(path, ())
+    return _read(files, changes, str(path), path.stem)
 
 
 def made_experiment(
@@ -26,28 +52,54 @@ def made_experiment(
 
     Raises InputError as `load_experiment` does.
     """
-    below = _with_bases(base, ()) if base is not None else {}
-    where = str(keys["name"])
-    merged = _resolved(_merged(below, dict(keys)), changes, where)
-    return validate(ExperimentSpec, merged, where)
+    name = str(keys["name"])
+    below = _with_bases(base, ()) if base is not None else []
+    return _read([*below, (name, with_entries(keys))], changes, name, name).experiment
 
 
-def read_layers(path: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The file's mapping with `extends`, `profile` and changes merged in, `${...}` resolved."""
-    return _resolved(_with_bases(path, ()), changes, str(path))
+def _read(
+    files: list[tuple[str, dict[str, Any]]], changes: tuple[str, ...], where: str, name: str
+) -> Reading:
+    """The experiment of the files, the strongest last. Raises InputError."""
+    layered = Layered({})
+    for number, (source, settings_of_file) in enumerate(files):
+        last = number == len(files) - 1
+        layered.put({k: v for k, v in settings_of_file.items() if last or k != "name"}, source)
+    given = layered.values.get("layers")
+    if isinstance(given, list) and all(isinstance(layer, dict) for layer in given):
+        layered.layers = [dict(layer) for layer in layered.values.pop("layers")]
+    own = files[-1][1]
+    written = dict(layered.values)  # what the files say, without the profile and --set
+    choosing = [change for change in changes if read_change(change)[0][0] in PROFILE_KEYS]
+    add_changes(layered, choosing)
+    profile, of_profile = profile_settings(layered.values, where)
+    if profile:
+        add_profile(layered, of_profile, f"profile {profile}")
+    add_changes(layered, [change for change in changes if change not in choosing])
+    experiment = _validated(layered, where, name)
+    _check_own_rules(experiment, layered, own, written, where, name)
+    return Reading(experiment, layered.sources)
 
 
-def _resolved(config: Any, changes: tuple[str, ...], where: str) -> dict[str, Any]:
-    """Plain values of a config with its changes and its profile. Raises InputError."""
+def _validated(layered: Layered, where: str, name: str) -> ExperimentSpec:
+    """The spec of the merged settings, with its layers. Raises InputError."""
+    values = {key: value for key, value in layered.values.items() if key not in PROFILE_KEYS}
+    plain = _resolved({**values, "layers above": layered.layers}, where)
+    above = plain.pop("layers above")
+    plain.setdefault("name", name)
+    elsewhere = (*settings(TrainingSpec, "training."), *settings(Protocol, "protocol."))
+    spec = validate(ExperimentSpec, plain, where, also=elsewhere)
+    checked = [validate(Layer, one, f"{where}: {one.get('source', 'layers')}") for one in above]
+    return spec.model_copy(update={"layers": tuple(checked)})
+
+
+def _resolved(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Plain values, each `${...}` replaced. Raises InputError."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    changed: Any = OmegaConf.create({})
-    for change in changes:
-        config, changed = (_with_change(part, change) for part in (config, changed))
     try:
-        config = _with_profile(config, changed, where)
-        values = OmegaConf.to_container(config, resolve=True)
+        values = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{where}: {first}") from error
@@ -55,68 +107,69 @@ def _resolved(config: Any, changes: tuple[str, ...], where: str) -> dict[str, An
     return {str(key): value for key, value in values.items()}
 
 
-def _with_profile(config: Any, changed: Any, where: str) -> Any:
-    """The config under its profile, which is under `--set`'s changes. Raises InputError."""
-    profiles = config.pop("profiles", {}) or {}
-    profile = config.pop("profile", None)
-    if not isinstance(profiles, Mapping):
-        raise InputError(f"{where}: profiles: {profiles} is not a mapping of names to settings.")
-    if profile is None:
-        return config
-    if profile not in profiles:
-        known = ", ".join(map(str, profiles)) or "none"
-        raise InputError(f"{where}: profile {profile!r} is unknown. Known: {known}.")
-    for key in ("profile", "profiles"):
-        changed.pop(key, None)
-    settings = profiles[profile] or {}
-    if not isinstance(settings, Mapping):
-        raise InputError(
-            f"{where}: profiles.{profile}: {settings} is not a mapping of settings, "
-            "e.g. {training: {steps: 100}}."
-        )
-    return _merged(_merged(config, settings), changed)
+def _check_own_rules(
+    experiment: ExperimentSpec,
+    layered: Layered,
+    own: Mapping[str, Any],
+    written: Mapping[str, Any],
+    where: str,
+    name: str,
+) -> None:
+    """Raises InputError for an `exclude` or an override of the file itself or of --set that
+    matches no cell.
+
+    A rule of the file counts as right if it matches the grid as the file has it, because a profile
+    or --set may leave only a part of the grid.
+    """
+    rules: dict[str, list[Rule]] = {
+        "exclude": list(_numbered("exclude", experiment.exclude)),
+        "overrides": list(_numbered("overrides", [one.where for one in experiment.overrides])),
+    }
+    grids = [experiment]
+    if written != layered.values:
+        with suppress(InputError):  # the file may need its profile or --set to be whole
+            grids.append(_validated(Layered(dict(written)), where, name))
+    for key, found in rules.items():
+        source = layered.sources.get(key, "")
+        changed = [rule for rule in found if source == SET or _is_set(rule[0], layered.set_rules)]
+        of_file = [rule for rule in found if rule not in changed and key in own]
+        if source.startswith("profile "):
+            of_file = []
+        for part, tried in ((changed, [experiment]), (of_file, grids)):
+            excludes, overrides = (part, []) if key == "exclude" else ([], part)
+            check_matches(excludes, overrides, tried, where)
 
 
-def _with_change(config: Any, change: str) -> Any:
-    """The config with one `key=value` on top. Raises InputError if it cannot be read or set."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    key, _, value = change.partition("=")
-    if "=" not in change:
-        raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
-    try:
-        return _merged(config, OmegaConf.from_dotlist([change]))
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
-    except (OmegaConfBaseException, TypeError, IndexError) as error:  # IndexError: a lone `[`
-        raise InputError(
-            f"--set {change}: {key} cannot be set so. Name settings by their keys, as in "
-            "training.steps=100; give a list whole, as in 'grid.fold=[0, 1]'."
-        ) from error
+def _numbered(key: str, rules: Any) -> list[Rule]:
+    return [(f"{key}[{place}]", rule) for place, rule in enumerate(rules)]
 
 
-def _with_bases(path: Path, seen: tuple[Path, ...]) -> Any:
-    """A file's config on top of the files that it extends, one after another."""
+def _is_set(place: str, given: set[str]) -> bool:
+    """Whether --set changes the cells of a rule, as in `exclude[0].fold=2`."""
+    return any(name == place or name.startswith(f"{place}.") for name in given)
+
+
+def _with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
+    """The files that a file extends, one after another, and the file: their names and settings."""
     if path.resolve() in seen:
         chain = " -> ".join(item.name for item in (*seen, path))
         raise InputError(f"{path}: extends itself ({chain}). Remove one `extends`.")
-    config = _read(path)
-    if isinstance(config.get("protocol"), str):  # so that a profile changes axes, not the preset
-        config["protocol"] = {"name": config["protocol"]}
+    config = with_entries(_yaml(path))
     base = config.pop("extends", None)
-    if base is None:
-        return config
-    below = _with_bases(path.parent / str(base), (*seen, path.resolve()))
-    below.pop("name", None)
-    return _merged(below, config)
+    below = []
+    if base is not None:
+        below = _with_bases(path.parent / str(base), (*seen, path.resolve()))
+    return [*below, (path.name, config)]
 
 
-def _read(path: Path) -> Any:
-    """A file's own mapping. Raises InputError if it is missing or not YAML."""
+def _yaml(path: Path) -> dict[str, Any]:
+    """A file's own mapping, without `${...}` replaced.
+
+    Raises InputError if the file is missing or not YAML.
+    """
     import yaml
     from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     if not path.is_file():
         raise InputError(f"{path}: no such experiment file. See experiments/ for examples.")
@@ -129,24 +182,12 @@ def _read(path: Path) -> Any:
         raise InputError(f"{path}:{where} {problem}. Fix the YAML there.") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file. An experiment is a YAML mapping.") from error
+    except (OmegaConfBaseException, OSError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
     if not isinstance(config, DictConfig):
         raise InputError(
             f"{path}: an experiment is a mapping of settings, e.g. `dataset: synthetic`."
         )
-    return config
-
-
-def _merged(below: Any, above: Any) -> Any:
-    """`above` on top of `below`, with one length per training."""
-    from omegaconf import OmegaConf
-
-    config = OmegaConf.merge(below, above)
-    _drop_replaced_lengths(config, OmegaConf.to_container(OmegaConf.create(above)))
-    return config
-
-
-def _drop_replaced_lengths(config: Any, above: Any) -> None:
-    config.pop(replaced_length(above), None)
-    for key, part in above.items():
-        if isinstance(part, dict):
-            _drop_replaced_lengths(config[key], part)
+    values = OmegaConf.to_container(config)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

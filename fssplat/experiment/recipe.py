@@ -1,28 +1,46 @@
 """The settings of one cell, merged from layers; a later layer replaces an earlier one.
 
-options       the method's defaults, those for the data set, preset, grid.method, overrides
-training      the paper's recipe, preset, its `training_on`, `training`, overrides, grid.method
-loss_weights, momentum    the paper's, preset, grid.method
+recipe of the method < preset < file's training < overrides < method entry < profile < --set
+
+A profile and --set have layers of their own kind, in the same order: training < overrides < entry.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import (
     BackboneSpec,
+    MethodChanges,
     MethodEntry,
     MethodSpec,
     Override,
     TrainingSpec,
+    merged,
     replaced_length,
     validate,
 )
+
+FILE = "file's training"  # source of the file's own `training:`
+SET = "--set"
+Sourced = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
+Sources = dict[str, str]  # dotted name of a setting -> where its value comes from
+
+
+@dataclass(frozen=True)
+class CellLayer:
+    """What a profile or --set changes in one cell."""
+
+    source: str
+    training: Mapping[str, Any]
+    overrides: tuple[tuple[int, Override], ...]  # those that match the cell, with their places
+    method: MethodChanges
 
 
 @dataclass(frozen=True)
@@ -30,13 +48,15 @@ class Cell:
     """One combination of the axes, with what the experiment says about it."""
 
     entry: MethodEntry
+    place: int  # of the entry in grid.method
     card: MethodCard
     backbone: BackboneSpec
     train_on: str  # data set that is trained on
     shot: int
     way: int
     seed: int
-    overrides: tuple[Override, ...]  # those that match the cell, in the file's order
+    overrides: tuple[tuple[int, Override], ...]  # those that match the cell, with their places
+    layers: tuple[CellLayer, ...]  # above the entry, the strongest last
     label: str  # experiment and method, for messages
 
     @property
@@ -46,68 +66,140 @@ class Cell:
         if not name:
             return {}
         if name not in self.card.PRESETS:
-            known = ", ".join(self.card.PRESETS) or "none"
-            raise InputError(f"{self.label} has no preset {name!r}. Known: {known}.")
+            raise InputError(
+                f"{self.label} has no preset {name!r}. {known(name, self.card.PRESETS)}"
+            )
         return self.card.PRESETS[name]
 
+    @property
+    def recipe_source(self) -> str:
+        return f"recipe of {self.entry.name}"
 
-def options_of(cell: Cell) -> BaseModel:
+    @property
+    def preset_source(self) -> str:
+        return f"preset {self.entry.preset}"
+
+    @property
+    def entry_source(self) -> str:
+        return f"method entry grid.method[{self.place}]"
+
+
+Section = Literal["options", "loss_weights", "momentum", "training"]
+
+
+def stacked(layers: Iterable[Sourced]) -> tuple[dict[str, Any], Sources]:
+    """The layers merged in their order, and which layer gave each value."""
+    values: dict[str, Any] = {}
+    sources: Sources = {}
+    for source, layer in layers:
+        if layer:
+            values = merged(values, layer)
+            sources.pop(replaced_length(layer), None)
+            sources |= dict.fromkeys(names_in(layer), source)
+    return values, sources
+
+
+def names_in(layer: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the values in a nested mapping."""
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and value:
+            yield from names_in(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _above_entry(cell: Cell, section: Section) -> Iterator[Sourced]:
+    """What the profile and --set give for a section of the cell's method."""
+    for layer in cell.layers:
+        if section == "training":
+            yield layer.source, layer.training
+        if section in ("training", "options"):
+            for number, override in layer.overrides:
+                yield f"{layer.source}: overrides[{number}]", getattr(override, section)
+        yield layer.source, getattr(layer.method, section)
+
+
+def options_of(cell: Cell) -> tuple[BaseModel, Sources]:
     """The method's options. Raises InputError for an unknown option or a wrong value."""
-    options = dict(cell.card.options_for(cell.train_on))
-    options.update(cell.preset.get("options", {}))
-    options.update(cell.entry.options)
-    for override in cell.overrides:
-        options.update(override.options)
-    return validate(cell.card.Options, options, cell.label, "options.")
+    values, sources = stacked(
+        [
+            (cell.recipe_source, cell.card.options_for(cell.train_on)),
+            (cell.preset_source, cell.preset.get("options", {})),
+            *((f"overrides[{number}]", one.options) for number, one in cell.overrides),
+            (cell.entry_source, cell.entry.options),
+            *_above_entry(cell, "options"),
+        ]
+    )
+    return validate(cell.card.Options, values, cell.label, "options."), sources
 
 
-def method_of(cell: Cell, options: BaseModel) -> MethodSpec:
-    """The method with all options, loss weights and momentum terms."""
-    return MethodSpec(
+def method_of(cell: Cell, options: BaseModel) -> tuple[MethodSpec, Sources]:
+    """The method with all options, loss weights and momentum terms, and where the terms are from.
+
+    Raises InputError for a term that the method does not have.
+    """
+    weights, weight_sources = _terms(cell, "loss_weights", cell.card.LOSS_WEIGHTS)
+    momentum, momentum_sources = _terms(cell, "momentum", cell.card.MOMENTUM)
+    method = MethodSpec(
         name=cell.entry.name,
         variant=cell.entry.variant or cell.entry.preset,
         options=options.model_dump(mode="json"),
-        loss_weights=_terms(cell, "loss_weights", cell.card.LOSS_WEIGHTS),
-        momentum=_terms(cell, "momentum", cell.card.MOMENTUM),
+        loss_weights=weights,
+        momentum=momentum,
     )
+    return method, {**weight_sources, **momentum_sources}
 
 
 def _terms(
     cell: Cell, kind: Literal["loss_weights", "momentum"], default: Mapping[str, float]
-) -> dict[str, float]:
-    """Weights by term. Raises InputError for a term that the method does not have."""
-    changed = {**cell.preset.get(kind, {}), **getattr(cell.entry, kind)}
-    for name in changed:
+) -> tuple[dict[str, float], Sources]:
+    values, sources = stacked(
+        [
+            (cell.recipe_source, default),
+            (cell.preset_source, cell.preset.get(kind, {})),
+            (cell.entry_source, getattr(cell.entry, kind)),
+            *_above_entry(cell, kind),
+        ]
+    )
+    for name in values:
         if name not in default:
-            known = ", ".join(default) or "none"
             raise InputError(
-                f"{cell.label}: {kind}.{name} is not a term of the method. Known: {known}."
+                f"{cell.label}: {kind}.{name} is not a term of the method. {known(name, default)}"
             )
-    return {**default, **changed}
+    return values, {f"{kind}.{name}": source for name, source in sources.items()}
 
 
-def training_of(cell: Cell, experiment: Mapping[str, Any], protocol: Protocol) -> TrainingSpec:
+def training_of(
+    cell: Cell, experiment: Mapping[str, Any], protocol: Protocol
+) -> tuple[TrainingSpec, Sources]:
     """The training with its shot and its seed; `experiment` are the file's training settings.
 
-    Raises InputError for an unknown setting, a wrong value, or one that the grid decides.
+    Raises InputError for an unknown setting, a wrong value, or one that cannot have an effect.
     """
-    layers = [experiment, *(one.training for one in cell.overrides), cell.entry.training]
-    shot_is_the_grids = _trained_per_shot(cell.card, protocol)
-    _check_layers(cell, layers, shot_is_the_grids)
-    preset = cell.preset
-    recipe = merged(
-        cell.card.recipe(cell.train_on, cell.backbone.name),
-        preset.get("training", {}),
-        preset.get("training_on", {}).get(cell.train_on, {}),
-    )
+    preset, shot_is_the_grids = cell.preset, _trained_per_shot(cell.card, protocol)
+    recipe: list[Sourced] = [
+        (cell.recipe_source, cell.card.recipe(cell.train_on, cell.backbone.name)),
+        (cell.preset_source, preset.get("training", {})),
+        (cell.preset_source, preset.get("training_on", {}).get(cell.train_on, {})),
+    ]
+    given: list[Sourced] = [
+        (FILE, experiment),
+        *((f"overrides[{number}]", one.training) for number, one in cell.overrides),
+        (cell.entry_source, cell.entry.training),
+        *_above_entry(cell, "training"),
+    ]
+    _check_layers(cell, given, shot_is_the_grids)
     if cell.card.TRAINED:
-        recipe = merged(recipe, *layers)
+        recipe += given
         if shot_is_the_grids:
-            recipe["shot"] = cell.shot
-    if recipe.get("checkpoint"):
-        recipe = merged(recipe, {"steps": 0})
-    recipe["seed"] = cell.seed if _uses_seed(cell, recipe) else 0
-    return validate(TrainingSpec, recipe, cell.label, "training.")
+            recipe.append(("grid.shot", {"shot": cell.shot}))
+    values, sources = stacked(recipe)
+    if values.get("checkpoint"):
+        _check_given_weights(cell, values, sources)
+        recipe.append(("training.checkpoint", {"steps": 0}))
+    recipe.append(("grid.seed", {"seed": cell.seed if _uses_seed(cell, values) else 0}))
+    values, sources = stacked(recipe)
+    return validate(TrainingSpec, values, cell.label, "training."), sources
 
 
 def _trained_per_shot(card: MethodCard, protocol: Protocol) -> bool:
@@ -121,10 +213,11 @@ def _trained_per_shot(card: MethodCard, protocol: Protocol) -> bool:
     return apart[protocol.five_shot]
 
 
-def _check_layers(cell: Cell, layers: Iterable[Mapping[str, Any]], shot_is_the_grids: bool) -> None:
-    """Raises InputError if a layer sets a seed or a shot that it cannot set."""
+def _check_layers(cell: Cell, layers: Iterable[Sourced], shot_is_the_grids: bool) -> None:
+    """Raises InputError if a layer sets a seed or a shot that it cannot set, or if the entry of a
+    method without training sets a training."""
     votes = cell.card.SHOT_FUSION == "vote"
-    for layer in layers:
+    for _, layer in layers:
         if "seed" in layer:
             raise InputError(
                 f"{cell.label}: training.seed cannot be set here. Set grid.seed, as in [0, 1]."
@@ -132,6 +225,22 @@ def _check_layers(cell: Cell, layers: Iterable[Mapping[str, Any]], shot_is_the_g
         if "shot" in layer and (votes or shot_is_the_grids):
             why = "the method trains on one support" if votes else "each grid.shot is trained apart"
             raise InputError(f"{cell.label}: training.shot cannot be set: {why}. Leave it out.")
+    of_entry = (cell.entry.training, *(layer.method.training for layer in cell.layers))
+    if not cell.card.TRAINED and any(of_entry):
+        raise InputError(
+            f"{cell.label}: grid.method[{cell.place}].training changes nothing, because the method "
+            "is not trained. Leave it out."
+        )
+
+
+def _check_given_weights(cell: Cell, values: Mapping[str, Any], sources: Sources) -> None:
+    """Raises InputError if --set gives a length to a training that `checkpoint` replaces."""
+    for name in ("steps", "epochs"):
+        if sources.get(name) == SET and values.get(name):
+            raise InputError(
+                f"{cell.label}: training.{name} changes nothing, because training.checkpoint names "
+                "weights that exist and nothing is trained. Leave out one of the two."
+            )
 
 
 def _uses_seed(cell: Cell, recipe: Mapping[str, Any]) -> bool:
@@ -164,14 +273,3 @@ def check_cell(cell: Cell, protocol: Protocol, options: BaseModel, training: Tra
                 f"{cell.label}: training.{name} is {episodes}, but this method's BatchNorm needs "
                 f"at least {fewest} episodes. Set training.{name} to {fewest} or more."
             )
-
-
-def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The layers on top of `base`, nested mappings merged; steps and epochs replace each other."""
-    result = dict(base)
-    for layer in layers:
-        result.pop(replaced_length(layer), None)
-        for key, value in layer.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = merged(result[key], value) if both else value
-    return result

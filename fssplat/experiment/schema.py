@@ -4,10 +4,9 @@ A spec is frozen and refuses unknown keys. `digest` of the canonical JSON names 
 `not_hashed` lists the settings that cannot change a number (paths, worker counts, host names).
 """
 
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -25,6 +24,7 @@ from pydantic import (
 )
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import did_you_mean
 
 DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
 NO_TRACKING = "none"  # as `tracking:`; results are in the store alone
@@ -142,6 +142,17 @@ def replaced_length(above: Mapping[str, Any]) -> str:
     return "" if other in above else other
 
 
+def merged(base: Mapping[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The layers on top of `base`, nested mappings merged; steps and epochs replace each other."""
+    result = dict(base)
+    for layer in layers:
+        result.pop(replaced_length(layer), None)
+        for key, value in layer.items():
+            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+            result[key] = merged(result[key], value) if both else value
+    return result
+
+
 class MethodSpec(Spec):
     """A method with every switch resolved. `variant` is its name in tables, not in the hash."""
 
@@ -199,6 +210,25 @@ class Override(Spec):
     options: dict[str, Any] = Field(default_factory=dict)  # switches of the method, for them too
 
 
+class MethodChanges(Spec):
+    """What a layer changes in one entry of `grid.method`."""
+
+    options: dict[str, Any] = Field(default_factory=dict)  # switches of the method
+    loss_weights: dict[str, float] = Field(default_factory=dict)  # factor of each loss, by name
+    momentum: dict[str, float] = Field(default_factory=dict)  # `sgd`, and moving averages by name
+    training: dict[str, Any] = Field(default_factory=dict)  # changes for this entry
+
+
+class Layer(Spec):
+    """Settings that win over `grid.method`: of a profile or of --set."""
+
+    source: str  # such as `profile smoke` or `--set`
+    training: dict[str, Any] = Field(default_factory=dict)  # changes to every method
+    overrides: tuple[Override, ...] = ()  # changes for some cells; win over `training` above
+    # changes to the entries of `grid.method`, by place from 0; win over both
+    methods: dict[NonNegativeInt, MethodChanges] = Field(default_factory=dict)
+
+
 class ResourceSpec(Spec):
     """What Ray reserves for one job; changes no number."""
 
@@ -228,6 +258,8 @@ class ExperimentSpec(Spec):
     exclude: tuple[dict[str, Any], ...] = ()  # cells to leave out: axis -> value or list
     overrides: tuple[Override, ...] = ()  # changes for some cells, in this order
     training: dict[str, Any] = Field(default_factory=dict)  # changes to the recipe of every method
+    # written by fssplat: what a profile and --set gave; a later layer wins over an earlier one
+    layers: tuple[Layer, ...] = ()
     search: dict[str, Any] = Field(default_factory=dict)  # for `fssplat search` alone
     evaluation: "EvaluationSpec" = Field(default_factory=lambda: EvaluationSpec())
     resources: ResourceSpec = ResourceSpec()
@@ -248,7 +280,10 @@ class ExperimentSpec(Spec):
     def _known(cls, given: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
         for key in given:
             if key not in DATASETS:
-                raise ValueError(f"{key} is unknown, known are {', '.join(DATASETS)}")
+                hint = did_you_mean(key, DATASETS)
+                raise ValueError(
+                    f"{key} is unknown, known are {', '.join(DATASETS)}. {hint}".rstrip(". ")
+                )
         return given
 
 
@@ -269,19 +304,22 @@ ExperimentSpec.model_rebuild()
 # ------------------------------------------------------------------ checking
 
 
-def validate(model: type[S], value: Any, where: str, under: str = "") -> S:
+def validate(
+    model: type[S], value: Any, where: str, under: str = "", also: Sequence[str] = ()
+) -> S:
     """`model` from plain values. Raises InputError: one line with all problems and their keys.
 
-    `under` is the prefix of the values' keys in the file, e.g. `training.`.
+    `under` is the prefix of the values' keys in the file, e.g. `training.`. `also` are settings of
+    other sections that a misspelled key may stand for.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        problems = [_problem(model, item, under) for item in error.errors()]
+        problems = [_problem(model, item, under, also) for item in error.errors()]
         raise InputError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
 
 
-def _problem(model: type[BaseModel], item: Any, under: str) -> str:
+def _problem(model: type[BaseModel], item: Any, under: str, also: Sequence[str]) -> str:
     """One pydantic problem as `key is not a setting. Did you mean other?` or `key: what`."""
     place = [
         str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal"))
@@ -289,8 +327,8 @@ def _problem(model: type[BaseModel], item: Any, under: str) -> str:
     key = under + ".".join(place) if place else under.rstrip(".") or "the whole"
     if item["type"] == "extra_forbidden":
         known = settings(model, under)
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(_siblings(known, key))}."
+        hint = did_you_mean(key, [*known, *also])
+        hint = hint or f"Known: {', '.join(_siblings(known, key))}."
         return f"{key} is not a setting. {hint}"
     if item["type"] == "missing":
         return f"{key} is missing"
@@ -306,9 +344,11 @@ def _siblings(known: list[str], key: str) -> list[str]:
 
 
 def settings(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Dotted names of every setting of a spec, nested ones included."""
+    """Dotted names of every setting of a spec, nested ones included, except `layers`."""
     names: list[str] = []
     for name, field in model.model_fields.items():
+        if field.annotation == tuple[Layer, ...]:
+            continue  # fssplat writes it
         names.append(prefix + name)
         for inner in (field.annotation, *get_args(field.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -4,12 +4,12 @@ A new method is one file and one line here. A method outside the package is name
 only such a name is imported from a string.
 """
 
-import difflib
 from collections.abc import Iterable
 from importlib import import_module
 
 from fssplat.backbones import build_backbone
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 from fssplat.experiment.schema import BackboneSpec, MethodSpec, validate
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.methods.hmfs import HMFS
@@ -46,9 +46,7 @@ def method_named(name: str) -> type[FewShotSegmenter]:
     if ":" in name:
         return _imported(name)
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise InputError(f"method {name!r} is unknown. {hint}Known: {', '.join(METHODS)}.")
+        raise InputError(f"method {name!r} is unknown. {known(name, METHODS)}")
     return METHODS[name]
 
 

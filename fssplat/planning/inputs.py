@@ -7,7 +7,7 @@ from pathlib import Path
 from fssplat.common.errors import InputError
 from fssplat.data.cache import Bucket, is_remote
 from fssplat.data.index import DatasetInfo, default_root, read_info
-from fssplat.experiment.expand import dataset_names
+from fssplat.experiment.rules import dataset_names
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.experiment.trial import Trial
 from fssplat.planning.absolute_paths import absolute_trial, reads_weight_files

@@ -5,7 +5,6 @@ order of `published_results.csv`. Doubtful cells are marked in the row's notes.
 """
 
 import csv
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import known
 
 METHODS = {
     "JC2A": "jc2a",
@@ -308,10 +308,7 @@ def _number(table: str) -> str:
 
 
 def _near_paper(given: str) -> str:
-    papers = {row.paper.lower(): row.paper for row in rows()}
-    near = difflib.get_close_matches(given, papers, n=1, cutoff=0.5)
-    hint = f"Did you mean {papers[near[0]]}? " if near else ""
-    return f"{hint}Known: {_listed(papers.values())}."
+    return known(given, dict.fromkeys(row.paper for row in rows()))
 
 
 def matching(prefix: str) -> list[PublishedRow]:

@@ -3,7 +3,6 @@
 Imports neither Ray nor Optuna.
 """
 
-import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.similar import did_you_mean
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import load_experiment
+from fssplat.experiment.recipe import names_in
+from fssplat.experiment.rules import kept_combinations, matches
 from fssplat.experiment.schema import ExperimentSpec, TrainingSpec, settings, validate
 from fssplat.experiment.trial import Trial
 from fssplat.search.space import (
@@ -65,6 +67,7 @@ def checked(experiment: ExperimentSpec, methods: Mapping[str, MethodCard], where
     space = {name: space[name] for name in _in_order(space, errors)}
     errors += _plan_errors(spec, space)
     if not errors:
+        errors += _overridden(as_trained, space)
         errors += _refused_values(as_trained, methods, space, base)
     if errors:
         raise InputError(f"{where}: " + "; ".join(dict.fromkeys(errors)))
@@ -142,8 +145,7 @@ def _name_errors(name: str, names: list[str], base: Trial) -> Iterator[str]:
     if name in names:
         return
     here, (section, _, rest) = f"search.space.{name}", name.partition(".")
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, names)
     if section == "training" and rest in NOT_SEARCHED:
         yield f"{here} cannot be searched: {NOT_SEARCHED[rest]}"
     elif section in ("loss_weights", "momentum") and rest:
@@ -207,8 +209,7 @@ def _condition_errors(
     here: str, parent: str, parameter: Parameter, space: Mapping[str, Parameter]
 ) -> Iterator[str]:
     if parent not in space:
-        near = difflib.get_close_matches(parent, space, n=1)
-        hint = f"Did you mean {near[0]}?" if near else "Add it as a choice."
+        hint = did_you_mean(parent, space) or "Add it as a choice."
         yield f"{here}: {parent} is not in the space. {hint}"
     elif space[parent].choice is None:
         yield f"{here}: {parent} is not a choice"
@@ -239,23 +240,28 @@ def _refused_values(
     space: Mapping[str, Parameter],
     base: Trial,
 ) -> Iterator[str]:
-    """An error for each value that the method refuses, and for parameters that an override sets."""
+    """An error for each value that the method refuses."""
     defaults = _default_point(space, base)
     for name, parameter in space.items():
         for value in parameter.extremes():
             point = {**defaults, **_parent_choices(space, name), name: value}
             try:
-                trials = expand(with_point(experiment, point), methods)
+                expand(with_point(experiment, point), methods)
             except InputError as error:
                 yield f"search.space.{name}: {json.dumps(value)} is refused: {error}"
-                continue
-            if any(not _same(value_in(trial, name), value) for trial in trials):
+
+
+def _overridden(experiment: ExperimentSpec, space: Mapping[str, Parameter]) -> Iterator[str]:
+    """An error for each parameter that an override of some cell sets."""
+    layers = (override for layer in experiment.layers for override in layer.overrides)
+    cells = list(kept_combinations(experiment))
+    for override in (*experiment.overrides, *layers):
+        if not any(matches(values, override.where, experiment.name) for values in cells):
+            continue
+        sections = {"training": override.training, "options": override.options}
+        for name in names_in(sections):
+            if name in space:
                 yield f"search.space.{name}: an entry of overrides sets it. Remove that entry"
-                break
-
-
-def _same(found: Any, value: Any) -> bool:
-    return bool(stored_value(found) == stored_value(value)) or found == value
 
 
 def _parent_choices(space: Mapping[str, Parameter], name: str) -> Point:

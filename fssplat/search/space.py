@@ -21,8 +21,14 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.expand import expand
-from fssplat.experiment.recipe import merged
-from fssplat.experiment.schema import ExperimentSpec, Spec
+from fssplat.experiment.schema import (
+    ExperimentSpec,
+    Layer,
+    MethodChanges,
+    MethodEntry,
+    Spec,
+    merged,
+)
 from fssplat.experiment.trial import Trial
 
 Point = dict[str, Any]  # dotted name -> value
@@ -139,22 +145,36 @@ def with_point_training(experiment: ExperimentSpec, spec: SearchSpec) -> Experim
         entry.model_copy(update={"training": merged(entry.training, spec.training)})
         for entry in experiment.grid.method
     ]
-    grid = experiment.grid.model_copy(update={"method": tuple(entries)})
-    return experiment.model_copy(update={"grid": grid})
+    changes = MethodChanges(training=spec.training)
+    return _with_entries(experiment, entries, changes)
 
 
 def with_point(experiment: ExperimentSpec, point: Point) -> ExperimentSpec:
     """The experiment with the point's values in its method's entry."""
     entry = experiment.grid.method[0]
     parts: dict[str, Any] = {name: _mutable_copy(getattr(entry, name)) for name in SECTIONS}
+    changes: dict[str, Any] = {}
     for name, value in point.items():
         *path, last = name.split(".")
-        inner = parts
-        for step in path:
-            inner = inner.setdefault(step, {})
-        inner[last] = value
-    grid = experiment.grid.model_copy(update={"method": (entry.model_copy(update=parts),)})
-    return experiment.model_copy(update={"grid": grid})
+        for tree in (parts, changes):
+            inner = tree
+            for step in path:
+                inner = inner.setdefault(step, {})
+            inner[last] = value
+    entries = [entry.model_copy(update=parts)]
+    return _with_entries(experiment, entries, MethodChanges.model_validate(changes))
+
+
+def _with_entries(
+    experiment: ExperimentSpec, entries: list[MethodEntry], changes: MethodChanges
+) -> ExperimentSpec:
+    """The experiment with other entries; `changes` also win over its profile and --set."""
+    grid = experiment.grid.model_copy(update={"method": tuple(entries)})
+    layers = experiment.layers
+    if layers:
+        methods = dict.fromkeys(range(len(entries)), changes)
+        layers = (*layers, Layer(source="search", methods=methods))
+    return experiment.model_copy(update={"grid": grid, "layers": layers})
 
 
 def _mutable_copy(value: Any) -> Any:

@@ -256,7 +256,7 @@ def test_a_variant_named_twice_is_one_trial() -> None:
         ({"exclude": [{"dataset": "sinthetic"}]}, "exclude: data set 'sinthetic' is unknown"),
         (
             {"overrides": [{"where": {"method": ["shred"]}}]},
-            "overrides.where: method 'shred' is unknown. Known: shared",
+            "overrides.where: method 'shred' is unknown. Did you mean shared? Known: shared",
         ),
         ({"training": {"seed": 7}}, "shared: training.seed cannot be set here. Set grid.seed"),
         (

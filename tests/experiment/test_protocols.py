@@ -40,7 +40,7 @@ def test_no_two_presets_share_a_hash() -> None:
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("pfnet", "protocol 'pfnet' is unknown. Known: fssplat"),
+        ("pfnet", "protocol 'pfnet' is unknown. Did you mean pfenet? Known: fssplat"),
         ({"name": "fssplat", "episode": 3}, "Did you mean protocol.episodes?"),
         ({"name": "fssplat", "draw": "walk-list"}, "Set supports_repeat: true, or draw: even"),
         ({"name": "fssplat", "draw": "all-queries"}, "draw all-queries may give one image twice"),
