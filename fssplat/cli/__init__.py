@@ -12,6 +12,7 @@ import typer
 from fssplat import __version__
 from fssplat.cli import (
     data,
+    doctor,
     gc,
     import_checkpoint,
     launch,
@@ -52,6 +53,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     verify.verify,
     methods.methods,
     settings.settings,
+    doctor.doctor,
 )
 for command in COMMANDS:
     app.command()(command)

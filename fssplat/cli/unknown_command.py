@@ -22,6 +22,7 @@ OTHER_WORDS: Mapping[str, str] = {
     "verify --list": "reproduce papers",
     "settings": "options config set",
     "methods": "models method",
+    "doctor": "check info env",
     "data build synthetic": "build",
     "data download pascal": "download",
     "import-checkpoint --help": "import convert",

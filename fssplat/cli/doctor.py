@@ -1,0 +1,21 @@
+"""`fssplat doctor`: check what a launch needs from this machine."""
+
+import typer
+
+
+def doctor() -> None:
+    """Check Python, packages, GPU, weights, data, disks and ports: fssplat doctor
+
+    Each line is ok, missing (needed by some experiments) or a problem with its remedy. The exit
+    code is 1 if there is a problem. Takes at most 90 seconds and changes nothing.
+    """
+    from fssplat.cli.doctor_checks import PROBLEM, every_check
+    from fssplat.cli.text_columns import columns
+
+    problems = 0
+    for found in every_check():
+        problems += found.state == PROBLEM
+        print(columns([(f"{found.state:<8} {found.name:<20}", found.text)], widest=40), flush=True)
+    print("No problem found." if not problems else f"{problems} to mend: see `{PROBLEM}` above.")
+    if problems:
+        raise typer.Exit(1)
