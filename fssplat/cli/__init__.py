@@ -29,6 +29,7 @@ from fssplat.cli import (
 )
 from fssplat.cli.unknown_command import Commands
 from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.printing import complain, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +67,7 @@ def version(
 ) -> None:
     """Few-shot segmentation experiments: from a grid in YAML to a table of results."""
     if show:
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
     _ = context
 
@@ -78,5 +79,5 @@ def main() -> None:
     try:
         app()
     except (InputError, StoreAwayError) as error:
-        print(f"fssplat: {error}", file=sys.stderr)
+        complain(str(error))
         sys.exit(2)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fssplat.cli.unknown_command import Commands
+from fssplat.common.printing import Screen, say
 
 if TYPE_CHECKING:
     from fssplat.data.build.convert import BuildReport
@@ -89,7 +90,7 @@ def verify(
 
     with _progress("verifying") as advance:
         found = verify_dataset(_root(root), workers or _cores(), advance)
-    typer.echo(
+    say(
         f"{root}: {found.images:,} images in {found.shards} shards, "
         f"{found.bytes / 2**20:,.1f} MiB: all as in the index."
     )
@@ -145,10 +146,10 @@ def import_lists(
 
     for found in import_all(Dataset.open(_root(root)), source):
         kind = "as published" if found.published else "NOT the published list"
-        typer.echo(f"{found.name}: {found.lines:,} lines, {found.images:,} images, {kind}")
+        say(f"{found.name}: {found.lines:,} lines, {found.images:,} images, {kind}")
         if found.unmatched:
             shown = ", ".join(found.unmatched[:3])
-            typer.echo(f"  {len(found.unmatched):,} lines are not in the data set, e.g. {shown}")
+            say(f"  {len(found.unmatched):,} lines are not in the data set, e.g. {shown}")
 
 
 @app.command()
@@ -166,10 +167,8 @@ def download(
     """Download the official archives, check and unpack them: fssplat data download pascal"""
     from fssplat.data.build.download import BUILDS, download_set
 
-    folder = download_set(
-        name, out, year=year, mirror=mirror, keep_archives=keep_archives, say=typer.echo
-    )
-    typer.echo(f"Next: fssplat data build {BUILDS[name]} --source {folder}")
+    folder = download_set(name, out, year=year, mirror=mirror, keep_archives=keep_archives, say=say)
+    say(f"Next: fssplat data build {BUILDS[name]} --source {folder}")
 
 
 # ---------------------------------------------------------------- helpers and output
@@ -197,7 +196,6 @@ class _Bar:
     """A rich progress bar; call it with (done, total)."""
 
     def __init__(self, title: str, unit: str) -> None:
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -214,7 +212,7 @@ class _Bar:
             TextColumn(unit),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Screen(stderr=True),
         )
         self._task = self._progress.add_task(title, total=None)
 
@@ -235,15 +233,13 @@ def _print_report(report: "BuildReport") -> None:
     info = report.info
     images = ", ".join(f"{count:,} {split}" for split, count in info.counts.items())
     for note in report.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     for item in report.bad:
-        typer.echo(f"left out: {item.reason}")
+        say(f"left out: {item.reason}")
     if report.bad:
-        typer.echo(
-            f"{len(report.bad)} images were left out; {report.root / REPORT_FILE} lists them."
-        )
+        say(f"{len(report.bad)} images were left out; {report.root / REPORT_FILE} lists them.")
     kept = f", {report.shards_kept} kept from an earlier run" if report.shards_kept else ""
-    typer.echo(
+    say(
         f"{report.root}: {info.name}, {len(info.classes)} classes, {images} images in "
         f"{len(info.shards)} shards{kept}; fingerprint {info.fingerprint}; {report.seconds:.1f} s"
     )
@@ -253,19 +249,16 @@ def _print_audit(found: "Audit", batches: "TrainingBatches") -> None:
     names = batches.dataset.info.classes
     drawn = ", ".join(f"{names[c - 1]} {n}" for c, n in sorted(found.classes.items()))
     seen = " and ".join(f"{n:,} as {kind}" for kind, n in sorted(found.novel_pixels.items()) if n)
-    typer.echo(f"fold {batches.fold}, protocol {batches.protocol.name}: no novel label is seen.")
-    typer.echo(f"{found.episodes:,} training episodes, {len(found.images):,} images; {drawn}")
-    typer.echo(
-        f"{len(found.with_novel):,} images show novel classes; their pixels: {seen or 'none'}"
-    )
+    say(f"fold {batches.fold}, protocol {batches.protocol.name}: no novel label is seen.")
+    say(f"{found.episodes:,} training episodes, {len(found.images):,} images; {drawn}")
+    say(f"{len(found.with_novel):,} images show novel classes; their pixels: {seen or 'none'}")
     for note in batches.episodes.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     if batches.episodes.dropped:
-        typer.echo(f"left out, too few images: {', '.join(batches.episodes.dropped)}")
+        say(f"left out, too few images: {', '.join(batches.episodes.dropped)}")
 
 
 def _print_info(dataset: "Dataset", contiguous: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from fssplat.data.checks.summary import DEFAULT, class_summaries
@@ -282,7 +275,7 @@ def _print_info(dataset: "Dataset", contiguous: bool) -> None:
         last = number + 1 == len(summaries) or summaries[number + 1].fold != one.fold
         cells = [f"{large:,} / {every:,}" for every, large in one.images.values()]
         table.add_row(one.fold, str(one.class_id), one.name, *cells, end_section=last)
-    console = Console()
+    console = Screen()
     console.print(table)
     console.print(
         f"{info.source or info.name}; format {info.format_version}; {len(info.shards)} shards; "

@@ -2,6 +2,8 @@
 
 import typer
 
+from fssplat.common.printing import say
+
 
 def doctor() -> None:
     """Check Python, packages, GPU, weights, data, disks and ports: fssplat doctor
@@ -15,7 +17,7 @@ def doctor() -> None:
     problems = 0
     for found in every_check():
         problems += found.state == PROBLEM
-        print(columns([(f"{found.state:<8} {found.name:<20}", found.text)], widest=40), flush=True)
-    print("No problem found." if not problems else f"{problems} to mend: see `{PROBLEM}` above.")
+        say(columns([(f"{found.state:<8} {found.name:<20}", found.text)], widest=40))
+    say("No problem found." if not problems else f"{problems} to mend: see `{PROBLEM}` above.")
     if problems:
         raise typer.Exit(1)

@@ -6,6 +6,8 @@ A driver that hangs, or a GPU that crashes the process, then costs one line of `
 import json
 from typing import TYPE_CHECKING, Any
 
+from fssplat.common.printing import say
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -52,4 +54,4 @@ def near(found: "Tensor", expected: "Tensor") -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps(report()))
+    say(json.dumps(report()))

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.common.printing import say
 
 
 def gc(
@@ -26,4 +27,4 @@ def gc(
         for name in found:
             store.files.delete(name)
     size = sum(found.values()) / 1e6
-    print(f"{len(found)} files, {size:.1f} MB {'would be deleted' if dry_run else 'deleted'}.")
+    say(f"{len(found)} files, {size:.1f} MB {'would be deleted' if dry_run else 'deleted'}.")

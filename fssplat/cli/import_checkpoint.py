@@ -6,6 +6,7 @@ from typing import Any
 import typer
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import say
 
 
 def import_checkpoint(
@@ -50,9 +51,9 @@ def import_checkpoint(
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"--out {out}: cannot be written ({reason}). Choose another.") from error
-    typer.echo(f"Wrote {len(learnt)} tensors of {method} to {out / 'head.safetensors'}")
-    typer.echo(f"To score them, set training.checkpoint to {out / 'head.safetensors'}")
-    typer.echo(f"and backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
+    say(f"Wrote {len(learnt)} tensors of {method} to {out / 'head.safetensors'}")
+    say(f"To score them, set training.checkpoint to {out / 'head.safetensors'}")
+    say(f"and backbones.{backbone}.weights to {out / 'backbone.safetensors'}")
 
 
 def parsed(changes: list[str]) -> dict[str, Any]:

@@ -29,9 +29,9 @@ def launch(
 
     request = Request(experiment, tuple(changes))
     if dry_run:
-        from rich.console import Console
+        from fssplat.common.printing import Screen
 
-        launching.dry_run(request, Console(), [MlflowListener()])
+        launching.dry_run(request, Screen(), [MlflowListener()])
         return
     code = launching.launch(request, listeners=[MlflowListener()])
     if code:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fssplat.common.printing import say
+
 if TYPE_CHECKING:
     from fssplat.methods import FewShotSegmenter
 
@@ -27,16 +29,16 @@ def methods(
 
     if name:
         method = method_named(name)
-        print(columns([(name, what_it_is(method))], widest=80))
-        print(columns(details(method), indent=2))
+        say(columns([(name, what_it_is(method))], widest=80))
+        say(columns(details(method), indent=2))
         return
     for known, method in METHODS.items():
-        print(columns([(known, what_it_is(method))]))
-        print(columns(summary(method), indent=2))
-        print()
-    print(columns([("backbones", ", ".join([*BACKBONES, "timm:<name>"]))]), end="\n\n")
-    print("`fssplat methods hsnet` shows what each option of a method means.")
-    print("`fssplat launch X.yaml --set 'grid.method=[prior, hsnet]'` runs those two.")
+        say(columns([(known, what_it_is(method))]))
+        say(columns(summary(method), indent=2))
+        say("")
+    say(columns([("backbones", ", ".join([*BACKBONES, "timm:<name>"]))]), end="\n\n")
+    say("`fssplat methods hsnet` shows what each option of a method means.")
+    say("`fssplat launch X.yaml --set 'grid.method=[prior, hsnet]'` runs those two.")
 
 
 def what_it_is(method: "type[FewShotSegmenter]") -> str:

@@ -17,10 +17,11 @@ SHOW_CONFIG = typer.Option(
 
 def show_config(experiment: Path, changes: tuple[str, ...]) -> None:
     """Print the settings of the trials of an experiment with their sources. Raises InputError."""
+    from fssplat.common.printing import say
     from fssplat.experiment.explain import explained
     from fssplat.experiment.reading import read_experiment
     from fssplat.methods import methods_named
 
     reading = read_experiment(experiment, changes)
     methods = methods_named(entry.name for entry in reading.experiment.grid.method)
-    typer.echo(explained(reading, methods), nl=False)
+    say(explained(reading, methods), end="")

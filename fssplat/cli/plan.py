@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET, SHOW_CONFIG, show_config
+from fssplat.common.printing import say
 
 
 def plan(
@@ -25,9 +26,8 @@ def plan(
         return
     import json
 
-    from rich.console import Console
-
     from fssplat.common.errors import InputError
+    from fssplat.common.printing import Screen
     from fssplat.launching.launch import Request, plan_from
     from fssplat.planning import gantt as chart
     from fssplat.planning import packing, plan_table
@@ -37,9 +37,9 @@ def plan(
     machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     if as_json:
-        print(json.dumps(plan_table.as_json(planned), indent=1))
+        say(json.dumps(plan_table.as_json(planned), indent=1))
     else:
-        Console().print(plan_table.plan_table(planned))
+        Screen().print(plan_table.plan_table(planned))
     if gantt is not None:
         try:
             chart.draw_gantt(planned, gantt)

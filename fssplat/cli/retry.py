@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.common.printing import say
 
 
 def retry(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
@@ -18,7 +19,7 @@ def retry(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
 
     request = Request(experiment, tuple(changes))
     plan, store = plan_from(request)
-    print(f"{reset_failed(plan.jobs, plan.states, store)} trials will run again.")
+    say(f"{reset_failed(plan.jobs, plan.states, store)} trials will run again.")
     code = launch(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.common.printing import say
 
 
 def search(
@@ -24,7 +25,7 @@ def search(
     request = Request(experiment, tuple(changes))
     if dry_run:
         prepare.prepare(request)
-        typer.echo("Space, data, storage and machine: no problem found.")
+        say("Space, data, storage and machine: no problem found.")
         return
     code = driver.search(request)
     if code:

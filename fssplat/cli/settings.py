@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fssplat.common.printing import say
+
 if TYPE_CHECKING:
     from fssplat.experiment.describe import Setting
 
@@ -24,9 +26,9 @@ def settings(
         kind = one.type.replace("`", "")
         shown = default if default == "required" else f"default {default}"
         rows.append((one.name, f"{meaning(one).replace('`', '')} [{kind}; {shown}]"))
-    print(columns(rows, widest=34))
+    say(columns(rows, widest=34))
     if not prefix:
-        print("\nOptions, loss weights and presets of a method: fssplat methods hsnet")
+        say("\nOptions, loss weights and presets of a method: fssplat methods hsnet")
 
 
 def every_setting() -> "list[Setting]":

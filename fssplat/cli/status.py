@@ -21,15 +21,14 @@ def status(
     """Show which trials are finished, running, failed or pending: fssplat status X.yaml"""
     from collections import Counter
 
-    from rich.console import Console
-
+    from fssplat.common.printing import Screen
     from fssplat.launching.launch import Request, plan_from, trial_states
 
     plan, store = plan_from(Request(experiment, tuple(changes)))
     found = trial_states(plan, store)
     counts = Counter(state for state, _ in found.values())
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    console = Console()
+    console = Screen()
     console.print(f"{plan.experiment.name}: {len(found)} trials, {line}. Store: {store.address}")
     rows = [
         (state, plan.trials[trial_id].title, trial_id, reason)

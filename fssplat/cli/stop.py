@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.common.printing import say
 
 
 def stop(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
@@ -14,6 +15,6 @@ def stop(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     live = store.running_launches()
     for launch in live:
         store.request_stop(launch)
-        print(f"{launch}: asked to stop. Running jobs write a checkpoint first.")
+        say(f"{launch}: asked to stop. Running jobs write a checkpoint first.")
     if not live:
-        print(f"No launch is running on {store.address}.")
+        say(f"No launch is running on {store.address}.")

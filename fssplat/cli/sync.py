@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.common.printing import say
 
 
 def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
@@ -16,4 +17,4 @@ def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     count = deliver(plan.experiment, store, plan.trials, plan.fingerprints, print)
     if count is None:
         raise typer.Exit(1)
-    print(f"{count} trials delivered." if count else "MLflow already has every finished trial.")
+    say(f"{count} trials delivered." if count else "MLflow already has every finished trial.")

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.common.printing import say
 
 
 def ui(
@@ -23,15 +24,15 @@ def ui(
     spec = Request(experiment, tuple(changes)).load()
     uri = tracking_uri(spec.tracking, Store(spec.store))
     if uri.startswith("http"):
-        print(f"The MLflow server of this experiment is {hidden(uri)}")
+        say(f"The MLflow server of this experiment is {hidden(uri)}")
         return
     require_free(port)
     tracking = open_tracking(uri, spec.name)
     here = f"http://127.0.0.1:{port}"
-    print(f"MLflow on {here} (Ctrl-C stops it)", flush=True)
+    say(f"MLflow on {here} (Ctrl-C stops it)")
     for view in tracking.shared_views():
         page = address(tracking.experiment_id, view)
-        print(f"This experiment's {view}: {here}{page}", flush=True)
+        say(f"This experiment's {view}: {here}{page}")
     code = serve(uri, port)
     if code:
         raise typer.Exit(code)

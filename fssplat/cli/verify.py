@@ -27,15 +27,14 @@ def verify(
 
     Protocol, schedule and backbone are those of the row. --set profile=smoke is a quick test run.
     """
-    from rich.console import Console
-
     from fssplat.common.errors import InputError
+    from fssplat.common.printing import Screen
     from fssplat.report import published
 
     if listed:
         from fssplat.report.comparison import published_rows_table
 
-        Console().print(published_rows_table(published.matching(row)))
+        Screen().print(published_rows_table(published.matching(row)))
         return
     if not row:
         raise InputError("verify needs a row, e.g. HMFS:2:33. `fssplat verify --list` prints them.")
@@ -48,8 +47,8 @@ def verify(
         base = BASE
     request = RowRequest(published.find(row), base, tuple(changes))
     if dry_run:
-        launching.dry_run(request, Console(), [MlflowListener()])
-        show(request, Console())
+        launching.dry_run(request, Screen(), [MlflowListener()])
+        show(request, Screen())
         return
     code = run(request, listeners=[MlflowListener()])
     if code:

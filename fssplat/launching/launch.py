@@ -16,6 +16,7 @@ from uuid import uuid4
 from rich.console import Console
 
 from fssplat.common.passwords import hidden, hidden_in
+from fssplat.common.printing import Screen
 from fssplat.experiment.reading import load_experiment
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.launching import checks
@@ -75,7 +76,7 @@ def launch(
     0 all trials have a result, 1 some failed or diverged, or the disk is full, 130
     stopped by Ctrl-C or `fssplat stop`, 143 by SIGTERM. Raises InputError before anything starts.
     """
-    console = console or Console()
+    console = console or Screen()
     experiment = request.load()
     plan = make_plan(experiment)
     checks.check_machine(plan)
@@ -142,7 +143,7 @@ def page(console: Console) -> Console:
     """The same console; if it writes to a file, wide enough for any table."""
     if console.is_terminal:
         return console
-    return Console(file=console.file, width=max(console.width, TABLE_WIDTH))
+    return Screen(file=console.file, width=max(console.width, TABLE_WIDTH))
 
 
 class Launch:

@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fssplat.common.printing import Screen
 from fssplat.experiment.trial import Trial
 from fssplat.planning.packing import PlannedJob
 from fssplat.planning.plan_table import duration
@@ -32,7 +33,7 @@ class Progress:
     ) -> None:
         self._jobs = {item.job.key: item for item in pending}
         self._trials, self._devices = trials, devices
-        self._console, self._clock = console or Console(), clock
+        self._console, self._clock = console or Screen(), clock
         self._started = clock()
         self._running: dict[str, float] = {}  # job -> share done
         self._phase: dict[str, str] = {}

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from fssplat.common.printing import say
+
 GRACE_S = 60.0  # for running jobs to write a checkpoint after a stop request
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,7 +53,7 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
 
     def handle(number: int, _frame: Any) -> None:
         if not stop.requested.is_set():
-            print("\nStopping: running jobs write a checkpoint first.", file=sys.stderr)
+            say("\nStopping: running jobs write a checkpoint first.", file=sys.stderr)
         stop.request(number)
 
     before = {number: signal.signal(number, handle) for number in HANDLED}

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fssplat.common.passwords import hidden
+from fssplat.common.printing import Screen
 from fssplat.experiment.reading import made_experiment
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.launching import launch as launching
@@ -46,7 +47,7 @@ def verify(
 
     Raises InputError before anything starts: the row cannot be run, its data are missing, ...
     """
-    console = console or Console()
+    console = console or Screen()
     code = launching.launch(request, console, work, listeners)
     show(request, console)
     return code

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fssplat.common.printing import whole_line
 from fssplat.experiment.trial import Trial
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
@@ -38,7 +39,9 @@ def comparison_table(
             table.add_row("ours", *map(_percent, line))
             gaps = map(_difference, line, theirs)
             table.add_row("difference", *(_percent(gap, sign="+") for gap in gaps))
-    return Group(Text(_title(row)), table, *(Text(line) for line in remarks(row, found, changed)))
+    return Group(
+        Text(_title(row)), table, *(whole_line(line) for line in remarks(row, found, changed))
+    )
 
 
 def remarks(row: PublishedRow, found: Sequence[Block], changed: bool) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fssplat.common.printing import whole_line
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
@@ -27,7 +28,7 @@ def results_table(
     parts: list[RenderableType] = []
     for block in blocks(trials, results):
         parts += [FittedBlock(block, _intervals(block, store)), Text("")]
-    parts += [Text(line) for line in remarks(trials, states, results)]
+    parts += [whole_line(line) for line in remarks(trials, states, results)]
     return Group(*parts)
 
 

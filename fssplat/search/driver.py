@@ -15,6 +15,7 @@ from rich.console import Console
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden_in
+from fssplat.common.printing import Screen
 from fssplat.launching.board import open_board
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.launch import TABLE_WIDTH, Request
@@ -44,7 +45,7 @@ def search(
     up; 130 or 143 if Ctrl-C or SIGTERM stopped it. Raises InputError before anything starts, and
     if the study's database or a disk fails later.
     """
-    console = console or Console()
+    console = console or Screen()
     prepared = prepare(request)
     with prepared.database.in_use(), disk_full_as_input_error():
         study = open_study(prepared.search, prepared.database, prepared.mark)

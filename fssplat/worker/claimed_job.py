@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import complain
 from fssplat.engine.events import Event
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.experiment.trial import Job
@@ -165,6 +166,6 @@ def _at_intervals(upload: Callable[[], None]) -> Callable[[], None]:
             try:
                 upload()
             except Exception as error:
-                print(f"fssplat: the store did not take a checkpoint: {describe(error)}")
+                complain(f"the store did not take a checkpoint: {describe(error)}")
 
     return upload_if_due
