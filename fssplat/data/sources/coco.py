@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 
 from fssplat.common.errors import InputError
+from fssplat.common.plain_names import plain_name
 from fssplat.data.labels import IGNORE, Label
+from fssplat.data.sources.coco_shapes import draw_shape
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
 
 CLASSES = 80
 YEARS = ("2014", "2017")
+MOST_SIDE = 65_535  # of a JPEG, pixels
+MOST_PIXELS = 178_956_970  # Pillow refuses larger images
 
 
 @dataclass(frozen=True)
@@ -49,37 +53,24 @@ class CocoLabel:
         return (self.annotations,)
 
     def read(self) -> Label:
+        where = f"{self.annotations}: image {self.image_id}"
+        if max(self.height, self.width) > MOST_SIDE or self.height * self.width > MOST_PIXELS:
+            raise BadSampleError(
+                f"{where}: its height {self.height} and width {self.width} are more than a JPEG has"
+            )
         label = np.zeros((self.height, self.width), dtype=np.uint8)
         for instance in sorted(self.instances, key=lambda item: not item.crowd):
-            label[self._inside(instance)] = IGNORE if instance.crowd else instance.class_id
+            if not instance.class_id:
+                category = ascii(instance.category)[:40]
+                raise BadSampleError(
+                    f"{where}: category {category} is not in the file's categories"
+                )
+            try:
+                inside = draw_shape(instance.segmentation, self.height, self.width)
+            except ValueError as error:
+                raise BadSampleError(f"{where}: a segmentation cannot be right: {error}") from error
+            label[inside] = IGNORE if instance.crowd else instance.class_id
         return label
-
-    def _inside(self, instance: Instance) -> Any:
-        """bool [H, W]."""
-        from pycocotools import mask
-
-        where = f"{self.annotations}: image {self.image_id}"
-        shape = instance.segmentation
-        if not instance.class_id:
-            raise BadSampleError(
-                f"{where}: category {instance.category} is not in the file's categories"
-            )
-        try:
-            if isinstance(shape, list):
-                if not shape or min(map(len, shape)) < 6:
-                    raise BadSampleError(f"{where}: a polygon has fewer than three corners")
-                shape = mask.merge(mask.frPyObjects(shape, self.height, self.width))
-            elif isinstance(shape["counts"], list):
-                shape = mask.frPyObjects(shape, self.height, self.width)
-            inside = mask.decode(shape).astype(bool)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadSampleError(f"{where}: a segmentation cannot be read ({error})") from error
-        if inside.shape != (self.height, self.width):
-            raise BadSampleError(
-                f"{where}: an RLE is {inside.shape[0]} x {inside.shape[1]} (height x width), the "
-                f"image {self.height} x {self.width}"
-            )
-        return inside
 
 
 def read(folder: Path, options: SourceOptions) -> Source:
@@ -135,19 +126,21 @@ def read_split(
         class_ids = {item["id"]: number for number, item in enumerate(categories, start=1)}
         instances: dict[int, list[Instance]] = {item["id"]: [] for item in content["images"]}
         for item in content["annotations"]:
+            if item["image_id"] not in instances:
+                raise ValueError(f"image {item['image_id']!r} has annotations and is not listed")
             instances[item["image_id"]].append(
                 Instance(
                     class_ids.get(item["category_id"], 0),
                     item["category_id"],
                     bool(item["iscrowd"]),
-                    item["segmentation"],
+                    item.get("segmentation"),
                 )
             )
         records = [
             Record(
-                f"{item['id']:012d}",
+                f"{_id(item):012d}",
                 split,
-                images / item["file_name"],
+                images / plain_name(item["file_name"], f"{path}: image {item['id']}"),
                 CocoLabel(
                     path,
                     item["id"],
@@ -159,17 +152,36 @@ def read_split(
             )
             for item in content["images"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not COCO's instances ({error!r}). Download it again.") from error
-    if len(categories) != CLASSES:
-        raise InputError(f"{path}: {len(categories)} categories; COCO's instances have {CLASSES}.")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{path}: not COCO's instances ({_reason(error)}). Download it again."
+        ) from error
+    different = min(len(class_ids), len({str(item["name"]) for item in categories}))
+    if len(categories) != CLASSES or different < CLASSES:
+        raise InputError(
+            f"{path}: {len(categories)} categories, {different} of them different; COCO's "
+            f"instances have {CLASSES}."
+        )
     return tuple(str(item["name"]) for item in categories), records
+
+
+def _id(item: Mapping[str, Any]) -> int:
+    number = item["id"]
+    if type(number) is not int or not 0 <= number < 10**12:
+        raise ValueError(f"an image has the id {ascii(number)[:40]}")
+    return number
+
+
+def _reason(error: Exception) -> str:
+    """One line in ASCII; a KeyError's text is only the key that is missing."""
+    text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return ascii(text)[1:-1][:200]
 
 
 def _side(item: Mapping[str, Any], name: str) -> int:
     side = item[name]
     if type(side) is not int or side < 1:
-        raise ValueError(f"image {item['id']} has {name} {side!r}")
+        raise ValueError(f"image {item['id']} has {name} {ascii(side)[:40]}")
     return side
 
 
@@ -179,5 +191,7 @@ def _read_json(path: Path) -> Any:
             return json.load(stream)
     except FileNotFoundError:
         raise InputError(f"{path}: this file is missing. Unpack COCO's annotations.") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply for COCO. Download it again.") from None
     except ValueError as error:
         raise InputError(f"{path}: cut short or not JSON ({error}). Download it again.") from error

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,10 @@ def test_two_layouts_in_one_folder_need_a_choice(tmp_path: Path) -> None:
         ),
         ({"category_id": 2, "segmentation": [[1, 1, 2, 2]]}, "fewer than three corners"),
         ({"category_id": 2, "segmentation": {"size": [2, 2], "counts": [0, 4]}}, "an RLE is 2 x 2"),
-        ({"category_id": 2, "segmentation": {"size": [2, 2]}}, "a segmentation cannot be read"),
+        (
+            {"category_id": 2, "segmentation": {"size": [2, 2]}},
+            "neither a list of polygons nor an RLE",
+        ),
     ],
 )
 def test_an_annotation_that_cannot_be_drawn_is_a_bad_sample(
@@ -160,6 +164,72 @@ def test_a_side_that_is_no_number_of_pixels_is_an_input_error(tmp_path: Path, si
     content["images"][0]["height"] = side
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"val2017\.json: .*image 2 has height"):
+        coco.read(tmp_path, PLAIN)
+
+
+def test_a_size_that_no_jpeg_has_is_a_bad_sample_before_memory_is_taken(tmp_path: Path) -> None:
+    path = coco_layout(tmp_path, {}) / "annotations/instances_train2017.json"
+    whole = json.loads(path.read_text())
+    for height, width in ((10**9, 10**9), (65_536, 1), (20_000, 20_000), (10**30, 1)):
+        whole["images"][0] |= {"height": height, "width": width}
+        path.write_text(json.dumps(whole))
+        with pytest.raises(BadSampleError, match=r"train2017\.json: image 1: its height \d+ and"):
+            drawn(tmp_path)
+
+
+DAMAGED = {
+    "[" * 200_000: "nested too deeply for COCO",
+    "[1, 2]": "not COCO's instances",
+    "null": "not COCO's instances",
+    "\udcff\udcfe": "cut short or not JSON",
+    '{"images": [], "categories": 5, "annotations": []}': "not COCO's instances",
+    '{"images": 5, "categories": [], "annotations": []}': "not COCO's instances",
+    '{"images": [], "categories": [{"id": Infinity}], "annotations": []}': "not COCO's instances",
+    '{"images": [], "categories": [], "annotations": ["x"]}': "not COCO's instances",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), DAMAGED.items(), ids=lambda text: ascii(text)[:30])
+def test_a_file_that_is_not_cocos_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = coco_layout(tmp_path, {}) / "annotations/instances_train2017.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=rf"train2017\.json: .*{message}") as caught:
+        coco.read(tmp_path, PLAIN)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"file_name": "../../val2017/x.jpg"}, "image 1: '../../val2017/x.jpg' cannot be used"),
+        ({"file_name": "/etc/passwd"}, "image 1: '/etc/passwd' cannot be used"),
+        ({"file_name": "a\nb.jpg"}, "cannot be used as a file name"),
+        ({"file_name": None}, "image 1: None cannot be used"),
+        ({"id": -1}, "an image has the id -1"),
+        ({"id": 10**12}, "an image has the id 1000000000000"),
+        ({"id": "1"}, "an image has the id '1'"),
+    ],
+)
+def test_an_image_whose_name_or_id_cannot_be_right_is_named(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = coco_layout(tmp_path, {}) / "annotations/instances_train2017.json"
+    whole = json.loads(path.read_text())
+    whole["images"][0] |= change
+    path.write_text(json.dumps(whole))
+    with pytest.raises(InputError, match=re.escape(message)):
+        coco.read(tmp_path, PLAIN)
+
+
+def test_categories_and_annotations_have_to_fit_each_other(tmp_path: Path) -> None:
+    path = coco_layout(tmp_path, {}) / "annotations/instances_train2017.json"
+    whole = json.loads(path.read_text())
+    categories = whole["categories"]
+    path.write_text(json.dumps({**whole, "categories": [*categories[:79], categories[0]]}))
+    with pytest.raises(InputError, match="80 categories, 79 of them different"):
+        coco.read(tmp_path, PLAIN)
+    path.write_text(json.dumps({**whole, "annotations": [{"image_id": 77}]}))
+    with pytest.raises(InputError, match="image 77 has annotations and is not listed"):
         coco.read(tmp_path, PLAIN)
 
 
