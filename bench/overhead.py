@@ -5,8 +5,8 @@ them runs stock Ray Tune: the same empty function, default settings, a process p
 per job are wall time after the first job has ended, so that starting Ray counts for neither.
 
 With --jobs the driver alone is measured, from the command to the start of the first of N jobs:
-seconds of its process, in which waiting for Ray and for the first worker does not count. Each
-launch is then stopped. The figure should grow in proportion to N.
+processor seconds of its process, without importing Ray and without waiting for Ray and the first
+worker. Each launch is then stopped. The figure should grow in proportion to N.
 """
 
 import argparse
@@ -36,7 +36,8 @@ from fssplat.results.store import Store
 from fssplat.tracking.launch_listener import MlflowListener
 
 SLOTS = 2
-GRID = "method: [panet], backbone: [resnet50]"  # one training, so one job, for each seed
+GRID = "fold: [0, 1, 2, 3], method: [panet], backbone: [resnet50]"
+FOLDS = 4  # one training, so one job, for each fold and seed
 
 
 def empty_job(
@@ -57,7 +58,7 @@ def empty_job(
 
 def request_of(jobs: int, folder: Path) -> Request:
     """A launch of so many jobs that runs SLOTS of them at once."""
-    path = described(folder, "overhead", GRID, range(jobs))
+    path = described(folder, "overhead", GRID, range(jobs // FOLDS))
     return Request(path, (f"resources.cpu={max(1.0, (os.cpu_count() or 1) / SLOTS)}",))
 
 
@@ -102,6 +103,8 @@ class StopAtFirstJob:
 
 def until_first_job(jobs: int, folder: Path) -> tuple[float, float]:
     """The driver's seconds for the plan of so many jobs, and from there to the first job."""
+    import ray.tune  # noqa: F401 - so that its seconds are not counted
+
     request = request_of(jobs, folder)
     started = time.process_time()
     plan, store = plan_from(request)
@@ -146,8 +149,8 @@ def compare(jobs: int, stock_trials: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, nargs="+", help="measure the driver's start only")
-    parser.add_argument("--compared-jobs", type=int, default=300)
+    parser.add_argument("--jobs", type=int, nargs="+", help="multiples of 4: the start only")
+    parser.add_argument("--compared-jobs", type=int, default=300, help="a multiple of 4")
     parser.add_argument("--stock-trials", type=int, default=20)
     arguments = parser.parse_args()
     for jobs in arguments.jobs or ():
