@@ -1,4 +1,4 @@
-"""Ray itself: start it here on loopback, or join the cluster at RAY_ADDRESS."""
+"""Start Ray on this machine, on loopback, or join the cluster at RAY_ADDRESS."""
 
 import logging
 import os
@@ -11,17 +11,17 @@ from typing import Any
 from fssplat.common.errors import InputError
 from fssplat.planning.packing import PlannedJob
 
-# What Tune does by default and a launch of many short jobs cannot afford, or does itself.
+# Defaults of Tune that slow down many short jobs, or do what a launch does itself.
 TUNE_SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three log files per trial
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours lets jobs write a checkpoint first
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `stop_on_signals` lets jobs write a checkpoint first
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # a loader may need a while to end
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # its state file is never read: the store is
     "TUNE_MAX_PENDING_TRIALS_PG": "200",  # workers that start at once; a searcher gets 1 otherwise
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # reasons stand in the store and in the table
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # reasons are in the store and in the table
     "TUNE_WARN_THRESHOLD_S": "60",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec mean the launch's folder
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a spec start at the launch's folder
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -30,7 +30,7 @@ PASSED_ON = ("FSSPLAT_", "AWS_", "FSSPEC_", "CUBLAS_", "TORCH_")  # to the worke
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of the cluster can give."""
+    """Cores and GPUs of one machine of the cluster."""
 
     cpus: float
     gpus: float
@@ -50,12 +50,12 @@ class Cluster:
         return int(sum(node.gpus for node in self.nodes))
 
     def check(self, pending: tuple[PlannedJob, ...]) -> None:
-        """Ray waits for ever for what no machine has, so it is refused. Raises InputError."""
+        """Raises InputError for resources that no machine has: Ray would wait for them for ever."""
         for item in pending:
             if not any(_fits(item, node) for node in self.nodes):
                 most = max(self.nodes, key=lambda node: (node.gpus, node.cpus), default=Node(0, 0))
                 raise InputError(
-                    f"{item.job.title}: wants {item.cpu:g} cores and {item.gpu:g} GPUs on one "
+                    f"{item.job.title}: needs {item.cpu:g} cores and {item.gpu:g} GPUs on one "
                     f"machine; the largest here has {most.cpus:g} and {most.gpus:g}. "
                     "Lower resources.cpu or resources.gpu, or join a larger cluster (RAY_ADDRESS)."
                 )
@@ -63,13 +63,13 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Ray for the length of a launch. One that runs in this process already is used and kept."""
+    """Run Ray inside the block. If it already runs in this process, use it and leave it running."""
     address = os.environ.get("RAY_ADDRESS", "")
     for name, value in TUNE_SETTINGS.items():
         os.environ.setdefault(name, value)
-    if not address:  # read while Ray is imported: every socket on 127.0.0.1
+    if not address:  # read when Ray is imported: all its sockets on 127.0.0.1
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    import ray
+    import ray  # reads the variables above
 
     running = bool(ray.is_initialized())
     if not running:
@@ -82,10 +82,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 def start(ray: Any, address: str) -> None:
-    """Join the cluster at `address`, or start one here. Raises InputError where none answers."""
+    """Join the cluster at `address`, or start one here. Raises InputError if none answers."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
-        with _apart(ray):
+        with _own_process_groups(ray):
             start_here(ray, address="local", include_dashboard=False, **common)
         return
     passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
@@ -101,7 +101,7 @@ def start(ray: Any, address: str) -> None:
 
 
 def start_here(ray: Any, **arguments: Any) -> None:
-    """Start Ray on this machine; a second time where a busy machine let Ray's 30 s run out."""
+    """Start Ray on this machine, with a second attempt if a busy machine exceeds Ray's 30 s."""
     for last in (False, True):
         try:
             ray.init(**arguments)
@@ -117,11 +117,11 @@ def start_here(ray: Any, **arguments: Any) -> None:
 
 
 @contextmanager
-def _apart(ray: Any) -> Iterator[None]:
-    """Ray's processes that start inside get process groups of their own.
+def _own_process_groups(ray: Any) -> Iterator[None]:
+    """Start Ray's processes inside the block in separate process groups.
 
-    `timeout`, a closing terminal and batch systems signal the launch's whole group. Ray would die
-    of that at once, before running jobs have written their checkpoints. Ray has no setting for it.
+    `timeout`, a closing terminal and batch systems signal the launch's whole group. Ray would end
+    at once, before running jobs have written their checkpoints. Ray has no setting for it.
     """
     services = ray._private.services
     popen = services.ConsolePopen

@@ -40,7 +40,7 @@ def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluste
     Raises InputError for resources that the cluster lacks. A job that fails is recorded in the
     store with its reason; the others go on.
     """
-    import ray
+    import ray  # only after `cluster` has set its environment variables
 
     cluster.check(pending)
     context.store.announce(context.launch)
@@ -130,7 +130,7 @@ def _pass_notes_on(
     board: Any, context: LaunchContext, stop: StopRequest, over: threading.Event
 ) -> None:
     """Carry notes from the board to the launch's listeners, and look for `fssplat stop`."""
-    import ray
+    import ray  # as in `run`
 
     looked = time.monotonic()
     while True:

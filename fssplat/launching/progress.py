@@ -1,4 +1,4 @@
-"""The live display of a launch: jobs done, running and failed, the time left, the best mIoU."""
+"""The live display of a launch: counts of jobs, the remaining time, the best mIoU."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,11 +17,11 @@ from fssplat.planning.plan_table import duration
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, Note, TrialDone, TrialEnded
 
 SHOWN = 12  # running jobs that are listed
-TRAINING_SHARE = 0.7  # of a job's time, where it trains at all; only steers the bar
+TRAINING_SHARE = 0.7  # of the time of a job that trains; for the bar only
 
 
 class Progress:
-    """Follows the notes of a launch and keeps one screen, or one line per finished job, of it."""
+    """Shows the notes of a launch on one screen, or without a terminal as one line per trial."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Progress:
             self._live.stop()
 
     def on_note(self, note: Note) -> None:
-        """Take up one note; a finished job also leaves a line above the display."""
+        """Update the display; an ended trial also prints a line above it."""
         if isinstance(note, JobStarted):
             self._running[note.key] = 0.0
         elif isinstance(note, JobProgress):
@@ -71,7 +71,7 @@ class Progress:
         self._console.print(Text(line), soft_wrap=True)
 
     def eta_s(self) -> float | None:
-        """Seconds left, from the work done so far; None before any is."""
+        """Estimated remaining seconds, from the work done so far; None before any is done."""
         total = sum(item.seconds for item in self._jobs.values())
         done = sum(item.seconds for key, item in self._jobs.items() if key in self.ended)
         done += sum(self._jobs[key].seconds * share for key, share in self._running.items())
@@ -79,7 +79,7 @@ class Progress:
         return elapsed * (total - done) / done if done > 0 and elapsed > 0 else None
 
     def line(self) -> str:
-        """One line that says it all."""
+        """The counts, the remaining time and the best mIoU in one line."""
         failed = sum(state in ("failed", "diverged") for state in self.ended.values())
         left = len(self._jobs) - len(self.ended) - len(self._running)
         parts = [

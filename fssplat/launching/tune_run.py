@@ -59,9 +59,9 @@ def fit(
     died starts again up to `retries` times. After a stop request the run ends as soon as `idle()`,
     at the latest after `grace_s` seconds.
     """
-    from ray import tune  # importing Ray takes a second and starts threads
+    from ray import tune  # only after `cluster` has set its environment variables
 
-    from fssplat.launching.tune_hooks import StopWhenIdle
+    from fssplat.launching.tune_hooks import StopWhenIdle  # imports Ray
 
     folder = Path(tempfile.mkdtemp(prefix="fssplat-tune-"))
     trainable = tune.with_parameters(_trainable, board=board, perform=perform)
@@ -94,13 +94,13 @@ def fit(
 
 def _trainable(config: Mapping[str, Any], board: Any, perform: Perform) -> dict[str, Any]:
     """The function that Tune calls in a worker; the returned metrics are the last report."""
-    from ray import tune
+    from ray import tune  # as in `fit`
 
     return perform(config, RayChannel(board), tune.report)
 
 
 def _resources(config: Mapping[str, Any]) -> Any:
-    from ray import tune
+    from ray import tune  # as in `fit`
 
     gpu = {"GPU": config["gpu"]} if config["gpu"] else {}
     return tune.PlacementGroupFactory([{"CPU": config["cpu"], **gpu}])

@@ -1,4 +1,4 @@
-"""A published row run again: its experiment, the launch, and ours beside theirs."""
+"""Run a published row again: its experiment, the launch, and a comparison of the results."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,11 +9,14 @@ from rich.console import Console
 
 from fssplat.common.passwords import hidden
 from fssplat.common.printing import Screen
+from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import made_experiment
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.launching import launch as launching
+from fssplat.methods import METHODS
 from fssplat.planning.plan import Plan
 from fssplat.report import published
+from fssplat.report.comparison import comparison_table
 from fssplat.report.published import PublishedRow
 from fssplat.results.launch_listener import LaunchListener
 from fssplat.worker.claimed_job import Work
@@ -21,17 +24,17 @@ from fssplat.worker.claimed_job import Work
 
 @dataclass(frozen=True)
 class RowRequest:
-    """A row as typed; satisfies `LaunchRequest`."""
+    """A row as typed. A `LaunchRequest`."""
 
     row: PublishedRow
-    base: Path | None = None  # an experiment file whose data sets, weights and profiles hold
+    base: Path | None = None  # experiment file that gives data sets, weights and profiles
     changes: tuple[str, ...] = ()
 
     def load(self) -> ExperimentSpec:
         return made_experiment(published.experiment(self.row), self.base, self.changes)
 
     def command(self, name: str = "launch") -> str:
-        """`verify` launches, tries failed trials again and delivers, whatever `name` asks for."""
+        """The `verify` command for every `name`: it launches, retries and delivers."""
         base = ["--base", str(self.base)] if self.base is not None else []
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])
@@ -43,7 +46,7 @@ def verify(
     work: Work | None = None,
     listeners: Sequence[LaunchListener] = (),
 ) -> int:
-    """Run what the row still lacks, print the comparison; the exit code of the launch.
+    """Run the row's missing trials, then print the comparison. Returns the launch's exit code.
 
     Raises InputError before anything starts: the row cannot be run, its data are missing, ...
     """
@@ -54,9 +57,7 @@ def verify(
 
 
 def show(request: RowRequest, console: Console) -> None:
-    """Ours beside theirs, from what the store holds now."""
-    from fssplat.report.comparison import comparison_table
-
+    """Print our results in the store beside the published ones."""
     plan, store = launching.plan_from(request)
     finished = [name for name, status in plan.states.items() if status.state == "finished"]
     results = store.results(finished)
@@ -65,10 +66,7 @@ def show(request: RowRequest, console: Console) -> None:
 
 
 def differs(request: RowRequest, plan: Plan) -> bool:
-    """Whether any trial is not the row's own: --set or the base file changed a setting."""
-    from fssplat.experiment.expand import expand
-    from fssplat.methods import METHODS
-
+    """Whether --set or the base file changed a setting of any trial."""
     printed = expand(made_experiment(published.experiment(request.row), None), METHODS)
     own = {trial.trial_id(plan.fingerprints) for trial in printed}
     return not set(plan.trials) <= own

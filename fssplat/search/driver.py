@@ -119,7 +119,7 @@ class SearchDriver:
 
     def run(self) -> StopRequest:
         """Run points with Ray until the study has enough of them or a stop is requested."""
-        import ray
+        import ray  # only after `cluster` has set its environment variables
 
         self.folder.mkdir(parents=True, exist_ok=True)
         stop = StopRequest()

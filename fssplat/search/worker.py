@@ -20,6 +20,7 @@ from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
+from fssplat.engine.job_data import JobData
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.staged_training import ScoredOn, StagedTraining, StageScore
 from fssplat.experiment.schema import digest
@@ -203,8 +204,6 @@ def train_to_milestones(
 
 
 def _training(job: Job, task: PointTask, folder: Path) -> StagedTraining:
-    from fssplat.engine.run import JobData
-
     data = JobData.open(job, task.fingerprints)
     artefacts = Path(task.artefacts) if task.artefacts else None
     settings = RunSettings.of_job(job, task.gpu, artefacts)

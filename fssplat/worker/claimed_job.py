@@ -14,6 +14,8 @@ from typing import Any
 from fssplat.common.errors import InputError
 from fssplat.common.printing import complain
 from fssplat.engine.events import Event
+from fssplat.engine.job_data import JobData
+from fssplat.engine.run import run_job
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.experiment.trial import Job
 from fssplat.planning.plan import unfinished
@@ -90,8 +92,6 @@ def run_engine(
     settings: RunSettings,
 ) -> None:
     """Train and score with the engine. Data sets stay open between the jobs of a process."""
-    from fssplat.engine.run import JobData, run_job  # slow to import; a busy job needs none of it
-
     run_job(job, JobData.open(job, fingerprints), folder, emit, stop, settings)
 
 

@@ -4,6 +4,8 @@ import ctypes
 import gc
 from dataclasses import dataclass
 
+import torch
+
 from fssplat.common.disk_space import is_disk_full
 from fssplat.engine.device import reset_device
 
@@ -25,8 +27,6 @@ class Outcome:
 
 def set_threads(cpu: float) -> None:
     """Use as many threads as cores were reserved, so that jobs do not compete for cores."""
-    import torch
-
     torch.set_num_threads(max(1, int(cpu)))
 
 

@@ -1,6 +1,6 @@
-"""What a running job uses: its own process and its own GPU.
+"""Measure the resources of a running job: its own process and its own GPU.
 
-MLflow's sampler reports the whole host and every GPU in it, which says little where several jobs
+MLflow's sampler reports the whole host and every GPU in it, which says little if several jobs
 share a machine.
 """
 
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+import torch
 
 EVERY_S = 10.0  # seconds between two readings
 MEGABYTE = 1e6
@@ -25,7 +27,7 @@ class Meter:
         self._cpu_s = time.process_time()
 
     def read(self) -> tuple[int, dict[str, float]] | None:
-        """Seconds since the start, and the values; None where it is not time yet."""
+        """Seconds since the start, and the values. Returns None if it is too early."""
         now = self._clock()
         passed = now - self._read_at
         if passed < EVERY_S:
@@ -41,7 +43,7 @@ class Meter:
 
 
 def resident_bytes() -> int:
-    """Memory that the process holds now; where the system does not say, the most it ever held."""
+    """Memory of the process now; if the system does not report it, its maximum so far."""
     statm = Path("/proc/self/statm")
     if statm.is_file():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -50,15 +52,13 @@ def resident_bytes() -> int:
 
 
 def gpu_usage() -> Mapping[str, float]:
-    """Of the job's GPU: memory that this process holds, and how busy all its users keep it.
+    """Memory of this process on the job's GPU, and the utilisation of that GPU by all processes.
 
-    Nothing without a GPU in use; no utilisation where NVIDIA's library (nvidia-ml-py) is missing.
+    Empty without a GPU in use; no utilisation if NVIDIA's library (nvidia-ml-py) is missing.
     """
-    import torch
-
     if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return {}
     values = {"gpu_memory_megabytes": torch.cuda.memory_reserved() / MEGABYTE}
-    with suppress(Exception):  # of NVIDIA's library, which a slice of a GPU makes raise its own
+    with suppress(Exception):  # NVIDIA's library raises its own errors on a slice of a GPU
         values["gpu_utilization_percentage"] = float(torch.cuda.utilization())
     return values

@@ -59,7 +59,7 @@ def test_missing_data_is_reported_in_one_line_with_exit_code_2(tmp_path: Path) -
         ("grid.fold=[4]", "folds 0 to 3"),
         ("training.rl=1", "Did you mean training.lr?"),
         ("resources.gpu=1.5", "resources.gpu is 1.5"),
-        ("resources.cpu=999", "wants 999 cores"),
+        ("resources.cpu=999", "needs 999 cores"),
         ("resources.gpu=8", "8 GPUs on one machine"),
         ("tracking=./mlruns", "not an address for MLflow"),
         ("tracking=sqlite:////proc/none/mlflow.db", "cannot be written"),

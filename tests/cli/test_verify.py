@@ -75,7 +75,7 @@ def test_a_dry_run_plans_the_row_and_starts_nothing(base: Path, tmp_path: Path) 
 def test_a_dry_run_names_resources_that_this_machine_lacks(base: Path) -> None:
     code, message = typed(ROW, "--base", base, "--dry-run", *TINY, "--set", "resources.cpu=999")
     assert code == 2
-    assert "wants 999 cores" in message
+    assert "needs 999 cores" in message
 
 
 def test_a_public_list_that_was_not_imported_is_named_before_the_launch(base: Path) -> None:

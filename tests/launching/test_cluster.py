@@ -24,7 +24,7 @@ class SlowRay:
         self.calls.append("shutdown")
 
 
-def test_a_start_that_ran_out_of_time_is_tried_once_more() -> None:
+def test_a_start_of_ray_that_times_out_is_repeated_once() -> None:
     ray = SlowRay(1, "The current node timed out during startup.")
     start_here(ray, address="local")
     assert ray.calls == ["init", "shutdown", "init"]
@@ -34,7 +34,7 @@ def test_a_start_that_ran_out_of_time_is_tried_once_more() -> None:
     ("message", "tries"),
     [("The current node timed out during startup.\nmore", 2), ("no space left on device", 1)],
 )
-def test_a_start_that_fails_is_one_line(message: str, tries: int) -> None:
+def test_a_failed_start_of_ray_is_reported_in_one_line(message: str, tries: int) -> None:
     ray = SlowRay(9, message)
     with pytest.raises(InputError, match="did not start on this machine") as caught:
         start_here(ray, address="local")

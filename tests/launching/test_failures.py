@@ -1,4 +1,4 @@
-"""Every way a launch can be hurt, done for real: what is lost is time, never a result."""
+"""Real failures during a launch cost time, but never a result."""
 
 import json
 import os
@@ -37,14 +37,14 @@ SECOND_LAUNCH = [sys.executable, "-m", "tests.fakes.processes.second_launch"]
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data set of these tests is a description only."""
+    """The data sets of these tests have no images, so there are none to check."""
     monkeypatch.setattr(checks, "check_data", lambda plan: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @contextmanager
 def driven(work: str, path: Path, **settings: bool) -> "Iterator[subprocess.Popen[str]]":
-    """A launch in a process of its own, on a Ray of its own; neither outlives the test."""
+    """A launch in a separate process with a separate Ray; both end with the test."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         environment.pop(name, None)
@@ -67,7 +67,7 @@ def eventually(holds: Callable[[], bool], what: str, limit_s: float = 120) -> No
 
 
 def attempts(store: Path) -> dict[str, int]:
-    """Of each job that was started."""
+    """Number of attempts by job, of the jobs that were started."""
     return {
         path.parent.name: len(path.read_text().splitlines())
         for path in store.glob("jobs/*/attempts")
@@ -77,7 +77,7 @@ def attempts(store: Path) -> dict[str, int]:
 # ------------------------------------------------------------------ a full disk
 
 
-def test_a_disk_that_fills_up_anywhere_loses_no_result_and_no_bit(tmp_path: Path) -> None:
+def test_a_disk_that_fills_at_any_moment_loses_no_result_and_no_bit(tmp_path: Path) -> None:
     script = (
         f"mount -t tmpfs -o size=4m none {tmp_path} && "
         f"{sys.executable} -m tests.fakes.processes.full_disk {tmp_path}"
@@ -102,7 +102,7 @@ def test_a_disk_that_fills_up_anywhere_loses_no_result_and_no_bit(tmp_path: Path
     assert all(line["again"] == "finished" and line["same"] for line in lines)
 
 
-def test_a_full_disk_ends_the_launch_before_it_fails_every_job(
+def test_a_full_disk_ends_the_launch_before_every_job_fails(
     tmp_path: Path, machines: Cluster
 ) -> None:
     path = experiment_without_images(
@@ -144,7 +144,7 @@ def under_a_jumping_clock(one: Job, *arguments: object) -> None:
         time.time = CLOCK
 
 
-def test_jumping_clocks_start_no_job_twice_and_leave_none_out(
+def test_jumping_clocks_start_no_job_twice_and_skip_none(
     tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.open(str(tmp_path / "store"))
@@ -178,7 +178,9 @@ def test_two_launches_of_one_file_at_once_run_each_job_once(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_whole_process_group_leaves_checkpoints(tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_process_group_still_lets_jobs_write_checkpoints(
+    tmp_path: Path,
+) -> None:
     path = experiment_without_images(tmp_path, grid="{method: [panet], seed: [0]}", tracking="none")
     with driven("run_until_stopped", path, start_new_session=True) as process:
         eventually(lambda: bool(attempts(tmp_path / "store")), "no job started")
@@ -224,7 +226,7 @@ def _answers(port: int) -> bool:
 def taking_turns(
     one: Job, data: object, folder: Path, emit: object, stop: object, settings: object
 ) -> None:
-    """Seed 1 asks for the server to be killed and waits until it is; seed 2 for its return."""
+    """Seed 1 asks for the server to be killed and waits for that; seed 2 asks for its restart."""
     turns = folder.parents[2] / "turns"
     wish = {1: "away", 2: "back"}.get(one.first.training.seed)
     if wish:
@@ -234,7 +236,7 @@ def taking_turns(
 
 
 @pytest.mark.slow
-def test_an_mlflow_server_that_dies_and_returns_has_everything_in_the_end(
+def test_an_mlflow_server_that_is_killed_and_restarted_has_every_run_in_the_end(
     tmp_path: Path, machines: Cluster, empty_database: Path
 ) -> None:
     import threading
@@ -271,7 +273,7 @@ def test_an_mlflow_server_that_dies_and_returns_has_everything_in_the_end(
 
 
 def check_runs(uri: str) -> None:
-    """Four finished runs, each curve there once and whole."""
+    """There are four finished runs, each with one complete curve."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)

@@ -1,4 +1,4 @@
-"""Jobs on a real Ray: workers die, launches meet, and every trial still ends once."""
+"""Jobs on a real Ray: workers die, two launches run at once, and every trial still ends once."""
 
 import subprocess
 import sys
@@ -63,7 +63,7 @@ def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
     assert not stop.requested.is_set()
 
 
-def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
+def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_message(
     store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Store, "announce", lambda self, launch: None)  # as in another node's folder
@@ -73,7 +73,7 @@ def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_line(
     assert states(jobs, store) == ["pending"] * 3
 
 
-def test_workers_are_given_absolute_paths() -> None:
+def test_workers_get_absolute_paths() -> None:
     one = trial()
     one = one.model_copy(
         update={
@@ -90,7 +90,7 @@ def test_workers_are_given_absolute_paths() -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_kills_every_worker_fails_alone_and_says_so(
+def test_a_job_that_kills_every_worker_fails_with_this_reason_and_no_other_job_fails(
     store: Store, machines: Cluster
 ) -> None:
     jobs, _, _ = launched(2, kill_worker_of_seed_0, store, machines, retries=1)
@@ -110,7 +110,7 @@ def test_two_launches_at_once_run_each_job_once(
     assert [len(attempts(item, store)) for item in jobs] == [1, 1, 1]
 
 
-def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
+def test_a_stop_lets_running_jobs_write_a_checkpoint_and_starts_no_other(
     store: Store, machines: Cluster
 ) -> None:
     asked = threading.Thread(target=_when, args=(lambda: _running(store) > 0, store))
@@ -124,7 +124,7 @@ def test_a_stop_lets_running_jobs_leave_a_checkpoint_and_starts_no_more(
     assert 1 <= len(cut) <= machines.cpus
 
 
-def test_only_a_signal_hurries_a_stop_that_was_asked_for() -> None:
+def test_only_a_signal_shortens_the_wait_after_a_stop_request() -> None:
     """`fssplat stop` is read every two seconds, and every running job may meet a full disk."""
     stop = StopRequest()
     for _ in range(3):
@@ -139,9 +139,11 @@ def test_only_a_signal_hurries_a_stop_that_was_asked_for() -> None:
     assert (signalled.signal, signalled.immediate) == (15, False)
 
 
-def test_what_no_machine_has_is_refused_before_the_start(store: Store, machines: Cluster) -> None:
+def test_resources_that_no_machine_has_are_refused_before_the_start(
+    store: Store, machines: Cluster
+) -> None:
     wide = planned_job(job(), gpu=4.0)
-    with pytest.raises(InputError, match="wants 1 cores and 4 GPUs on one machine"):
+    with pytest.raises(InputError, match="needs 1 cores and 4 GPUs on one machine"):
         run((wide,), LaunchContext(store, "l1", print), machines)
 
 
@@ -150,7 +152,7 @@ def _running(store: Store) -> int:
 
 
 def _when(ready: Callable[[], bool], store: Store) -> None:
-    """`fssplat stop`, once the condition holds."""
+    """Ask the launch to stop, as `fssplat stop` does, once `ready` returns True."""
     end = time.monotonic() + 200
     while not ready() and time.monotonic() < end:
         time.sleep(0.05)

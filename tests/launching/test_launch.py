@@ -1,4 +1,4 @@
-"""A whole launch on Ray, SQLite MLflow and a store, with work that stands in for the engine."""
+"""A whole launch on Ray, SQLite MLflow and a store, with functions that replace the engine."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from tests.fakes.experiment_files import experiment_without_images
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data set of these tests is a description only."""
+    """The data sets of these tests have no images, so there are none to check."""
     monkeypatch.setattr(checks, "check_data", lambda plan: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -58,7 +58,7 @@ def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
 
 
 @pytest.mark.slow
-def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
+def test_a_launch_continues_without_mlflow_and_sync_delivers_later(
     tmp_path: Path, machines: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = experiment_without_images(tmp_path)
@@ -70,9 +70,7 @@ def test_a_launch_goes_on_without_mlflow_and_sync_delivers_later(
     assert deliver(plan.experiment, store, plan.trials, plan.fingerprints, print) == 0
 
 
-def test_failures_are_named_and_another_chance_runs_only_them(
-    tmp_path: Path, machines: Cluster
-) -> None:
+def test_failures_are_listed_and_a_retry_runs_only_them(tmp_path: Path, machines: Cluster) -> None:
     path = experiment_without_images(
         tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none"
     )
@@ -103,7 +101,7 @@ def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:
         assert trial_states(plan, store)[plan.jobs[0].trial_ids[0]][0] == "running"
 
 
-def test_only_what_no_result_needs_is_waste(tmp_path: Path) -> None:
+def test_only_files_that_no_result_needs_are_removable(tmp_path: Path) -> None:
     request = Request(experiment_without_images(tmp_path))
     plan, store = plan_from(request)
     first, second = plan.jobs
@@ -128,7 +126,7 @@ def test_an_unwritable_mlflow_stops_the_launch_before_any_job(
         launched(path, fail_if_started)
 
 
-def test_a_disk_that_is_all_but_full_stops_the_launch(
+def test_an_almost_full_disk_stops_the_launch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "SPARE_BYTES", 10**18)
@@ -136,7 +134,7 @@ def test_a_disk_that_is_all_but_full_stops_the_launch(
         launched(experiment_without_images(tmp_path), fail_if_started)
 
 
-def test_a_disk_that_may_fill_on_the_way_is_a_warning(
+def test_a_disk_that_may_fill_during_the_launch_gives_a_warning(
     tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "TRAINING_BYTES", 10**18)
@@ -151,18 +149,18 @@ def test_a_disk_that_may_fill_on_the_way_is_a_warning(
     assert "GB free" not in text
 
 
-def test_a_file_takes_the_table_whole_and_a_screen_keeps_its_width() -> None:
+def test_a_table_is_wide_in_a_file_and_as_wide_as_the_terminal_on_a_screen() -> None:
     assert page(Console(file=StringIO(), width=80)).width == 200
     screen = Console(file=StringIO(), width=80, force_terminal=True)
     assert page(screen) is screen
 
 
-def test_the_command_that_goes_on_repeats_what_was_typed() -> None:
+def test_the_command_to_resume_repeats_the_typed_settings() -> None:
     request = Request(Path("x.yaml"), ("training.steps=5", "name=my test"))
     assert request.command() == "fssplat launch x.yaml --set training.steps=5 --set 'name=my test'"
 
 
-def test_a_password_is_neither_kept_nor_in_the_command_that_goes_on(tmp_path: Path) -> None:
+def test_a_password_is_neither_stored_nor_in_the_command_to_resume(tmp_path: Path) -> None:
     address = "postgresql://me:secret@db/mlflow"
     request = Request(
         experiment_without_images(tmp_path, tracking=address), (f"tracking={address}",)
@@ -175,7 +173,7 @@ def test_a_password_is_neither_kept_nor_in_the_command_that_goes_on(tmp_path: Pa
     assert "secret" not in kept["experiment.json"] + kept["command.json"]
 
 
-def test_a_password_in_an_uncommitted_file_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_an_uncommitted_file_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = "-tracking: none\n+tracking: http://me:secret@head\n+name: a@b\n"
     monkeypatch.setattr(environment, "_git", lambda *_: changes)
     assert environment.uncommitted() == changes.replace("secret", "***")

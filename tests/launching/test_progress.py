@@ -1,4 +1,4 @@
-"""The display says how far a launch is."""
+"""The display shows the progress of a launch."""
 
 from io import StringIO
 
@@ -35,7 +35,7 @@ def test_the_time_left_follows_the_work_done() -> None:
     )
 
 
-def test_without_a_terminal_each_result_is_one_line() -> None:
+def test_without_a_terminal_each_trial_prints_one_line() -> None:
     one, out = job(trial()), StringIO()
     trials = {one.trial_ids[0]: one.first}
     with Progress((planned_job(one),), trials, 1, Console(file=out, width=200)) as progress:

@@ -127,8 +127,8 @@ def test_a_bad_space_ends_with_code_2_before_ray_is_loaded(data: Path, tmp_path:
         ("search.storage=mysql://me@db/x", "its driver is not installed"),
         ("search.warm_start={study: nope}", "has no study nope. Known: none"),
         ("search.warm_start={study: old, storage: 'sqlite:////tmp/gone/x.db'}", "has no study old"),
-        ("resources.gpu=64", "wants 1 cores and 64 GPUs on one machine"),
-        ("resources.cpu=100000", "wants 100000 cores"),
+        ("resources.gpu=64", "needs 1 cores and 64 GPUs on one machine"),
+        ("resources.cpu=100000", "needs 100000 cores"),
     ],
 )
 def test_errors_of_a_search_are_reported_before_anything_is_made(

@@ -1,4 +1,4 @@
-"""A job ends in one of a few ways, and the store says which."""
+"""A job ends in one of a few ways, and the store records which."""
 
 import os
 from pathlib import Path
@@ -39,7 +39,7 @@ def task(store: Store, *trials: object, launch: str = "l1") -> JobTask:
     return JobTask(job(*trials), store.address, launch)  # type: ignore[arg-type]
 
 
-def test_every_trial_of_a_job_is_finished_and_told(store: Store) -> None:
+def test_every_trial_of_a_job_is_finished_and_reported(store: Store) -> None:
     notes, one = RecordedNotes(), task(store, trial(shot=1), trial(shot=5))
     assert perform(one, notes, train_and_score).state == "finished"
     states = store.states(one.job.trial_ids)
@@ -73,7 +73,7 @@ def test_only_the_trials_without_a_result_are_scored(store: Store) -> None:
     assert seen == [5]
 
 
-def test_scoring_weights_that_were_there_leaves_the_record_of_their_training(store: Store) -> None:
+def test_scoring_existing_weights_keeps_the_record_of_their_training(store: Store) -> None:
     first = task(store, trial(shot=1))
     perform(first, RecordedNotes(), train_and_score)
     record = store.job_records()[first.job.key]
@@ -83,7 +83,7 @@ def test_scoring_weights_that_were_there_leaves_the_record_of_their_training(sto
     assert store.job_records() == {first.job.key: record}
 
 
-def test_a_job_without_a_gpu_of_its_own_keeps_off_those_it_sees(
+def test_a_job_that_reserved_no_gpu_runs_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -99,7 +99,7 @@ def test_a_job_without_a_gpu_of_its_own_keeps_off_those_it_sees(
         (3, "failed", "ValueError: shapes do not match"),
     ],
 )
-def test_a_job_that_cannot_finish_says_why(
+def test_a_job_that_cannot_finish_gives_the_reason(
     store: Store, seed: int, state: str, reason: str
 ) -> None:
     notes, one = RecordedNotes(), task(store, trial(seed))
@@ -111,7 +111,7 @@ def test_a_job_that_cannot_finish_says_why(
     assert not store.job_held(one.job.key)
 
 
-def test_a_skipped_trial_is_told_with_its_reason_and_left_alone_later(store: Store) -> None:
+def test_a_skipped_trial_is_reported_with_its_reason_and_not_run_again(store: Store) -> None:
     from fssplat.engine.events import TrialSkipped
 
     def skip(one, data, folder, emit, stop, settings):  # type: ignore[no-untyped-def]
@@ -124,7 +124,7 @@ def test_a_skipped_trial_is_told_with_its_reason_and_left_alone_later(store: Sto
     assert perform(one, RecordedNotes(), never_called).state == "finished"
 
 
-def test_a_stopped_job_is_pending_and_says_how_far_it_came(store: Store) -> None:
+def test_a_stopped_job_is_pending_with_its_step_as_the_reason(store: Store) -> None:
     class StopsLater(RecordedNotes):
         def send(self, notes):  # type: ignore[no-untyped-def]
             super().send(notes)
@@ -141,14 +141,14 @@ def test_a_launch_that_is_stopping_starts_nothing(store: Store) -> None:
     assert perform(task(store), RecordedNotes(stopping=True), never_called).state == "interrupted"
 
 
-def test_a_job_that_another_launch_holds_is_left_to_it(store: Store) -> None:
+def test_a_job_that_another_launch_runs_is_busy(store: Store) -> None:
     one = task(store)
     with job_claimed_by("other", store, one.job.key):
         outcome = perform(one, RecordedNotes(), never_called)
     assert (outcome.state, outcome.reason) == ("busy", "another launch runs it")
 
 
-def test_what_another_try_may_cure_is_raised_for_it(store: Store) -> None:
+def test_a_transient_error_is_raised_so_that_the_job_runs_again(store: Store) -> None:
     def torn(*_):  # type: ignore[no-untyped-def]
         raise ConnectionResetError("the bucket went away")
 
@@ -159,7 +159,7 @@ def test_what_another_try_may_cure_is_raised_for_it(store: Store) -> None:
     assert perform(one, RecordedNotes(), score_only).state == "finished"
 
 
-def test_a_full_disk_is_not_tried_again() -> None:
+def test_a_full_disk_is_no_transient_error() -> None:
     import errno
 
     assert is_transient(ConnectionResetError())
@@ -175,7 +175,7 @@ def test_a_curve_has_at_most_two_hundred_steps() -> None:
     assert curve_stride(0) == 1
 
 
-def test_a_reused_process_gets_its_switches_back() -> None:
+def test_a_reused_process_gets_its_defaults_back() -> None:
     import torch
 
     torch.set_grad_enabled(False)
@@ -183,7 +183,7 @@ def test_a_reused_process_gets_its_switches_back() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_a_reused_process_gives_freed_memory_back() -> None:
+def test_a_reused_process_returns_freed_memory() -> None:
     held = [bytes(2000) for _ in range(200_000)]  # small blocks, which glibc keeps when they go
     kept, between = held[::100], resident()
     del held

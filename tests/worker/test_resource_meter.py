@@ -1,4 +1,4 @@
-"""A job says what it uses, and no more often than it should."""
+"""A job reports its resources at fixed intervals."""
 
 import mmap
 import time
@@ -31,7 +31,7 @@ def test_a_reading_is_due_every_ten_seconds() -> None:
     assert meter.read() is not None
 
 
-def test_cpu_use_is_that_of_this_process_since_the_last_reading() -> None:
+def test_cpu_use_is_of_this_process_since_the_last_reading() -> None:
     now = [0.0]
     meter = Meter(lambda: now[0])
     spent = time.process_time()
@@ -44,7 +44,7 @@ def test_cpu_use_is_that_of_this_process_since_the_last_reading() -> None:
     assert 1.0 <= values["process_cpu_percentage"] < 50.0  # 0.2 s and a little of 20 s
 
 
-def test_memory_is_what_the_process_holds_now() -> None:
+def test_memory_is_the_current_size_of_the_process() -> None:
     before = resident_bytes()
     with mmap.mmap(-1, 50_000_000) as held:  # new pages: an allocator may hand out old ones
         for page in range(0, len(held), mmap.PAGESIZE):
@@ -52,7 +52,9 @@ def test_memory_is_what_the_process_holds_now() -> None:
         assert resident_bytes() - before > 40_000_000
 
 
-def test_a_running_job_tells_what_it_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_job_reports_its_resources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(usage, "EVERY_S", 0.0)
     monkeypatch.setattr("fssplat.worker.heartbeat.BEAT_S", 0.05)
     notes, one = RecordedNotes(), job()
