@@ -4,35 +4,35 @@ from pathlib import Path
 
 import typer
 
-from fssplat.cli.options import EXPERIMENT, SET, SHOW_CONFIG, show_config
+from fssplat.cli.options import EXPERIMENTS, SET, SHOW_CONFIG, show_config
 
 
 def launch(
-    experiment: Path = EXPERIMENT,
+    experiments: list[Path] = EXPERIMENTS,
     changes: list[str] = SET,
     dry_run: bool = typer.Option(False, help="Check everything, print the plan, start no job."),
     config: bool = SHOW_CONFIG,
 ) -> None:
     """Run every trial that has no result yet: fssplat launch experiments/quickstart.yaml
 
-    Ctrl-C stops the launch after a checkpoint; the same command resumes it.
+    Ctrl-C stops the launch after a checkpoint; the same command resumes it. Several files run one
+    after the other; all are checked first.
 
-    Settings, the last wins: recipe of the method < file's training < overrides < method entry <
-    profile < --set.
+    If several places give a setting, the last of these wins:
+    recipe < file's training < overrides < method entry < profile < --set
     """
     if config:
-        show_config(experiment, tuple(changes))
+        show_config(experiments, tuple(changes))
         return
-    from fssplat.launching import launch as launching
-    from fssplat.launching.launch import Request
+    from fssplat.launching import several
     from fssplat.tracking.launch_listener import MlflowListener
 
-    request = Request(experiment, tuple(changes))
+    requests = several.requests_for(experiments, tuple(changes))
     if dry_run:
         from fssplat.common.printing import Screen
 
-        launching.dry_run(request, Screen(), [MlflowListener()])
+        several.dry_run_all(requests, Screen(), lambda: [MlflowListener()])
         return
-    code = launching.launch(request, listeners=[MlflowListener()])
+    code = several.launch_all(requests, lambda: [MlflowListener()])
     if code:
         raise typer.Exit(code)

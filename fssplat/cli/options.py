@@ -1,10 +1,12 @@
 """The argument and the options that commands on an experiment share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 EXPERIMENT = typer.Argument(help="An experiment file, e.g. experiments/quickstart.yaml")
+EXPERIMENTS = typer.Argument(help="Experiment files, e.g. experiments/quickstart.yaml")
 SET = typer.Option(
     [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set training.steps=100"
 )
@@ -15,13 +17,16 @@ SHOW_CONFIG = typer.Option(
 )
 
 
-def show_config(experiment: Path, changes: tuple[str, ...]) -> None:
-    """Print the settings of the trials of an experiment with their sources. Raises InputError."""
+def show_config(experiments: Sequence[Path], changes: tuple[str, ...]) -> None:
+    """Print the settings of the trials of each file with their sources. Raises InputError."""
     from fssplat.common.printing import say
     from fssplat.experiment.explain import explained
     from fssplat.experiment.reading import read_experiment
     from fssplat.methods import methods_named
 
-    reading = read_experiment(experiment, changes)
-    methods = methods_named(entry.name for entry in reading.experiment.grid.method)
-    say(explained(reading, methods), end="")
+    texts = []
+    for path in experiments:
+        reading = read_experiment(path, changes)
+        methods = methods_named(entry.name for entry in reading.experiment.grid.method)
+        texts.append(explained(reading, methods))
+    say("---\n".join(texts), end="")

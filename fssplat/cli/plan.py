@@ -22,7 +22,7 @@ def plan(
 ) -> None:
     """Show the jobs of a launch, their order and hours: fssplat plan X.yaml --gpus 8"""
     if config:
-        show_config(experiment, tuple(changes))
+        show_config([experiment], tuple(changes))
         return
     import json
 

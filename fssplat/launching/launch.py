@@ -55,14 +55,16 @@ class Request:
 
     path: Path
     changes: tuple[str, ...] = ()
+    following: tuple[Path, ...] = ()  # files that the same command launches after this one
 
     def load(self) -> ExperimentSpec:
         return load_experiment(self.path, self.changes)
 
     def command(self, name: str = "launch") -> str:
         """The command line of this request, with `***` for passwords."""
+        files = [self.path, *(self.following if name == "launch" else ())]
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
-        return shlex.join(["fssplat", name, str(self.path), *settings])
+        return shlex.join(["fssplat", name, *map(str, files), *settings])
 
 
 def launch(

@@ -258,3 +258,28 @@ def test_an_experiment_with_layers_is_the_same_after_it_was_written(tmp_path: Pa
     text = yaml.safe_dump(experiment.model_dump(mode="json"))
     assert trials(tmp_path, text=text) == found
     assert ExperimentSpec.model_validate(yaml.safe_load(text)) == experiment
+
+
+# ------------------------------------------------------------------ shipped experiments
+
+
+def shipped(name: str, *changes: str) -> dict[str, Trial]:
+    from fssplat.methods import METHODS
+
+    path = Path(__file__).parents[2] / "experiments" / f"{name}.yaml"
+    return {trial.method.name: trial for trial in expand(load_experiment(path, changes), METHODS)}
+
+
+def test_steps_of_set_reach_the_methods_of_the_quickstart() -> None:
+    found = shipped("quickstart", "training.steps=100")
+    assert {name: one.training.steps for name, one in found.items()} == {
+        "prior": 0, "pfenet": 100, "hsnet": 100,
+    }  # fmt: skip
+    assert found["pfenet"].training.precision == "bf16"  # of its entry, as --set does not name it
+
+
+def test_smoke_shortens_all_nine_methods() -> None:
+    found = shipped("synthetic_methods", "profile=smoke")
+    assert len(found) == 9
+    assert {one.training.steps for name, one in found.items() if name != "prior"} == {2}
+    assert found["mining"].method.options["pool_images"] == 2
