@@ -7,11 +7,20 @@ axis.
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
-from fssplat.experiment.schema import DATASETS, Spec, digest, validate
+from fssplat.experiment.schema import (
+    DATASETS,
+    Area,
+    DrawSeed,
+    Episodes,
+    Pixels,
+    Spec,
+    digest,
+    validate,
+)
 
 
 class Protocol(Spec):
@@ -27,8 +36,8 @@ class Protocol(Spec):
     novel: Literal["background", "ignore", "exclude-image"] = "background"
     # what is drawn first for a training episode: an image, a line of the public list, or a class
     training_draw: Literal["image", "class-line", "class"] = "image"
-    min_area: NonNegativeInt = 2048  # pixels of the class in a support, at original size
-    min_area_query: NonNegativeInt = 2048  # the same in a query; 0: any listed image
+    min_area: Area = 2048  # pixels of the class in a support, at original size
+    min_area_query: Area = 2048  # the same in a query; 0: any listed image
     # novel classes of a fold on COCO: every fourth class, or 20 in a row
     coco_folds: Literal["interleaved", "contiguous"] = "interleaved"
     # What the network sees at test time
@@ -36,13 +45,13 @@ class Protocol(Spec):
     # test images are padded, stretched, padded with sides cut to multiples of 8, or unchanged
     input: Literal["pad", "squash", "pad-floor8", "original"] = "pad"
     # side of test images in pixels, of all data sets or by name; None: the method's own
-    size: dict[str, PositiveInt] | PositiveInt | None = None
+    size: dict[str, Pixels] | Pixels | None = None
     # Which episodes
 
     # evaluation episodes per episode seed, of all data sets or by name
-    episodes: dict[str, PositiveInt] | PositiveInt = {"coco-20i": 4000, "default": 1000}
+    episodes: dict[str, Episodes] | Episodes = {"coco-20i": 4000, "default": 1000}
     # each one draws a list of episodes; their mean and spread are reported
-    episode_seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2, 3, 4), min_length=1)
+    episode_seeds: tuple[DrawSeed, ...] = Field((0, 1, 2, 3, 4), min_length=1)
     # how a query and its class are drawn: every class equally often, HSNet's public sequence, class
     # first, image first, or every image once
     draw: Literal["even", "walk-list", "class-first", "image-first", "all-queries"] = "even"
@@ -52,7 +61,7 @@ class Protocol(Spec):
     # How a prediction is scored
 
     # sizes at which predictions are scored, in pixels or by name; tables show the first
-    score: tuple[Literal["original", "original-square"] | PositiveInt, ...] = Field(
+    score: tuple[Literal["original", "original-square"] | Pixels, ...] = Field(
         ("original", 473), min_length=1
     )
     # a class that no episode shows: left out of the mean, or counted as 0

@@ -14,10 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
@@ -31,6 +28,22 @@ NO_TRACKING = "none"  # as `tracking:`; results are in the store alone
 SCALARS = {str, int, float, bool, type(None)}
 S = TypeVar("S", bound=BaseModel)
 Share = Annotated[float, Field(ge=0, le=1)]
+# Upper limits: far above every sensible value, so that a typing error is refused before anything
+# starts, and not by a lack of memory in a worker.
+Steps = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Epochs = Annotated[int, Field(gt=0, le=1_000_000)]
+Batch = Annotated[int, Field(gt=0, le=65_536)]
+Shot = Annotated[int, Field(gt=0, le=1_000)]
+Way = Annotated[int, Field(gt=0, le=1_000)]
+Pixels = Annotated[int, Field(gt=0, le=16_384)]  # side of a square input
+Area = Annotated[int, Field(ge=0, le=2**31)]  # pixels of an image
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+DrawSeed = Annotated[int, Field(ge=0, lt=2**32)]  # numpy's legacy generator takes no more
+Episodes = Annotated[int, Field(gt=0, le=10_000_000)]
+Count = Annotated[int, Field(gt=0, le=100_000)]
+Workers = Annotated[int, Field(ge=0, le=1_024)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6)]
 FOLDS = {"pascal-5i": 4, "coco-20i": 4, "fss-1000": 1, "synthetic": 4}
 
 
@@ -95,8 +108,8 @@ class AugmentSpec(Spec):
     # How the training size is reached. A crop of a small image has mean colour on all sides, a
     # corner-crop black at the right and below.
     resize: Literal["crop", "corner-crop", "squash", "pad"] = "crop"
-    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)  # one factor for both axes
-    rotate: NonNegativeFloat = 0.0  # degrees either way, with probability 0.5
+    scale: tuple[Positive, Positive] = (1.0, 1.0)  # one factor for both axes
+    rotate: NonNegative = 0.0  # degrees either way, with probability 0.5
     blur: bool = False  # 5 x 5 Gaussian with probability 0.5
     flip: bool = False  # horizontal, with probability 0.5
     keep_object: Share = 0.0  # share of the object a crop must keep; redrawn up to 31 times
@@ -107,23 +120,23 @@ class TrainingSpec(Spec):
 
     not_hashed = frozenset({"checkpoint"})  # its content is hashed instead
     checkpoint: str = ""  # a head.safetensors to score in place of training; its steps are then 0
-    steps: NonNegativeInt | None = None  # optimiser steps, whatever the batch; 0: nothing to train
-    epochs: PositiveInt | None = None  # passes over the training list
-    batch: PositiveInt = 4  # episodes per optimiser step
-    micro_batch: PositiveInt | None = None  # episodes per backward pass; None: the whole batch
-    shot: PositiveInt = 1  # supports per training episode
-    size: PositiveInt = 473  # side of the square input, pixels
+    steps: Steps | None = None  # optimiser steps, whatever the batch; 0: nothing to train
+    epochs: Epochs | None = None  # passes over the training list
+    batch: Batch = 4  # episodes per optimiser step
+    micro_batch: Batch | None = None  # episodes per backward pass; None: the whole batch
+    shot: Shot = 1  # supports per training episode
+    size: Pixels = 473  # side of the square input, pixels
     optimizer: Literal["sgd", "adam"] = "sgd"  # `momentum.sgd` is the momentum of sgd
-    lr: PositiveFloat = 2.5e-3  # learning rate at the first step
-    weight_decay: NonNegativeFloat = 0.0  # factor of the L2 penalty
+    lr: Positive = 2.5e-3  # learning rate at the first step
+    weight_decay: NonNegative = 0.0  # factor of the L2 penalty
     schedule: Literal["poly", "step", "constant"] = "constant"  # of the learning rate
-    power: PositiveFloat = 0.9  # of the poly schedule
+    power: Positive = 0.9  # of the poly schedule
     milestones: tuple[Share, ...] = ()  # of the step schedule, as shares of the run
-    gamma: PositiveFloat = 0.1  # factor of the step schedule at each milestone
-    clip: PositiveFloat | None = None  # largest L2 norm of all gradients together
+    gamma: Positive = 0.1  # factor of the step schedule at each milestone
+    clip: Positive | None = None  # largest L2 norm of all gradients together
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
     augment: AugmentSpec = AugmentSpec()
-    seed: NonNegativeInt = 0  # training seed; set by the grid
+    seed: Seed = 0  # training seed; set by the grid
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -195,11 +208,11 @@ class GridSpec(Spec):
 
     dataset: tuple[str, ...] = ()  # data sets to score on
     fold: tuple[NonNegativeInt, ...] = (0,)  # which part of the classes is novel
-    shot: tuple[PositiveInt, ...] = (1,)  # support images per class of an episode
-    way: tuple[PositiveInt, ...] = (1,)  # classes per episode
+    shot: tuple[Shot, ...] = (1,)  # support images per class of an episode
+    way: tuple[Way, ...] = (1,)  # classes per episode
     method: tuple[MethodEntry, ...]  # names, or mappings that change switches
     backbone: tuple[str, ...] = ("resnet50",)  # such as resnet101, vgg16, timm:<name>
-    seed: tuple[NonNegativeInt, ...] = (0,)  # training seeds
+    seed: tuple[Seed, ...] = (0,)  # training seeds
 
 
 class Override(Spec):
@@ -232,9 +245,11 @@ class Layer(Spec):
 class ResourceSpec(Spec):
     """What Ray reserves for one job; changes no number."""
 
-    cpu: PositiveFloat = 1.0  # cores, and threads of PyTorch
-    gpu: NonNegativeFloat | Literal["auto"] = "auto"  # 0, a share in (0, 1], an integer, or auto
-    max_concurrent: PositiveInt | None = None  # jobs at once; None: as many as fit
+    cpu: Annotated[float, Field(gt=0, le=4_096)] = 1.0  # cores, and threads of PyTorch
+    gpu: Annotated[float, Field(ge=0, le=4_096)] | Literal["auto"] = (
+        "auto"  # 0, a share in (0, 1], an integer, or auto
+    )
+    max_concurrent: Count | None = None  # jobs at once; None: as many as fit
 
 
 class MlflowSpec(Spec):
@@ -292,10 +307,12 @@ class EvaluationSpec(Spec):
 
     not_hashed = frozenset({"batch", "cache_gb", "workers", "panels"})
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
-    batch: PositiveInt = 8  # episodes segmented at once
-    cache_gb: NonNegativeFloat = 2.0  # GiB for encoded images, on the device
-    workers: NonNegativeInt = 0  # threads that decode; in training, processes that load
-    panels: NonNegativeInt = 3  # qualitative pictures kept per trial
+    batch: Batch = 8  # episodes segmented at once
+    cache_gb: Annotated[float, Field(ge=0, le=100_000)] = (
+        2.0  # GiB for encoded images, on the device
+    )
+    workers: Workers = 0  # threads that decode; in training, processes that load
+    panels: Annotated[int, Field(ge=0, le=100_000)] = 3  # qualitative pictures kept per trial
 
 
 ExperimentSpec.model_rebuild()

@@ -30,22 +30,31 @@ def check_data(plan: Plan) -> None:
     """Open every data set and draw one episode per pending cell. Raises InputError.
 
     A cut shard, an index of another build, a class with too few images, or a public list that was
-    not imported stops the launch here, not an hour later in a worker.
+    not imported stops the launch here, not an hour later in a worker. So does a grid without any
+    trial that the data can give an episode.
     """
     checked: set[tuple[object, ...]] = set()
+    skipped: list[str] = []  # a reason for each cell without an episode; empty for the others
     for item in plan.pending:
         for trial in item.job.trials:
             source, dataset = open_dataset(trial.train_on), open_dataset(trial.dataset)
-            listed = (trial.train_on.name, trial.fold, trial.protocol.training_list)
-            if listed[2] != "all" and trial.training.steps != 0 and listed not in checked:
-                checked.add(listed)
+            rules, shot = trial.protocol, trial.training.shot
+            drawn = (trial.train_on.name, trial.fold, rules.hash, "training", shot, trial.way)
+            if trial.training.steps != 0 and drawn not in checked:
+                checked.add(drawn)
                 training_episodes(source, trial)
-            key = (trial.dataset.name, trial.fold, trial.shot, trial.way)
-            if key in checked or trial.protocol.draw == "walk-list":
+            key = (trial.dataset.name, trial.fold, rules.hash, "scoring", trial.shot, trial.way)
+            if key in checked or rules.draw == "walk-list":
                 continue
             checked.add(key)
-            rules = trial.protocol.model_copy(update={"episodes": 1})
-            manifest(dataset, trial.fold, trial.shot, rules, 0, trial.way)
+            one = rules.model_copy(update={"episodes": 1})
+            drawn_one = manifest(dataset, trial.fold, trial.shot, one, 0, trial.way)
+            skipped.append(drawn_one.skipped_reason)
+    if skipped and all(skipped):
+        raise InputError(
+            f"{plan.experiment.name}: no trial has an episode ({skipped[0]}). "
+            "Lower grid.shot or grid.way, or give a data set with more images per class."
+        )
 
 
 def check_writable(store: Store) -> None:

@@ -17,11 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.expand import expand
 from fssplat.experiment.schema import (
+    Count,
+    DrawSeed,
+    Episodes,
     ExperimentSpec,
     Layer,
     MethodChanges,
@@ -80,7 +83,7 @@ class WarmStart(Spec):
 
     study: str  # name of the other study
     storage: str = ""  # its database; empty: that of this study
-    best: PositiveInt = 5  # how many points
+    best: Count = 5  # how many points
 
 
 class SearchSpec(Spec):
@@ -88,19 +91,21 @@ class SearchSpec(Spec):
 
     space: dict[str, Any]  # section -> name -> dimension
     selection: Literal["base-val", "novel-best"] = "base-val"  # which classes points are scored by
-    episodes: PositiveInt = 200  # per fold and milestone
+    episodes: Episodes = 200  # per fold and milestone
     sampler: Literal["tpe", "cmaes", "random", "nsga2"] = "tpe"  # nsga2: mIoU and episodes/s
-    startup: PositiveInt = 10  # random points before TPE models them
-    population: PositiveInt = 20  # points per generation of nsga2
-    trials: PositiveInt = 50  # points of the study, over all drivers and all their restarts
+    startup: Count = 10  # random points before TPE models them
+    population: Count = 20  # points per generation of nsga2
+    trials: Count = 50  # points of the study, over all drivers and all their restarts
     pruning: Literal["asha", "none"] | None = None  # None: asha, but none for nsga2
     milestones: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # shares of the training
-    reduction: float = Field(2.0, gt=1)  # ASHA keeps the best 1 / reduction at each milestone
-    seed: NonNegativeInt = 0  # point n depends on (seed, n)
+    reduction: float = Field(
+        2.0, gt=1, le=1e6
+    )  # ASHA keeps the best 1 / reduction at each milestone
+    seed: DrawSeed = 0  # point n depends on (seed, n)
     study: str = ""  # empty: the experiment's name and a digest of all that values depend on
     storage: str = ""  # sqlite:///<file> or postgresql://...; empty: studies.db in the store
     training: dict[str, Any] = Field(default_factory=dict)  # of points only, e.g. fewer steps
-    heartbeat_s: PositiveFloat = 10.0  # a driver that misses three counts as dead
+    heartbeat_s: float = Field(10.0, gt=0, le=86_400)  # a driver that misses three counts as dead
     warm_start: WarmStart | None = None  # points of another study to try first
 
     @property

@@ -157,3 +157,44 @@ def test_a_setting_that_cannot_change_a_number_does_not_change_the_digest() -> N
     one, moved = (DatasetSpec(name="synthetic", root=root) for root in ("", "elsewhere"))
     assert digest(one) == digest(moved)
     assert digest(one) != digest(DatasetSpec(name="coco-20i"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.size=100000000",
+        "training.steps=1e23",
+        "training.steps=100000000000000000000000",
+        "training.epochs=1000000000",
+        "training.batch=1000000000",
+        "training.shot=1000000",
+        "training.lr=1e300",
+        "grid.shot=[1000000]",
+        "grid.way=[1000000]",
+        "grid.seed=[18446744073709551616]",
+        "grid.seed=[9223372036854775808]",
+        "protocol.episodes=1000000000000",
+        "protocol.episode_seeds=[4294967296]",
+        "protocol.size=100000000",
+        "evaluation.cache_gb=1e30",
+        "evaluation.workers=1000000",
+        "evaluation.batch=1000000000",
+        "resources.cpu=1e9",
+        "resources.gpu=1e9",
+        "resources.max_concurrent=1000000000",
+    ],
+)
+def test_an_absurd_size_is_refused_by_its_key(tmp_path: Path, change: str) -> None:
+    from fssplat.experiment.expand import expand
+    from fssplat.methods import METHODS
+
+    text = "dataset: synthetic\ngrid: {method: [pfenet]}\n"
+    with pytest.raises(InputError) as caught:
+        expand(load_experiment(write(tmp_path, text), (change,)), METHODS)
+    assert "\n" not in str(caught.value)
+    assert change.partition("=")[0] in str(caught.value)
+
+
+def test_the_largest_seed_of_64_bits_with_a_sign_is_accepted(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    assert load_experiment(path, (f"grid.seed=[{2**63 - 1}]",)).grid.seed == (2**63 - 1,)
