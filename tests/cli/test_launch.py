@@ -56,6 +56,10 @@ def test_missing_data_is_reported_in_one_line_with_exit_code_2(tmp_path: Path) -
     ("change", "says"),
     [
         ("grid.shot=[30] protocol.short_classes=error", "shot=30 needs 31 images per class"),
+        ("grid.shot=[30]", "no trial has an episode"),
+        ("grid.method=[panet] grid.way=[40]", "way=40 needs 40 classes"),
+        ("training.shot=900", "0 have them. Lower way or shot"),
+        ("training.shot=900 protocol.short_classes=error", "shot=900 needs 901 images per class"),
         ("grid.fold=[4]", "folds 0 to 3"),
         ("training.rl=1", "Did you mean training.lr?"),
         ("resources.gpu=1.5", "resources.gpu is 1.5"),
