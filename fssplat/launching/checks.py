@@ -1,6 +1,5 @@
 """Checks before a launch starts: the machine, the data, the store and its disk."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from fssplat.data.episodes.manifest import manifest
 from fssplat.data.loader import training_episodes
 from fssplat.engine.job_data import open_dataset
 from fssplat.launching.cluster import Cluster, Node
+from fssplat.launching.ray_faults.address import check_address, ray_address
+from fssplat.launching.ray_faults.folder import check_ray_folder, ray_folder
 from fssplat.planning.plan import Plan
 from fssplat.results.files import nearest_existing, try_to_write
 from fssplat.results.store import Store
@@ -20,10 +21,25 @@ TRAINING_BYTES = 100_000_000
 
 
 def check_machine(plan: Plan) -> None:
-    """Raises InputError if this machine is too small; clusters are checked when they are joined."""
-    if not os.environ.get("RAY_ADDRESS"):
+    """Raises InputError if Ray cannot start here or this machine is too small for a job.
+
+    If RAY_ADDRESS is set: if no cluster answers there. Its machines are checked when it is joined.
+    """
+    if not plan.pending:
+        return
+    check_ray()
+    if not ray_address():
         here = Node(plan.machine.cpus, plan.machine.gpus)
         Cluster((here,), local=True).check(plan.pending)
+
+
+def check_ray() -> None:
+    """Raises InputError if Ray cannot start on this machine, or not answer at RAY_ADDRESS."""
+    address = ray_address()
+    if address:
+        check_address(address)
+    else:
+        check_ray_folder(ray_folder())
 
 
 def check_data(plan: Plan) -> None:

@@ -2,13 +2,18 @@
 
 import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fssplat.common.errors import InputError
+from fssplat.common.disk_space import is_disk_full
+from fssplat.common.errors import InputError, first_line
+from fssplat.launching.ray_faults.address import check_address, no_answer, ray_address
+from fssplat.launching.ray_faults.folder import check_ray_folder, give_ray_a_token, ray_folder
 from fssplat.planning.packing import PlannedJob
 
 # Defaults of Tune that slow down many short jobs, or do what a launch does itself.
@@ -25,6 +30,7 @@ TUNE_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+JOIN_S = 60.0  # that joining a cluster may take
 PASSED_ON = ("FSSPLAT_", "AWS_", "FSSPEC_", "CUBLAS_", "TORCH_")  # to the workers of a cluster
 
 
@@ -64,7 +70,7 @@ class Cluster:
 @contextmanager
 def cluster() -> Iterator[Cluster]:
     """Run Ray inside the block. If it already runs in this process, use it and leave it running."""
-    address = os.environ.get("RAY_ADDRESS", "")
+    address = ray_address()
     for name, value in TUNE_SETTINGS.items():
         os.environ.setdefault(name, value)
     if not address:  # read when Ray is imported: all its sockets on 127.0.0.1
@@ -82,22 +88,44 @@ def cluster() -> Iterator[Cluster]:
 
 
 def start(ray: Any, address: str) -> None:
-    """Join the cluster at `address`, or start one here. Raises InputError if none answers."""
+    """Join the cluster at `address`, or start one here. Raises InputError if that fails."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
+        check_ray_folder(ray_folder())
+        give_ray_a_token()
         with _own_process_groups(ray):
             start_here(ray, address="local", include_dashboard=False, **common)
         return
     passed = {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
     env = {**passed, **TUNE_SETTINGS}
     try:
-        ray.init(address=address, runtime_env={"env_vars": env}, **common)
-    except (ConnectionError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"RAY_ADDRESS={address}: no Ray cluster answers ({first}). "
-            "Start one with `ray start --head`, or unset RAY_ADDRESS to run here."
-        ) from error
+        if address == "auto":  # the head that was started last on this machine
+            address = ray._private.services.canonicalize_bootstrap_address_or_die(address)
+        check_address(address)
+        with _time_limit(address):
+            ray.init(address=address, runtime_env={"env_vars": env}, **common)
+    except InputError:
+        raise
+    except Exception as error:  # Ray raises what its own parts raised
+        raise no_answer(address, first_line(error)) from error
+
+
+@contextmanager
+def _time_limit(address: str) -> Iterator[None]:
+    """End the process if the body takes longer than JOIN_S: Ray waits in code without signals."""
+
+    def end_process() -> None:
+        print(f"fssplat: {no_answer(address, f'nothing within {JOIN_S:g} s')}", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(2)
+
+    timer = threading.Timer(JOIN_S, end_process)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def start_here(ray: Any, **arguments: Any) -> None:
@@ -109,11 +137,20 @@ def start_here(ray: Any, **arguments: Any) -> None:
         except Exception as error:  # Ray's own class for this is Exception itself
             ray.shutdown()
             if last or "timed out" not in str(error):
-                first = str(error).strip().splitlines()[0]
                 raise InputError(
-                    f"Ray did not start on this machine: {first} "
-                    "Free some memory and processor time, then run the same command again."
+                    f"Ray did not start on this machine: {first_line(error)} {_advice(error)}"
                 ) from error
+
+
+def _advice(error: Exception) -> str:
+    """What to do about an error while Ray starts."""
+    if isinstance(error, OSError) and error.filename:
+        return "Make that path writable, or give Ray another folder: export RAY_TMPDIR=<folder>"
+    if is_disk_full(error):
+        return f"Make room in {ray_folder()}, or give another: export RAY_TMPDIR=<folder>"
+    if "timed out" in str(error):
+        return "Free some memory and processor time, then run the same command again."
+    return f"Ray's logs are in {ray_folder() / 'session_latest' / 'logs'}."
 
 
 @contextmanager

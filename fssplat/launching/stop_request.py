@@ -1,8 +1,11 @@
 """A request to end a launch or a search early: by signal, by `fssplat stop`, or for a reason."""
 
 import contextlib
+import errno
+import os
 import signal
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ from typing import Any
 from fssplat.common.printing import say
 
 GRACE_S = 60.0  # for running jobs to write a checkpoint after a stop request
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -45,6 +48,7 @@ class StopRequest:
 def stop_on_signals(stop: StopRequest) -> Iterator[None]:
     """Ctrl-C and SIGTERM request a stop; a second one does not wait for checkpoints.
 
+    SIGHUP, of a terminal that closes, counts as SIGTERM, unless the launch ignores it (`nohup`).
     Does nothing outside the main thread, where Python takes no signal handlers.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -52,13 +56,29 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
         return
 
     def handle(number: int, _frame: Any) -> None:
+        if number == signal.SIGHUP:
+            _write_nowhere_without_terminal()
+            number = signal.SIGTERM
         if not stop.requested.is_set():
-            say("\nStopping: running jobs write a checkpoint first.", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                say("\nStopping: running jobs write a checkpoint first.", file=sys.stderr)
         stop.request(number)
 
-    before = {number: signal.signal(number, handle) for number in HANDLED}
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    handled = [number for number in HANDLED if number != signal.SIGHUP or not ignored]
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _write_nowhere_without_terminal() -> None:
+    """Send output that went to a closed terminal to /dev/null; each write would fail otherwise."""
+    for descriptor in (1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except (termios.error, OSError) as error:
+            if error.args[0] == errno.EIO:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

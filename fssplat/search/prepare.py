@@ -1,6 +1,5 @@
 """Everything that a search checks before it starts, and what the checks find."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ from fssplat.engine.settings import RunSettings
 from fssplat.engine.staged_training import milestone_selection
 from fssplat.experiment.expand import jobs
 from fssplat.experiment.trial import Job
-from fssplat.launching.checks import check_disk
+from fssplat.launching.checks import check_disk, check_ray
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.launch import Request
+from fssplat.launching.ray_faults.address import ray_address
 from fssplat.planning.absolute_paths import absolute_job
 from fssplat.planning.inputs import content_fingerprints, dataset_infos
 from fssplat.planning.packing import PlannedJob, check_resources, this_machine
@@ -77,8 +77,9 @@ def _check_data(search: Search, default_jobs: Sequence[Job], fingerprints: dict[
 
 
 def _check_machine(search: Search, job: Job) -> None:
-    """Raises InputError if this machine is too small; clusters are checked when they are joined."""
-    if not os.environ.get("RAY_ADDRESS"):
+    """Raises InputError if Ray cannot start here, or if this machine is too small for a point."""
+    check_ray()
+    if not ray_address():
         here = this_machine()
         point_resources(search, job, Cluster((Node(here.cpus, here.gpus),), local=True))
 
