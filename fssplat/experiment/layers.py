@@ -15,6 +15,11 @@ from fssplat.experiment.schema import merged
 
 SECTIONS = ("options", "loss_weights", "momentum", "training")  # of a method's entry
 METHODS = ("grid", "method")
+NOT_SET = {  # keys of a file that --set does not take
+    "layers": "fssplat writes it. Set the setting itself, as in training.steps=100",
+    "extends": "a file names the file that it extends. Set single settings instead",
+}
+NOT_IN_PROFILE = ("extends", "layers", "profile", "profiles")
 KEY = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)")  # a name, and indices in brackets
 Path = tuple[str | int, ...]  # a setting, such as ("grid", "method", 1, "training", "steps")
 
@@ -29,7 +34,12 @@ class Layered:
     set_rules: set[str] = field(default_factory=set)  # exclude, overrides: which --set gives
 
     def put(self, settings: Mapping[str, Any], source: str) -> None:
-        """Merge settings on top."""
+        """Merge settings on top. Raises InputError if they name the data sets twice."""
+        grid = settings.get("grid")
+        if settings.get("dataset") and isinstance(grid, Mapping) and grid.get("dataset"):
+            raise InputError(
+                f"{source}: dataset and grid.dataset both name the data sets. Remove one."
+            )
         self.values = merged(_without_replaced_names(self.values, settings), settings)
         self.sources |= dict.fromkeys(names_in(settings), source)
 
@@ -197,11 +207,8 @@ def read_change(change: str) -> tuple[Path, Any]:
     if not equals or not key:
         raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
     path = _path(key.strip(), change)
-    if path[0] == "layers":
-        raise InputError(
-            f"--set {change}: {key} cannot be set so: fssplat writes it. Set the setting itself, "
-            "as in training.steps=100."
-        )
+    if path[0] in NOT_SET:
+        raise InputError(f"--set {change}: {key} cannot be set so: {NOT_SET[str(path[0])]}.")
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
     except yaml.YAMLError as error:
@@ -312,4 +319,10 @@ def profile_settings(values: Mapping[str, Any], where: str) -> tuple[str, Mappin
             f"{where}: profiles.{chosen}: {settings} is not a mapping of settings, "
             "e.g. {training: {steps: 100}}."
         )
+    for key in NOT_IN_PROFILE:
+        if key in settings:
+            raise InputError(
+                f"{where}: profiles.{chosen}: a profile has no {key}. Move it out of the profile, "
+                "or remove it."
+            )
     return str(chosen), settings

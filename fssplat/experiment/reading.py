@@ -67,7 +67,8 @@ def _read(
         layered.put({k: v for k, v in settings_of_file.items() if last or k != "name"}, source)
     given = layered.values.get("layers")
     if isinstance(given, list) and all(isinstance(layer, dict) for layer in given):
-        layered.layers = [dict(layer) for layer in layered.values.pop("layers")]
+        found = layered.values.pop("layers")
+        layered.layers = [validate(Layer, one, f"{where}: layers").model_dump() for one in found]
     own = files[-1][1]
     written = dict(layered.values)  # what the files say, without the profile and --set
     choosing = [change for change in changes if read_change(change)[0][0] in PROFILE_KEYS]

@@ -43,9 +43,7 @@ def matches(values: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> b
 
     Raises InputError if the rule names something that is not an axis.
     """
-    entry: MethodEntry = values["method"]
-    names = {**values, "method": entry.name, "variant": entry.variant}
-    names.pop("place", None)
+    names = _names(values)
     for axis, accepted in rule.items():
         if axis not in names:
             raise InputError(f"{where}: {axis} is not an axis. {known(axis, names)}")
@@ -98,7 +96,7 @@ def _why(rule: Mapping[str, Any], experiment: ExperimentSpec) -> str:
     for axis, accepted in rule.items():
         if any(matches(values, {axis: accepted}, "") for values in cells):
             continue
-        have = dict.fromkeys(_value_of(values, axis) for values in cells)
+        have = dict.fromkeys(_names(values)[axis] for values in cells)
         listed = ", ".join(map(repr, have))
         near = [did_you_mean(value, map(str, have)) for value in as_list(accepted)]
         hint = " ".join(filter(None, (near[0] if near else "", f"The grid has {listed}.")))
@@ -106,9 +104,11 @@ def _why(rule: Mapping[str, Any], experiment: ExperimentSpec) -> str:
     return ", or only cells that exclude removes."
 
 
-def _value_of(values: Mapping[str, Any], axis: str) -> Any:
+def _names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of a combination on each axis that a rule may name."""
     entry: MethodEntry = values["method"]
-    return {"method": entry.name, "variant": entry.variant}.get(axis, values.get(axis))
+    axes = {axis: value for axis, value in values.items() if axis != "place"}
+    return {**axes, "method": entry.name, "variant": entry.variant or entry.preset}
 
 
 def as_list(value: Any) -> list[Any]:

@@ -14,8 +14,8 @@ from fssplat.common.errors import InputError
 from fssplat.common.similar import did_you_mean
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.expand import expand
-from fssplat.experiment.reading import load_experiment
-from fssplat.experiment.recipe import names_in
+from fssplat.experiment.reading import Reading, read_experiment
+from fssplat.experiment.recipe import SET, names_in
 from fssplat.experiment.rules import kept_combinations, matches
 from fssplat.experiment.schema import ExperimentSpec, TrainingSpec, settings, validate
 from fssplat.experiment.trial import Trial
@@ -32,6 +32,7 @@ from fssplat.search.space import (
     with_point_training,
 )
 
+LENGTHS = ("steps", "epochs")
 NOT_SEARCHED = {  # names in `training` that set the amount or the run, not how well it goes
     "steps": "every point trains equally long",
     "epochs": "every point trains equally long",
@@ -48,13 +49,34 @@ def load_search(path: Path, changes: tuple[str, ...] = ()) -> Search:
     """
     from fssplat.methods import methods_named
 
-    experiment = load_experiment(path, changes)
+    reading = read_experiment(path, changes)
+    experiment = reading.experiment
     if "space" not in experiment.search:  # a profile may shorten searches; it does not make one
         raise InputError(
             f"{path}: no `search:` section with a `space`. See experiments/search/ for examples."
         )
+    _check_length_of_points(reading, str(path))
     methods = methods_named(entry.name for entry in experiment.grid.method)
     return checked(experiment, methods, str(path))
+
+
+def _check_length_of_points(reading: Reading, where: str) -> None:
+    """Raises InputError if --set gives a setting of training that `search.training` replaces."""
+    of_points = reading.experiment.search.get("training")
+    for layer in reading.experiment.layers:
+        if layer.source != SET or not isinstance(of_points, Mapping):
+            continue
+        for name in layer.training:
+            replaced = [one for one in LENGTHS if one in of_points] if name in LENGTHS else []
+            replaced += [name] if name in of_points else []
+            by_file = [
+                one for one in replaced if reading.sources.get(f"search.training.{one}") != SET
+            ]
+            if by_file:
+                raise InputError(
+                    f"{where}: training.{name} does not reach the points of the search, because "
+                    f"search.training.{by_file[0]} replaces it. Set search.training.{name}."
+                )
 
 
 def checked(experiment: ExperimentSpec, methods: Mapping[str, MethodCard], where: str) -> Search:

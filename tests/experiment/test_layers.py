@@ -159,6 +159,7 @@ def test_a_protocol_named_by_set_keeps_the_axes_that_are_set(tmp_path: Path) -> 
         ("grid.method[0].training.steps=6", "changes nothing, because the method is not trained"),
         ("training.checkpoint.x=6", "training.checkpoint"),
         ("layers=[]", "fssplat writes it"),
+        ("extends=other.yaml", "a file names the file that it extends"),
         ("=6", "write key=value"),
         ("steps=60", "steps is not a setting. Did you mean training.steps?"),
     ],
@@ -180,6 +181,25 @@ def test_training_of_a_grid_without_training_is_refused_from_set_only(tmp_path: 
     text += "profiles: {small: {training: {steps: 2}}}\n"
     assert trials(tmp_path, "profile=small", text=text)
     assert "--set training.* changes nothing" in refusal(tmp_path, "training.steps=6", text=text)
+
+
+def test_a_profile_inside_a_profile_is_refused(tmp_path: Path) -> None:
+    text = FILE + "    profile: other\n"
+    assert "profiles.small: a profile has no profile" in refusal(
+        tmp_path, "profile=small", text=text
+    )
+
+
+def test_data_sets_that_are_named_twice_in_one_file_are_refused(tmp_path: Path) -> None:
+    text = FILE.replace("grid:", "grid:\n  dataset: [pascal-5i]")
+    assert "mine.yaml: dataset and grid.dataset both name" in refusal(tmp_path, text=text)
+
+
+def test_a_preset_is_the_variant_that_a_rule_names(tmp_path: Path) -> None:
+    text = FILE.replace("variant: two", "preset: public-code")
+    text = text.replace("{fold: 1}", "{variant: public-code}", 1)
+    found = trials(tmp_path, text=text)
+    assert found["public-code", 0].training.steps == 30
 
 
 # ------------------------------------------------------------------ rules that match nothing

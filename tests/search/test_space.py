@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from fssplat.common.errors import InputError
+from fssplat.experiment.expand import expand
+from fssplat.experiment.reading import load_experiment
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.methods import METHODS
 from fssplat.search.reading import checked, load_search
-from fssplat.search.space import Search
+from fssplat.search.space import Search, with_point
 
 SHIPPED = sorted((Path(__file__).parents[2] / "experiments" / "search").glob("*.yaml"))
 ONE = {"training": {"lr": {"log": [1e-4, 1e-1]}}}
@@ -200,3 +202,34 @@ def test_every_shipped_search_can_be_shortened(path: Path) -> None:
 def test_a_profile_for_searches_does_not_make_another_file_a_search() -> None:
     with pytest.raises(InputError, match="no `search:` section"):
         load_search(SHIPPED[0].parents[1] / "quickstart.yaml", ("profile=smoke",))
+
+
+def test_a_point_wins_over_a_profile_and_set_and_keeps_the_rest(tmp_path: Path) -> None:
+    import yaml
+
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "dataset: synthetic\n"
+        "grid: {fold: [0, 1], method: [mmnet], backbone: [resnet50]}\n"
+        "search: {space: {training: {lr: {log: [1.0e-4, 1.0e-1]}}}, training: {steps: 4}}\n"
+        "profiles: {small: {training: {lr: 0.02, steps: 9, batch: 2}}}\n"
+    )
+    found = load_search(path, ("profile=small", "training.size=97", "training.lr=0.03"))
+    assert found.defaults == {"training.lr": 0.03}
+    for trial in found.trials({"training.lr": 0.05}):
+        training = trial.training
+        assert (training.lr, training.steps) == (0.05, 4)
+        assert (training.batch, training.size) == (2, 97)
+    best = with_point(found.experiment, {"training.lr": 0.05}).model_dump(mode="json")
+    path.write_text(yaml.safe_dump(best))
+    for trial in expand(load_experiment(path), METHODS):
+        assert (trial.training.lr, trial.training.steps, trial.training.batch) == (0.05, 9, 2)
+    (one, _) = expand(load_experiment(path, ("training.lr=0.06",)), METHODS)
+    assert one.training.lr == 0.06
+
+
+def test_a_length_of_set_that_points_do_not_get_is_refused() -> None:
+    changes = ("dataset=synthetic", "training.steps=60")
+    with pytest.raises(InputError, match=r"Set search\.training\.steps"):
+        load_search(SHIPPED[0], changes)
+    assert load_search(SHIPPED[0], (*changes, "search.training.steps=4"))
