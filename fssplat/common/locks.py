@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from fssplat.common.errors import InputError
+
 POLL_S = 0.1  # seconds between two tries of a lock with a time-out
 
 
@@ -72,4 +74,7 @@ def try_lock(path: Path, timeout_s: float = 0.0) -> FileLock | None:
 
 def _opened(path: Path) -> IO[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("ab")
+    try:
+        return path.open("ab")
+    except IsADirectoryError:
+        raise InputError(f"{path}: this is a folder, and a file is needed. Delete it.") from None

@@ -1,10 +1,10 @@
 """Run a job: train once, score every trial. The caller decides where it runs and, through `emit`,
 where its progress is shown."""
 
-import json
 from pathlib import Path
 
 from fssplat.common.errors import InputError
+from fssplat.common.json_files import all_strings, is_number, json_object, json_value
 from fssplat.data.episodes.manifest import Manifest
 from fssplat.engine import checkpoint, predict
 from fssplat.engine.artefacts import ArtefactCache
@@ -125,10 +125,16 @@ def prepared_network(trial: Trial, data: JobData, settings: RunSettings) -> FewS
 
 
 def finished_result(trial_folder: Path, trial_id: str, emit: Emit) -> Metrics | None:
-    """The result of a trial that an earlier, interrupted call finished, or None."""
-    if not (trial_folder / "metrics.json").is_file():  # written last
+    """The result of a trial that an earlier, interrupted call finished.
+
+    Returns None if there is none or its files are damaged.
+    """
+    try:  # metrics.json is written last
+        metrics: Metrics = json_object((trial_folder / "metrics.json").read_bytes())
+        notes = json_value((trial_folder / "notes.json").read_bytes())
+    except (OSError, ValueError):
         return None
-    metrics: Metrics = json.loads((trial_folder / "metrics.json").read_text())
-    notes = tuple(json.loads((trial_folder / "notes.json").read_text()))
-    emit(TrialScored(trial_id, metrics, trial_folder, notes))
+    if not all(map(is_number, metrics.values())) or not all_strings(notes):
+        return None
+    emit(TrialScored(trial_id, metrics, trial_folder, tuple(notes)))
     return metrics

@@ -1,17 +1,20 @@
 """The results of a launch as a table for the terminal, with intervals and remarks."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from fssplat.common.json_files import json_value
 from fssplat.common.printing import whole_line
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
 from fssplat.report.layouts import FittedBlock
 from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes
+from fssplat.results.reading import content
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store
 
@@ -83,24 +86,29 @@ def _pairs(row: Row, anchor: Row) -> Iterable[tuple[Cell, Cell]]:
 def stored_interval(pairs: Sequence[tuple[Cell, Cell]], store: Store) -> Interval | None:
     """The paired interval of these cells, from the store if it was computed before.
 
-    Returns None if the episodes differ or a file of them is missing.
+    Returns None if the episodes differ or a file of them is missing or damaged.
     """
     ids = [(ours.trial_id, theirs.trial_id) for ours, theirs in pairs]
     name = f"comparisons/{digest(ids, INTERVAL)}.json"
-    kept = store.files.read(name)
-    if kept is not None:
-        values = json.loads(kept)
-        return Interval(**values) if values else None
+    kept = store.files.read_many([name]).get(name)
+    with contextlib.suppress(TypeError, ValueError):  # damaged: computed again
+        if isinstance(kept, bytes):
+            values = json_value(kept)
+            return Interval(**{key: float(values[key]) for key in values}) if values else None
     rules = pairs[0][0].trial.protocol
     score = str(rules.score[0])
     paths = [f"{cell.trial_id}/episodes.parquet" for pair in pairs for cell in pair]
     files = store.files.read_many(paths)
-    if len(files) < len(set(paths)):
+    try:
+        sides = [
+            tuple(
+                read_episodes(content(files[f"{cell.trial_id}/episodes.parquet"]), score)
+                for cell in pair
+            )
+            for pair in pairs
+        ]
+    except (KeyError, OSError, RuntimeError, ValueError):  # pyarrow's errors are among these
         return None
-    sides = [
-        tuple(read_episodes(files[f"{cell.trial_id}/episodes.parquet"], score) for cell in pair)
-        for pair in pairs
-    ]
     items = [
         Pair(cell.trial.fold, ours, theirs, int(cell.result.metrics.get("novel_classes", 0)))
         for (cell, _), (ours, theirs) in zip(pairs, sides, strict=True)

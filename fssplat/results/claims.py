@@ -15,9 +15,10 @@ import time
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
+from fssplat.common.json_files import all_strings, is_count, json_object
 from fssplat.common.locks import FileLock, try_lock
 from fssplat.results.files import Files, LocalFiles, RemoteFiles
 
@@ -25,6 +26,7 @@ BEAT_S = 10.0  # seconds between two counts of a holder
 EXPIRY_S = 60.0  # a claim is dead if its counter does not change for this long
 SETTLE_S = 2.0  # wait after a takeover: another process may take over the same dead claim
 OWN_S = 25.0  # as EXPIRY_S, for a claim of the same launch: its worker was reported dead
+LARGEST_PID = 2**22  # of Linux
 
 
 class Claim:
@@ -138,30 +140,34 @@ def _claim_object(files: RemoteFiles, name: str, owner: str, watch_s: float) -> 
     about = {"owner": owner, "host": host(), "pid": os.getpid(), "token": token, "beat": -1}
     note = json.dumps(about).encode()
     if not files.create(name, note):
-        found = _read(files, name)
-        if found is None or _is_alive(files, name, found, owner, watch_s):
+        data = files.read(name)
+        if data is None:  # it was released meanwhile; the caller tries again
             return None
-        if _read(files, name) != found:  # another process was faster
+        found = _parsed(data)
+        if found is None:
+            alive = _changes(files, name, data, watch_s)  # damaged: whose it is cannot be known
+        else:
+            alive = _is_alive(files, name, found, owner, watch_s)
+        if alive or _parsed(files.read(name)) != found:  # another process has it, or was faster
             return None
         files.delete(name)
         if not files.create(name, note):
             return None
-        time.sleep(
-            SETTLE_S
-        )  # a third process may have read the dead claim before, and deleted this one
+        # a third process may have read the dead claim before, and deleted this one
+        time.sleep(SETTLE_S)
         if (_read(files, name) or {}).get("token") != token:
             return None
     return Claim(files, name, owner, None, token)
 
 
-def _is_alive(files: Files, name: str, found: dict[str, str], owner: str, wait_s: float) -> bool:
+def _is_alive(files: Files, name: str, found: dict[str, Any], owner: str, wait_s: float) -> bool:
     """Whether the process of the claim in the store still runs."""
     if found["host"] == host() and _process_ended(found):
         return False
     return _counts(files, name, found, min(wait_s, OWN_S) if found["owner"] == owner else wait_s)
 
 
-def _process_ended(found: dict[str, str]) -> bool:
+def _process_ended(found: dict[str, Any]) -> bool:
     """Whether the process of a claim of this machine has ended."""
     try:
         os.kill(int(found["pid"]), 0)
@@ -172,7 +178,7 @@ def _process_ended(found: dict[str, str]) -> bool:
     return False
 
 
-def _counts(files: Files, name: str, seen: dict[str, str], wait_s: float) -> bool:
+def _counts(files: Files, name: str, seen: dict[str, Any], wait_s: float) -> bool:
     """Whether the counter changes within `wait_s` seconds."""
     end = time.monotonic() + wait_s
     while time.monotonic() < end:
@@ -183,13 +189,31 @@ def _counts(files: Files, name: str, seen: dict[str, str], wait_s: float) -> boo
     return False
 
 
-def _read(files: Files, name: str) -> dict[str, str] | None:
-    data = files.read(name)
+def _changes(files: Files, name: str, seen: bytes, wait_s: float) -> bool:
+    """Whether a file's bytes change within `wait_s` seconds."""
+    end = time.monotonic() + wait_s
+    while time.monotonic() < end:
+        if files.read(name) != seen:
+            return True
+        time.sleep(min(1.0, wait_s / 10))
+    return False
+
+
+def _read(files: Files, name: str) -> dict[str, Any] | None:
+    """The claim in the store; None if there is none or it is damaged."""
+    (data,) = files.read_many([name]).values() or (None,)
+    return _parsed(data)
+
+
+def _parsed(data: bytes | OSError | None) -> dict[str, Any] | None:
     try:
-        note = json.loads(data) if data else None
+        note = json_object(data) if isinstance(data, bytes) else {}
     except ValueError:
         return None
-    return note if isinstance(note, dict) and {"owner", "host", "beat"} <= set(note) else None
+    texts = all_strings([note.get(key) for key in ("owner", "host")])
+    pid = note.get("pid", 1)
+    whole = texts and "beat" in note and is_count(pid) and 0 < pid <= LARGEST_PID
+    return note if whole else None
 
 
 @cache

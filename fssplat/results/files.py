@@ -20,6 +20,16 @@ from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.common.plain_names import plain_path
 from fssplat.common.whole_files import replacing
 
+CANNOT_WRITE = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,  # a file where a folder must be
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+
 
 class Files(ABC):
     """Named byte strings below one address; names use `/`."""
@@ -54,10 +64,9 @@ class Files(ABC):
     def delete(self, name: str) -> None:
         """Delete a file or a whole folder, if it is there."""
 
-    def read_many(self, names: list[str]) -> dict[str, bytes]:
-        """The files that exist, by name."""
-        found = ((name, self.read(name)) for name in names)
-        return {name: data for name, data in found if data is not None}
+    @abstractmethod
+    def read_many(self, names: list[str]) -> dict[str, bytes | OSError]:
+        """The files that exist, by name; the error of one that cannot be read."""
 
     def write_many(self, files: Mapping[str, bytes]) -> None:
         """Replace several files, each in one step."""
@@ -81,9 +90,22 @@ class LocalFiles(Files):
 
     def read(self, name: str) -> bytes | None:
         try:
-            return self._path(name).read_bytes()
+            return _content(self._path(name))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise StoreAwayError(_unreadable(self.root / name, error)) from error
+
+    def read_many(self, names: list[str]) -> dict[str, bytes | OSError]:
+        found: dict[str, bytes | OSError] = {}
+        for name in names:
+            try:
+                found[name] = _content(self._path(name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                found[name] = error
+        return found
 
     def write(self, name: str, data: bytes) -> None:
         with self._replacing(name) as temporary, temporary.open("wb") as stream:
@@ -95,6 +117,7 @@ class LocalFiles(Files):
         target = self._path(name)
         with disk_errors(self.address):
             target.parent.mkdir(parents=True, exist_ok=True)
+            _delete_folder(target)
             try:
                 os.replace(source, target)
             except OSError as error:
@@ -108,7 +131,12 @@ class LocalFiles(Files):
         if not source.is_file():
             return False
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise StoreAwayError(_unreadable(source, error)) from error
         return True
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -119,7 +147,7 @@ class LocalFiles(Files):
             for name in names:
                 if not name.startswith("."):
                     key = name if inner == "." else f"{inner}/{name}"
-                    with contextlib.suppress(FileNotFoundError):
+                    with contextlib.suppress(OSError):  # deleted meanwhile, or not readable
                         found[key] = os.stat(os.path.join(place, name)).st_size
         return found
 
@@ -129,6 +157,8 @@ class LocalFiles(Files):
                 return sorted(entry.name for entry in entries if entry.is_dir())
         except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise StoreAwayError(_unreadable(self.root / folder, error)) from error
 
     def delete(self, name: str) -> None:
         path = self._path(name)
@@ -142,11 +172,35 @@ class LocalFiles(Files):
         """A temporary path that gets the file's name at the end of the block."""
         target = self._path(name)
         with disk_errors(self.address), replacing(target) as temporary:
+            _delete_folder(target)
             yield temporary
 
     def _path(self, name: str) -> Path:
         """The local path. Raises InputError if it would leave the store."""
         return self.root / plain_path(name, f"store {self.address}")
+
+
+def _content(path: Path) -> bytes:
+    """A file's bytes. A pipe in its place is empty: the call never waits for a writer."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        return file.read()
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
+def _delete_folder(path: Path) -> None:
+    """Delete a folder whose place a file of the store must take."""
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    return (
+        f"store: {path} cannot be read ({error.strerror or error}). Check its disk and its "
+        "permissions; a file that is damaged can be deleted."
+    )
 
 
 class RemoteFiles(Files):
@@ -166,7 +220,7 @@ class RemoteFiles(Files):
         except FileNotFoundError:
             return None
 
-    def read_many(self, names: list[str]) -> dict[str, bytes]:
+    def read_many(self, names: list[str]) -> dict[str, bytes | OSError]:
         paths = {self._path(name): name for name in names}
         if not paths:
             return {}
@@ -304,7 +358,7 @@ def disk_errors(address: str) -> Iterator[None]:
                 f"store {address}: no space left. Free some, then launch again; "
                 "nothing half-written was kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno in CANNOT_WRITE:
             raise InputError(
                 f"store {address}: cannot be written ({error.strerror}). "
                 "Give another with --set store=<folder>."

@@ -8,6 +8,7 @@
 files are there with these sizes; an incomplete trial counts as not run.
 """
 
+import contextlib
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from fssplat.common.errors import InputError, first_line
 from fssplat.common.plain_names import is_plain_path, plain_path
@@ -23,6 +24,7 @@ from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.results.claims import Claim, claim, held
 from fssplat.results.files import LocalFiles, disk_errors, open_files
+from fssplat.results.reading import read_job_record, read_result, read_status
 from fssplat.results.records import JobRecord, Result, State, TrialStatus
 
 MARKER = "result.json"
@@ -62,31 +64,39 @@ class Store:
         """The state of each trial. A result with a missing or incomplete file does not count."""
         wanted = list(trial_ids)
         there = set(self.files.folders()).intersection(wanted)
-        names = [f"{trial_id}/status.json" for trial_id in there]
-        notes = self.files.read_many(names)
-        finished = self.results(there)
+        notes = self.files.read_many([f"{trial_id}/status.json" for trial_id in there])
+        finished, damaged = self._read_results(there)
         states = {}
         for trial_id in wanted:
             if trial_id in finished:
                 states[trial_id] = TrialStatus("finished")
             else:
-                states[trial_id] = _status(notes.get(f"{trial_id}/status.json"))
+                note = notes.get(f"{trial_id}/status.json")
+                states[trial_id] = _status(note, damaged.get(trial_id, ""))
         return states
 
     def results(self, trial_ids: Iterable[str]) -> dict[str, Result]:
         """The results of those trials that are finished, by id."""
+        return self._read_results(trial_ids)[0]
+
+    def _read_results(self, trial_ids: Iterable[str]) -> tuple[dict[str, Result], dict[str, str]]:
+        """The results that count, and why others do not, by trial id."""
         markers = self.files.read_many([f"{trial_id}/{MARKER}" for trial_id in trial_ids])
         sizes = self._all_sizes() if len(markers) > 20 and self.folder is None else None
-        found = {}
+        found, damaged = {}, {}
         for name, data in markers.items():
             trial_id = name.partition("/")[0]
-            note = _mapping(data)
-            if note is not None and self._complete(trial_id, note.get("files"), sizes):
-                files = tuple(note["files"])
-                found[trial_id] = Result(
-                    note["metrics"], tuple(note["notes"]), files, note.get("about", {})
-                )
-        return found
+            try:
+                result, files = read_result(data)
+            except ValueError as error:
+                damaged[trial_id] = f"its {MARKER} {_sentence(error)}"
+                continue
+            incomplete = self._incomplete(trial_id, files, sizes)
+            if incomplete:
+                damaged[trial_id] = f"its result is incomplete: {incomplete} is missing or cut"
+            else:
+                found[trial_id] = result
+        return found, damaged
 
     def mark(
         self,
@@ -132,16 +142,18 @@ class Store:
         """Delete all files of a trial, so that it counts as never run."""
         self.files.delete(trial_id)
 
-    def _complete(self, trial_id: str, files: Any, sizes: Mapping[str, int] | None) -> bool:
-        if not isinstance(files, dict) or not all(map(is_plain_path, files)):
-            return False
+    def _incomplete(
+        self, trial_id: str, files: Mapping[str, int], sizes: Mapping[str, int] | None
+    ) -> str:
+        """The first file that is missing or has another size; empty if all are whole."""
         if sizes is not None:
-            return all(sizes.get(f"{trial_id}/{name}") == size for name, size in files.items())
-        if self.folder is not None:
+            there = {name: sizes.get(f"{trial_id}/{name}") for name in files}
+        elif self.folder is not None:
             place = self.folder / trial_id
-            return all(_size(place / name) == size for name, size in files.items())
-        there = self.files.sizes(trial_id)
-        return all(there.get(name) == size for name, size in files.items())
+            there = {name: _size(place / name) for name in files}
+        else:
+            there = dict(self.files.sizes(trial_id))
+        return next((name for name, size in files.items() if there.get(name) != size), "")
 
     def _all_sizes(self) -> dict[str, int]:
         return self.files.sizes("")
@@ -173,12 +185,12 @@ class Store:
 
     def job_records(self) -> dict[str, JobRecord]:
         """The cost of finished jobs, by job key; unreadable records are left out."""
-        names = [f"jobs/{key}/record.json" for key in self.files.folders("jobs")]
+        keys = self.files.folders("jobs")
+        names = [f"jobs/{key}/record.json" for key in filter(is_plain_path, keys)]
         records = {}
         for name, data in self.files.read_many(names).items():
-            note = _mapping(data)
-            if note is not None and set(note) == set(JobRecord.__dataclass_fields__):
-                records[name.split("/")[1]] = JobRecord(**note)
+            with contextlib.suppress(ValueError):
+                records[name.split("/")[1]] = read_job_record(data)
         return records
 
     # -------------------------------------------------------------- launches
@@ -199,27 +211,29 @@ class Store:
 
     def running_launches(self) -> list[str]:
         """Launches whose driver has its claim."""
-        ids = self.files.folders("launches")
+        ids = filter(is_plain_path, self.files.folders("launches"))
         return [one for one in ids if held(self.files, f"launches/{one}/claim")]
 
 
-def _status(data: bytes | None) -> TrialStatus:
-    note = _mapping(data)
-    if note is None or note.get("state") not in get_args(State):
-        return TrialStatus("pending")
-    if note["state"] == "finished":  # but its marker is missing or wrong
-        return TrialStatus("pending", "its result is incomplete")
-    return TrialStatus(
-        note["state"], note.get("reason", ""), note.get("job", ""), note.get("launch", "")
-    )
-
-
-def _mapping(data: bytes | None) -> dict[str, Any] | None:
+def _status(data: bytes | OSError | None, damaged: str) -> TrialStatus:
+    """The state of a trial without a result that counts; `damaged` says why it does not."""
+    if data is None:
+        return TrialStatus("pending", damaged)
     try:
-        value = json.loads(data) if data else None
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        status = read_status(data)
+    except ValueError as error:
+        return TrialStatus("pending", damaged or f"its status.json {_sentence(error)}")
+    if status.state == "finished":  # but its marker is missing or damaged
+        return TrialStatus("pending", damaged or "its result is incomplete")
+    if status.state == "pending" and damaged:
+        return TrialStatus("pending", damaged, status.job, status.launch)
+    return status
+
+
+def _sentence(error: ValueError) -> str:
+    """The reason for damage as the end of a sentence that names the file."""
+    text = str(error)
+    return text if text.startswith(("is ", "cannot ")) else f"is damaged: {text}"
 
 
 def _json(value: Any) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
+from fssplat.common.json_files import json_value
 from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
 from fssplat.engine.job_data import JobData
@@ -234,9 +235,11 @@ def name_of(job: Job) -> str:
 
 
 def scores_in(folder: Path) -> list[MilestoneScore]:
-    """The milestones that an earlier attempt at the point has reached."""
-    path = folder / SCORES_FILE
-    return [MilestoneScore(**one) for one in json.loads(path.read_text())] if path.is_file() else []
+    """The milestones that an earlier attempt at the point has reached; none if damaged."""
+    try:
+        return [MilestoneScore(**one) for one in json_value((folder / SCORES_FILE).read_bytes())]
+    except (OSError, TypeError, ValueError):
+        return []
 
 
 class StopPoll:

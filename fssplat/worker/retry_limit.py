@@ -7,7 +7,9 @@ few, so that it does not occupy a cluster for ever.
 
 import json
 from pathlib import Path
+from typing import Any
 
+from fssplat.common.json_files import is_count, json_object
 from fssplat.experiment.schema import digest
 from fssplat.results.store import Store
 
@@ -23,7 +25,7 @@ def record_attempt(store: Store, key: str, launch: str, folder: Path, trials: in
     place = digest(_names(folder), trials)
     before = _read(store, key)
     same = before.get("launch") == launch and before.get("place") == place
-    count = int(str(before["deaths"])) if same else 0
+    count = before["deaths"] if same else 0
     record = {"launch": launch, "place": place, "deaths": count + 1}
     store.files.write(_name(key), json.dumps(record).encode())
     return count
@@ -44,12 +46,11 @@ def _name(key: str) -> str:
     return f"jobs/{key}/lives.json"
 
 
-def _read(store: Store, key: str) -> dict[str, object]:
+def _read(store: Store, key: str) -> dict[str, Any]:
     """The record of earlier attempts; empty if there is none or it cannot be read."""
-    data = store.files.read(_name(key))
+    data = store.files.read_many([_name(key)]).get(_name(key))
     try:
-        record = json.loads(data) if data else {}
+        record = json_object(data) if isinstance(data, bytes) else {}
     except ValueError:
         return {}
-    complete = isinstance(record, dict) and {"launch", "place", "deaths"} <= set(record)
-    return record if complete else {}
+    return record if is_count(record.get("deaths")) else {}

@@ -1,0 +1,78 @@
+"""Turn the bytes of the store's JSON files into records. Damage is a ValueError with its reason."""
+
+import math
+from dataclasses import fields
+from typing import Any, get_args
+
+from fssplat.common.json_files import all_strings, is_count, is_number, json_object
+from fssplat.common.plain_names import is_plain_path
+from fssplat.results.records import JobRecord, Result, State, TrialStatus
+
+TEXTS = ("commit", "host", "job", "launch")  # values of a result's `about`, if they are there
+NUMBERS = ("finished_at", "training_seconds")
+LATEST = 1e11  # seconds since 1970; a later time is damage
+LONGEST_REASON = 10_000  # characters; a longer one is damage
+
+
+def content(data: bytes | OSError) -> bytes:
+    """The bytes of a file. Raises ValueError if the file could not be read."""
+    if isinstance(data, OSError):
+        raise ValueError(f"cannot be read ({data.strerror or data})")
+    return data
+
+
+def read_result(data: bytes | OSError) -> tuple[Result, dict[str, int]]:
+    """A finished trial's result and the sizes of its files. Raises ValueError."""
+    note = json_object(content(data))
+    metrics, files = note.get("metrics"), note.get("files")
+    notes: Any = note.get("notes")
+    about: Any = note.get("about", {})
+    if not isinstance(metrics, dict) or not all(map(is_number, metrics.values())):
+        raise ValueError("its metrics are not numbers by name")
+    if not all_strings(notes):
+        raise ValueError("its notes are not a list of texts")
+    if not isinstance(files, dict) or not all(map(is_count, files.values())) or not files:
+        raise ValueError("its files are not sizes by name")
+    if not all(map(is_plain_path, files)):
+        raise ValueError("it names a file outside its folder")
+    _check_about(about)
+    return Result(metrics, tuple(notes), tuple(files), about), files
+
+
+def read_status(data: bytes | OSError) -> TrialStatus:
+    """A trial's state. Raises ValueError."""
+    note = json_object(content(data))
+    state: Any = note.get("state")
+    texts = [note.get(name, "") for name in ("reason", "job", "launch")]
+    if state not in get_args(State):
+        raise ValueError("its state is none of " + ", ".join(get_args(State)))
+    if not all_strings(texts) or max(map(len, texts)) > LONGEST_REASON:
+        raise ValueError("its reason, job or launch is not a text")
+    return TrialStatus(state, *texts)
+
+
+def read_job_record(data: bytes | OSError) -> JobRecord:
+    """The cost of a job. Raises ValueError."""
+    note = json_object(content(data))
+    if set(note) != {field.name for field in fields(JobRecord)}:
+        raise ValueError("its keys are not those of a job record")
+    for field in fields(JobRecord):
+        value = note[field.name]
+        if not (isinstance(value, str) if field.type is str else _is_amount(value)):
+            raise ValueError(f"its {field.name} is not valid")
+    return JobRecord(**note)
+
+
+def _check_about(about: Any) -> None:
+    if not isinstance(about, dict):
+        raise ValueError("its about is not an object")
+    texts = [about.get(name, "") for name in TEXTS]
+    numbers = [about.get(name, 0) for name in NUMBERS]
+    if not all_strings(texts) or not is_plain_path(about.get("job", "k")):
+        raise ValueError(f"its about has a wrong value among {', '.join(TEXTS)}")
+    if not all(_is_amount(value) and value < LATEST for value in numbers):
+        raise ValueError(f"its about has a wrong value among {', '.join(NUMBERS)}")
+
+
+def _is_amount(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value) and value >= 0
