@@ -23,6 +23,7 @@ from fssplat.common.errors import InputError
 from fssplat.common.whole_files import write_json, write_whole
 from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
+from fssplat.data.object_masks import object_mask
 from fssplat.data.transforms import Label, Pixels
 from fssplat.engine import checkpoint
 from fssplat.engine.checkpoint import Header
@@ -38,6 +39,7 @@ from fssplat.methods.base import FewShotSegmenter
 MODEL, WEIGHTS, EVALUATION = "model.json", "weights.safetensors", "evaluation.safetensors"
 FILES = (MODEL, WEIGHTS, EVALUATION)
 FORMAT = 1
+Mask = npt.NDArray[Any] | Path  # of one object, as `object_mask` reads it
 
 
 class Predictor:
@@ -78,13 +80,17 @@ class Predictor:
         return cls(network, trial, device)
 
     def __call__(
-        self, query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label]
+        self, query: Pixels, supports: Sequence[Pixels], masks: Sequence[Mask]
     ) -> npt.NDArray[np.uint8]:
-        """uint8 RGB [H, W, 3], K of [h, w, 3], K of [h, w] (1 object, 0 other, 255 ignored) ->
-        uint8 [H, W], 1 for each pixel of the object in the query.
+        """uint8 RGB [H, W, 3], K of [h, w, 3], K masks of [h, w] -> uint8 [H, W], 1 for each pixel
+        of the object in the query.
+
+        A mask has 0 and one more value, which is the object (0/1, 0/255, ...); beside 0 and 1, 255
+        is ignored. `fssplat.data.object_masks` has the whole rule.
 
         Images have any size. With n ways the supports are K of the first, K of the second, ...,
-        and the result has values 0 to n. Raises InputError for shapes that do not fit each other.
+        and the result has values 0 to n. Raises InputError for shapes that do not fit each other,
+        and for a mask of no object or of several.
         """
         way = self.trial.way
         episode = _checked_images(query, supports, masks, way)
@@ -129,7 +135,7 @@ class EpisodeImages:
 
 
 def _checked_images(
-    query: Pixels, supports: Sequence[Pixels], masks: Sequence[Label], way: int
+    query: Pixels, supports: Sequence[Pixels], masks: Sequence[Mask], way: int
 ) -> EpisodeImages:
     """The input as one episode's images. Raises InputError if shapes or values are wrong."""
     images = [np.ascontiguousarray(image) for image in (query, *supports)]
@@ -144,12 +150,12 @@ def _checked_images(
             f"{len(supports)} supports and {len(masks)} masks for {way} way(s): give K images per "
             "way and one mask for each."
         )
-    labels = [np.ascontiguousarray(mask).astype(np.uint8) for mask in masks]
+    labels = [object_mask(mask, f"mask {index}") for index, mask in enumerate(masks)]
     for index, (label, image) in enumerate(zip(labels, images[1:], strict=True)):
-        if label.shape != image.shape[:2] or not np.isin(label, (0, 1, 255)).all():
+        if label.shape != image.shape[:2]:
             raise InputError(
-                f"mask {index}: {list(label.shape)} with values {np.unique(label)[:5].tolist()}; "
-                f"expected {list(image.shape[:2])} of 0, 1 and 255."
+                f"mask {index}: {list(label.shape)}; expected {list(image.shape[:2])}, as its "
+                f"support."
             )
     return EpisodeImages(images, labels)
 

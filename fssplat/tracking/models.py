@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.uint8]  # [H, W]
 INPUTS = {
     "query": "uint8 RGB [H, W, 3]",
     "supports": "K images, uint8 RGB [h, w, 3] each, of any size",
-    "masks": "K of uint8 [h, w]: 1 the object, 0 other, 255 ignored",
+    "masks": "K of [h, w]: 0 and one more value, the object; beside 0 and 1, 255 is ignored",
 }
 
 
@@ -43,7 +43,7 @@ class Segmenter:
         axis, as MLflow's scoring server makes it from `{"instances": [...]}`.
         Raises InputError for anything else.
         """
-        if isinstance(model_input, Mapping) and np.ndim(model_input.get("query", 0)) != 4:
+        if isinstance(model_input, Mapping) and _pixels(model_input.get("query", 0)).ndim != 4:
             return self._one(model_input)
         return [self._one(episode) for episode in _episodes(model_input)]
 
@@ -51,13 +51,17 @@ class Segmenter:
         if set(episode) != set(INPUTS):
             wanted = "; ".join(f"{name}: {what}" for name, what in INPUTS.items())
             raise InputError(f"model input {', '.join(map(str, episode))}: expected {wanted}.")
+        for name in ("supports", "masks"):
+            if not isinstance(episode[name], list | tuple | np.ndarray):
+                raise InputError(f"model input {name}: expected {INPUTS[name]}.")
         images = [_pixels(image) for image in episode["supports"]]
-        return self.predictor(_pixels(episode["query"]), images, list(episode["masks"]))
+        masks = [_pixels(mask) for mask in episode["masks"]]
+        return self.predictor(_pixels(episode["query"]), images, masks)
 
 
 def _episodes(value: Any) -> Sequence[Mapping[str, Any]]:
     if isinstance(value, Mapping):
-        lengths = {len(part) for part in value.values()}
+        lengths = {len(part) for part in value.values() if hasattr(part, "__len__")}
         if len(lengths) == 1:
             return [{name: part[i] for name, part in value.items()} for i in range(lengths.pop())]
     if isinstance(value, list) and all(isinstance(episode, Mapping) for episode in value):
@@ -68,9 +72,12 @@ def _episodes(value: Any) -> Sequence[Mapping[str, Any]]:
     )
 
 
-def _pixels(value: Any) -> Any:
-    """Convert int64 pixels, as JSON gives them, to uint8."""
-    array = np.asarray(value)
+def _pixels(value: Any) -> npt.NDArray[Any]:
+    """Convert int64 pixels, as JSON gives them, to uint8. Raises InputError for ragged rows."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError("model input: the rows of an image have different lengths.") from error
     whole = np.issubdtype(array.dtype, np.integer) and array.dtype != np.uint8
     fits = whole and array.size and array.min() >= 0 and array.max() <= 255
     return array.astype(np.uint8) if fits else array

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.data.index import Dataset
@@ -138,9 +139,32 @@ def test_images_that_do_not_fit_each_other_are_named(trained: tuple[Job, Path]) 
         predictor(image.astype(float), [image], [mask])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="1 supports and 2 masks"):
         predictor(image, [image], [mask, mask])
-    with pytest.raises(InputError, match=r"mask 0: \[40, 50\] with values \[7\]"):
-        predictor(image, [image], [mask + 7])
+    with pytest.raises(InputError, match=r"mask 0: \[50, 40\]; expected \[40, 50\]"):
+        predictor(image, [image], [np.eye(50, 40)])
+    for values, shown in ((mask, "the value 0 .no object"), (mask + 7, "the value 7 .no backgr")):
+        with pytest.raises(InputError, match=f"mask 0: the mask has {shown}"):
+            predictor(image, [image], [values])
+    mask[:20] = 1
     assert predictor(image, [image], [mask]).shape == (40, 50)
+
+
+@pytest.mark.parametrize("value", [17, 255])
+def test_a_mask_of_0_and_255_predicts_what_a_mask_of_0_and_1_does(
+    trained: tuple[Job, Path], tmp_path: Path, value: int
+) -> None:
+    """A mask of 0 and 255 had no object: all of it was background or ignored."""
+    job, folder = trained
+    predictor, dataset = Predictor.load(folder, CPU), JobData.open(job).dataset(job.first)
+    row = episodes(job, folder, 0)[0]
+    query, support = (dataset.row_of(key) for key in (row["query"], row["supports"][0]))
+    mask = (dataset.mask(support, row["class_id"]) == 1).astype(np.uint8)
+    path = tmp_path / "mask.png"
+    Image.fromarray(mask * value).save(path)
+    images = dataset.image(query), [dataset.image(support)]
+    expected = predictor(*images, [mask])
+    assert expected.any()
+    for given in (mask * value, mask.astype(bool), np.stack([mask * value] * 3, axis=-1), path):
+        assert (predictor(*images, [given]) == expected).all()
 
 
 def test_a_mask_has_the_querys_own_size_whatever_the_protocol_scores(

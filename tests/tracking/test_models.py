@@ -185,3 +185,8 @@ def test_a_model_accepts_one_episode_a_list_and_a_batch_of_arrays() -> None:
         model.predict({"image": image})
     with pytest.raises(InputError, match="give a mapping of query, supports, masks"):
         model.predict(image)
+    for wrong in ({**one, "masks": "/etc/passwd"}, {**one, "supports": 5}, {**one, "masks": None}):
+        with pytest.raises(InputError, match=r"model input (masks|supports): expected K "):
+            model.predict(wrong)
+    with pytest.raises(InputError, match="different lengths"):
+        model.predict({**one, "query": [[1, 2], [3]]})

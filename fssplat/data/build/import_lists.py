@@ -230,7 +230,7 @@ def key_of(name: str) -> str:
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers from 1."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:

@@ -8,29 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from fssplat.common.errors import InputError
-from fssplat.data.labels import UNREADABLE, Label
+from fssplat.data.labels import Label
+from fssplat.data.object_masks import object_mask
 from fssplat.data.sources.record import (
     BadSampleError,
     Record,
     Source,
     SourceOptions,
+    names_in,
     safe_key,
-    words,
 )
 
 LISTS = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt",)}
 SUFFIXES = (".jpg", ".jpeg")  # in any case
 PLACES = (".", "fewshot_data", "fewshot_data/fewshot_data")
-THRESHOLD = 128  # least grey value of an object pixel in a mask
 
 
 @dataclass(frozen=True)
 class BinaryLabel:
-    """A black and white picture, grey or RGB."""
+    """A picture of one object, see `object_mask`; black and white as published."""
 
     path: Path
 
@@ -39,14 +36,12 @@ class BinaryLabel:
         return (self.path,)
 
     def read(self) -> Label:
+        if not self.path.exists():
+            raise BadSampleError(f"{self.path}: the label is missing")
         try:
-            with Image.open(self.path) as picture:
-                grey = np.array(picture.convert("L"))
-        except FileNotFoundError:
-            raise BadSampleError(f"{self.path}: the label is missing") from None
-        except UNREADABLE as error:
-            raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
-        return (grey >= THRESHOLD).astype(np.uint8)
+            return object_mask(self.path, str(self.path), soft=True)
+        except InputError as error:
+            raise BadSampleError(str(error).rstrip(".")) from error
 
 
 def read(folder: Path, options: SourceOptions) -> Source:
@@ -58,16 +53,21 @@ def read(folder: Path, options: SourceOptions) -> Source:
     if len(numbers) < len(classes):
         twice = sorted(name for name in numbers if classes.count(name) > 1)
         raise InputError(f"class lists: {', '.join(twice[:5])} is listed twice. Keep one entry.")
-    records = [
-        record
-        for split, names in splits.items()
-        for name in names
-        for record in class_records(root / name, split, numbers[name])
-    ]
+    records: list[Record] = []
+    stray: list[Path] = []
+    for split, names in splits.items():
+        for name in names:
+            of_class, left_out = class_records(root / name, split, numbers[name])
+            records += of_class
+            stray += left_out
     unlisted = sorted(
         path.name for path in root.iterdir() if path.is_dir() and path.name not in numbers
     )
-    notes = tuple(f"class folder {name} is in no list and was left out" for name in unlisted)
+    notes = [f"class folder {name} is in no list and was left out" for name in unlisted]
+    notes += [
+        f"{path.parent.name}/{path.name} is a .jpeg beside the annotated .jpg and was left out"
+        for path in stray
+    ]
     return Source(
         "fss-1000",
         classes,
@@ -75,7 +75,7 @@ def read(folder: Path, options: SourceOptions) -> Source:
         "FSS-1000",
         "2020",
         "binary",
-        notes,
+        tuple(notes),
         {split: len(names) for split, names in splits.items() if names},
     )
 
@@ -85,7 +85,7 @@ def read_lists(folders: tuple[Path, ...]) -> dict[str, list[str]]:
     for folder in folders:
         found = {split: _first(folder, names) for split, names in LISTS.items()}
         if all(found.values()):
-            return {split: words(path) for split, path in found.items() if path}
+            return {split: names_in(path) for split, path in found.items() if path}
     wanted = ", ".join(" or ".join(names) for names in LISTS.values())
     raise InputError(
         f"{folders[0]}: no class lists there ({wanted}, with one class name per line). "
@@ -117,25 +117,49 @@ def find_root(folder: Path, splits: Mapping[str, list[str]]) -> Path:
     return root
 
 
-def class_records(folder: Path, split: str, number: int) -> list[Record]:
-    """The images of one class; the label of <name>.jpg is <name>.png.
+def class_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(images, files that are left out) of one class.
+
+    The archive as published has a few `.jpeg` beside the ten annotated `.jpg` of a class. One is
+    left out if a `.jpg` has the same name, or if only `.jpg` files have labels.
+    """
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    named = {path.stem for path in images if path.suffix.lower() == ".jpg"}
+    stray = [
+        path
+        for path in images
+        if path.suffix.lower() == ".jpeg"
+        and (path.stem in named or (named and not label_path(path).exists()))
+    ]
+    return [path for path in images if path not in stray], stray
+
+
+def label_path(image: Path) -> Path:
+    """<name>.png of <name>.jpg; .PNG if only that is there."""
+    small, large = image.with_suffix(".png"), image.with_suffix(".PNG")
+    return large if large.exists() and not small.exists() else small
+
+
+def class_records(folder: Path, split: str, number: int) -> tuple[list[Record], list[Path]]:
+    """One record for each image of one class, and the files that are left out.
 
     Raises InputError if there is no image.
     """
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    images, stray = class_images(folder)
     if not images:
         raise InputError(
             f"{folder}: the listed class {folder.name} has no image ({', '.join(SUFFIXES)}) there. "
             f"Unpack it again, or remove it from its list."
         )
-    return [
+    records = [
         Record(
             safe_key(f"{folder.name}_{image.stem}"),
             split,
             image,
-            BinaryLabel(image.with_suffix(".png")),
+            BinaryLabel(label_path(image)),
             "fss-1000",
             number,
         )
         for image in images
     ]
+    return records, stray

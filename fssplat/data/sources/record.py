@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fssplat.common.errors import InputError
+from fssplat.common.plain_names import plain_name
 from fssplat.data.labels import Label
 
 KEY_LENGTH = 90  # a tar header has room for 100 characters; the longest suffix is .json
@@ -73,9 +74,13 @@ def safe_key(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:KEY_LENGTH]
 
 
-def words(path: Path) -> list[str]:
-    """The names in a list file, in order. Raises InputError if it is not UTF-8 text."""
+def names_in(path: Path) -> list[str]:
+    """The names in a list file, in order; blanks, CRLF and a byte order mark do not count.
+
+    Raises InputError if it is not UTF-8 text, or if a name cannot be a file's name.
+    """
     try:
-        return path.read_text(encoding="utf-8").split()
+        names = path.read_text(encoding="utf-8-sig").split()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a list of names in UTF-8. Unpack it again.") from error
+    return [plain_name(name, str(path)) for name in names]

@@ -21,8 +21,8 @@ from fssplat.data.sources.record import (
     Record,
     Source,
     SourceOptions,
+    names_in,
     safe_key,
-    words,
 )
 
 CLASSES = (
@@ -137,7 +137,7 @@ def sbd_list(sbd: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise InputError(f"{path}: this list is missing. Unpack the official archive again.")
-    return list(dict.fromkeys(words(path)))
+    return list(dict.fromkeys(names_in(path)))
 
 
 def voc_record(voc: Path, name: str, split: str) -> Record:

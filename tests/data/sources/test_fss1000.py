@@ -1,7 +1,9 @@
 """FSS-1000: class lists, class numbers and binary masks."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -42,11 +44,59 @@ def test_fss_masks_are_binarised_at_128(tmp_path: Path) -> None:
         fss1000.BinaryLabel(tmp_path / "none.png").read()
 
 
+@pytest.mark.parametrize("value", [1, 17, 255])
+def test_an_fss_mask_may_have_any_value_beside_0(tmp_path: Path, value: int) -> None:
+    inside = np.zeros((24, 32), dtype=np.uint8)
+    inside[:6, :6] = 1
+    Image.fromarray(inside * value).save(tmp_path / "1.png")
+    assert (fss1000.BinaryLabel(tmp_path / "1.png").read() == inside).all()
+
+
+def test_an_fss_mask_of_no_object_is_named_and_left_out_on_request(tmp_path: Path) -> None:
+    folder = fss_layout(tmp_path / "fss", LISTS)
+    for number, value in ((1, 0), (2, 255)):
+        Image.new("L", (32, 24), value).save(folder / f"bus/{number}.png")
+    message = r"bus/1\.png: the mask has the value 0 \(no object\).*bus/2\.png: .* \(no backgr"
+    with pytest.raises(InputError, match=message):
+        build("fss-1000", folder, tmp_path / "built")
+    report = build("fss-1000", folder, tmp_path / "built", BuildSettings(skip_bad=True))
+    assert [item.key for item in report.bad] == ["bus_1", "bus_2"]
+
+
+def test_a_stray_jpeg_beside_an_annotated_jpg_is_left_out_and_named(tmp_path: Path) -> None:
+    """As in FSS-1000 as published: banana_boat/1.jpeg beside 1.jpg."""
+    folder = fss_layout(tmp_path, LISTS)
+    plain = fss1000.read(folder, PLAIN)
+    shutil.copy(folder / "ant/2.jpg", folder / "ant/1.jpeg")
+    shutil.copy(folder / "ant/2.jpg", folder / "ant/7.JPEG")  # no mask
+    source = fss1000.read(folder, PLAIN)
+    assert source.records == plain.records
+    assert source.notes == (
+        "ant/1.jpeg is a .jpeg beside the annotated .jpg and was left out",
+        "ant/7.JPEG is a .jpeg beside the annotated .jpg and was left out",
+    )
+
+
+def test_fss_lists_may_have_a_byte_order_mark_crlf_and_blanks(tmp_path: Path) -> None:
+    folder = fss_layout(tmp_path, LISTS)
+    plain = fss1000.read(folder, PLAIN)
+    (folder / "trn.txt").write_bytes(b"\xef\xbb\xbfbus  \r\nant\t\r\n\r\n")
+    assert fss1000.read(folder, PLAIN).records == plain.records
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc", "..", "a/b", "a\0b"])
+def test_an_fss_list_names_folders_inside_the_source(tmp_path: Path, name: str) -> None:
+    folder = fss_layout(tmp_path, LISTS)
+    (folder / "val.txt").write_text(f"cat\n{name}\n")
+    with pytest.raises(InputError, match=r"val\.txt: .* cannot be used as a file name"):
+        fss1000.read(folder, PLAIN)
+
+
 def test_an_fss_mask_of_too_many_pixels_is_a_bad_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadSampleError, match=r"the label cannot be read .*Image size"):
+    with pytest.raises(BadSampleError, match=r"the mask cannot be read .*Image size"):
         fss1000.read(fss_layout(tmp_path, LISTS), PLAIN).records[0].label.read()
 
 
