@@ -34,6 +34,7 @@ from fssplat.common.printing import complain, say
 app = typer.Typer(
     no_args_is_help=True,
     cls=Commands,
+    rich_markup_mode=None,  # help has brackets, which Rich would take for markup; and it is faster
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Few-shot segmentation experiments: from a grid in YAML to a table of results.",

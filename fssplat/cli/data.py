@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=Commands,
+    rich_markup_mode=None,
     no_args_is_help=True,
     help="Download, build, check and describe data sets of shards.",
 )

@@ -30,3 +30,12 @@ def show_config(experiments: Sequence[Path], changes: tuple[str, ...]) -> None:
         methods = methods_named(entry.name for entry in reading.experiment.grid.method)
         texts.append(explained(reading, methods))
     say("---\n".join(texts), end="")
+
+
+ANY_EXPERIMENT = typer.Argument(
+    None, help="An experiment file.  [default: all experiments in the store]", show_default=False
+)
+STORE = typer.Option(
+    "", "--store", metavar="ADDRESS", help="Without a file: the store.  [default: ./results]",
+    show_default=False,
+)  # fmt: skip

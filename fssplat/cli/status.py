@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fssplat.cli.options import EXPERIMENT, SET
+from fssplat.cli.options import ANY_EXPERIMENT, SET, STORE
+from fssplat.cli.store_status import existing_store, print_store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,11 +15,18 @@ LEAST_WIDTH = 60  # terminal columns for state, id and reason; the title of the 
 
 
 def status(
-    experiment: Path = EXPERIMENT,
+    experiment: Path | None = ANY_EXPERIMENT,
     changes: list[str] = SET,
+    store_address: str = STORE,
     every: bool = typer.Option(False, "--all", help="Also list finished and pending trials."),
 ) -> None:
-    """Show which trials are finished, running, failed or pending: fssplat status X.yaml"""
+    """Show which trials are finished, running, failed or pending: fssplat status X.yaml
+
+    Without a file: the launches that run, and all experiments of the store: fssplat status
+    """
+    if experiment is None:
+        print_store(existing_store(store_address, "status"), store_address)
+        return
     from collections import Counter
 
     from fssplat.common.printing import Screen

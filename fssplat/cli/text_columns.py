@@ -1,4 +1,4 @@
-"""Prints names with their meaning in two columns that fit the terminal."""
+"""Text in two columns that fit the terminal: names with their meaning."""
 
 import shutil
 import textwrap

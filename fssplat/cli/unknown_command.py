@@ -9,6 +9,7 @@ import typer
 
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
+from fssplat.common.printing import one_line
 
 # What other tools call our commands. An argument of ours is shown if the user typed none.
 OTHER_WORDS: Mapping[str, str] = {
@@ -42,7 +43,16 @@ OPTIONS = ("version", "help")
 
 
 class Commands(typer.core.TyperGroup):
-    """A group whose unknown commands end in one line on stderr and exit code 2."""
+    """A group whose unknown commands end in one line on stderr and exit code 2.
+
+    Its help lists each command with the first sentence of its help, without the example.
+    """
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        shown = [(name, command.help or "") for name, command in self.commands.items()]
+        rows = [(name, text.partition(": fssplat")[0].partition("\n")[0]) for name, text in shown]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands and not args[0].startswith("-"):
@@ -78,6 +88,6 @@ def _line(typed_before: str, name: str, command: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text of the user without control characters, at most 60 characters."""
-    printable = "".join(letter for letter in text if letter.isprintable())
-    return printable if len(printable) <= 60 else f"{printable[:57]}..."
+    """Text of the user on one line, with escapes for control characters, at most 60 characters."""
+    clean = one_line(text)
+    return clean if len(clean) <= 60 else f"{clean[:57]}..."

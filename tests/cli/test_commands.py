@@ -45,6 +45,15 @@ def test_every_command_has_help_with_an_example(words: list[str], option: str) -
         )
 
 
+def test_help_keeps_brackets_and_lists_whole_sentences_in_80_columns() -> None:
+    text = RUN.invoke(app, ["plan", "-h"], env={"COLUMNS": "80"}).output
+    assert "[default: those of this machine]" in " ".join(text.split())
+    text = RUN.invoke(app, ["-h"], env={"COLUMNS": "80"}).output
+    assert "launch             Run every trial that has no result yet\n" in text
+    assert "..." not in text.partition("Commands:")[2]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("option", ["-V", "--version"])
 def test_the_version_is_printed(option: str) -> None:
     assert RUN.invoke(app, [option]).output == f"{__version__}\n"

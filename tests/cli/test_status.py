@@ -61,7 +61,7 @@ def test_stop_asks_every_running_launch_and_says_if_there_is_none(tmp_path: Path
     from fssplat.results.claims import claim
 
     path = experiment_without_images(tmp_path)
-    assert "No launch is running on" in RUN.invoke(app, ["stop", str(path)]).output
+    assert "No launch of small is running on" in RUN.invoke(app, ["stop", str(path)]).output
     _, store = plan_from(Request(path))
     held = claim(store.files, "launches/l1/claim", "l1")
     assert held is not None
