@@ -138,7 +138,7 @@ def clock(device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--method", nargs="+", default=["pfenet", "hsnet"], choices=list(SIZES))
     parser.add_argument("--shot", nargs="+", type=int, default=[1, 5])

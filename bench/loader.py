@@ -196,7 +196,9 @@ def shown(ratios: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", default="", help="a built data set; default: voc_mini")
     parser.add_argument("--steps", type=int, default=32, help="batches of 4 episodes in a run")
     parser.add_argument("--pairs", type=int, default=7)

@@ -1,4 +1,7 @@
-"""Compares the end of a planned grid with the best possible end: python bench/makespan.py
+"""Compares the end of a planned grid with the best possible end.
+
+    python bench/makespan.py                              2,000 jobs on 64 GPUs
+    python bench/makespan.py --jobs 200 --trials 1000     a quick look
 
 Two thousand jobs with heavy-tailed costs are ordered and placed on 64 GPUs by the planner, and for
 comparison in their original order. The lower bound is the longest job, or all work divided by the
@@ -51,7 +54,9 @@ def ratio(order: Sequence[PlannedJob], gpus: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--gpus", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=10)

@@ -1,4 +1,7 @@
-"""Measures the overhead of a job beside its work: python bench/overhead.py [--jobs N ...]
+"""Measures the overhead of a job beside its work.
+
+    python bench/overhead.py                   seconds per job, ours and plain Ray Tune's
+    python bench/overhead.py --jobs 100 1000   seconds of the driver before the first job starts
 
 Empty jobs go through a whole launch (plan, Ray Tune, result store, MLflow) on two slots. Beside
 them runs stock Ray Tune: the same empty function, default settings, a process per trial. Seconds
@@ -148,10 +151,12 @@ def compare(jobs: int, stock_trials: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, nargs="+", help="multiples of 4: the start only")
     parser.add_argument("--compared-jobs", type=int, default=300, help="a multiple of 4")
-    parser.add_argument("--stock-trials", type=int, default=20)
+    parser.add_argument("--stock-trials", type=int, default=20, help="of plain Ray Tune")
     arguments = parser.parse_args()
     for jobs in arguments.jobs or ():
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,7 @@
-"""Measures how long a launch takes if all trials are finished: python bench/relaunch.py
+"""Measures how long a launch takes if all trials are finished.
+
+    python bench/relaunch.py                 1,000 trials
+    python bench/relaunch.py --trials 40     fewer, in a multiple of 40
 
 The results of a thousand trials are written to a store, and their runs to MLflow. Then the launch
 is repeated: it must plan, find every result, start no job, and print the table. For comparison,
@@ -25,14 +28,15 @@ from fssplat.launching.launch import Request, plan_from
 from fssplat.tracking.launch_listener import deliver
 
 EPISODES = 100
-METHODS = "prior, panet, pfenet, hsnet, hmfs"
+METHODS = "panet, pfenet, hsnet, hmfs, jc2a"
 GRID = f"fold: [0, 1, 2, 3], shot: [1, 5], method: [{METHODS}], backbone: [resnet50]"
-CELLS = 40  # of the grid above, beside its seeds
+CELLS = 40  # of the grid above, for each seed: all its methods are trained
 
 
-def fill(path: Path, folder: Path) -> int:
-    """Write a result for every trial and deliver it to MLflow; return their number."""
+def fill(path: Path, folder: Path, trials: int) -> int:
+    """Write a result for each of the `trials` and deliver it to MLflow; return their number."""
     plan, store = plan_from(Request(path))
+    assert len(plan.trials) == trials, f"{len(plan.trials)} trials planned, not {trials}"
     row = {field.name: 1 if pa.types.is_integer(field.type) else "1" for field in SCHEMA}
     row |= {"supports": ["1"], "score": "original", "intersection": 1, "union": 2}
     table = pa.Table.from_pylist([row | {"episode": n} for n in range(EPISODES)], schema=SCHEMA)
@@ -58,15 +62,20 @@ def seconds(command: str, path: Path) -> tuple[float, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=1000, help="a multiple of 40")
     arguments = parser.parse_args()
+    if arguments.trials < CELLS or arguments.trials % CELLS:
+        parser.error(f"--trials {arguments.trials}: give a multiple of {CELLS}")
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = described(folder, "relaunch", GRID, range(arguments.trials // CELLS))
         started = time.monotonic()
-        print(f"{fill(path, folder)} trials filled in, {time.monotonic() - started:.0f} s")
+        filled = fill(path, folder, arguments.trials)
+        print(f"{filled} trials filled in, {time.monotonic() - started:.0f} s")
         for turn in ("first", "second"):
             took, said = seconds("launch", path)
             assert "0 jobs left" in " ".join(said.split()), said

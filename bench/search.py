@@ -91,7 +91,7 @@ def grid(folder: Path, data: Path, steps: int, points: int, episodes: int) -> di
         own.mkdir()
         with suppress(Diverged):
             train_to_milestones(
-                drive.task(place, {WEIGHT: weight}, 1.0), own, seen.append, lambda: False
+                drive.task(place, {WEIGHT: weight}, 1.0, 0.0), own, seen.append, lambda: False
             )
         found[weight] = seen[-1].miou if seen else 0.0
         print(f"  grid  weight {weight:9.4g}  mIoU {100 * found[weight]:6.2f}", flush=True)
@@ -191,7 +191,9 @@ def place(arguments: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("planted")
     one.set_defaults(call=planted)

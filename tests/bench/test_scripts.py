@@ -1,0 +1,67 @@
+"""Every script in bench/ runs to its end at a small size, and prints its numbers."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# script and arguments -> a pattern of each line that must be printed
+SMALL_RUNS = {
+    "evaluate.py --method hsnet --shot 1 --episodes 3 --size 97": [
+        r"^hsnet +1-shot 97px: +[\d.]+ x +3 episodes", r"largest difference of a count: 0 pixels",
+    ],
+    "loader.py --steps 2 --pairs 1 --workers 1": [
+        r"^0 workers, [\d.]+ episodes/s", r"^1 workers", r"^samples by offset, over by name: ",
+    ],
+    "makespan.py --jobs 80 --gpus 4 --seeds 2 --trials 80": [
+        r"^a GPU each: longest first [\d.]+", r"^plan of 80 trials: ",
+    ],
+    "overhead.py --compared-jobs 4 --stock-trials 3": [
+        r"^stock: +[\d.]+ s per trial, 3 trials", r"^ours: +[\d.]+ s per job, 4 jobs", r"^ratio: ",
+    ],
+    "overhead.py --jobs 4": [r"^4 jobs: the driver spends [\d.]+ s"],
+    "relaunch.py --trials 40": [
+        r"^40 trials filled in", r"^second relaunch: [\d.]+ s, no job started", r"^status: ",
+    ],
+    "search.py overhead --trials 4": [r'"points": 4', r'"seconds_per_point": [\d.]+'],
+    "search.py planted --grid 3 --steps 8 --trials 3 --seeds 1 --episodes 4": [
+        r"seed 0: weight ", r'"best_grid_miou": [\d.]+', r'"steps_share_median": [\d.]+',
+    ],
+}  # fmt: skip
+SCRIPTS = sorted({run.split()[0] for run in SMALL_RUNS})
+HELPERS = {"described.py", "planted.py"}  # imported by scripts
+
+
+def output_of(arguments: str) -> str:
+    """Run a script; return its standard output after it ended with exit code 0."""
+    environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, *f"bench/{arguments}".split()]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_every_script_has_a_small_run() -> None:
+    assert {path.name for path in (ROOT / "bench").glob("*.py")} == {*SCRIPTS, *HELPERS}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("arguments", SMALL_RUNS)
+def test_a_script_ends_well_and_prints_its_numbers(arguments: str) -> None:
+    printed = output_of(arguments)
+    for pattern in SMALL_RUNS[arguments]:
+        assert re.search(pattern, printed, re.MULTILINE), (pattern, printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_help_of_a_script_has_an_example(script: str) -> None:
+    assert re.search(rf"^ *python bench/{script}\b.*  \w", output_of(f"{script} --help"), re.M)
