@@ -16,7 +16,7 @@ from fssplat.engine.device import best_device, peak_memory, reset_peak_memory
 from fssplat.engine.events import Emit, EpisodesScored, TrialScored, ignore
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.metrics import Metrics, over_seeds
-from fssplat.engine.scoring.panels import chosen, draw, save
+from fssplat.engine.scoring.panels import chosen, draw, save, way_ious
 from fssplat.engine.scoring.rows import Row, rows_of, sums_of, table_of
 from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.engine.settings import Interrupted, Stop, never
@@ -24,6 +24,9 @@ from fssplat.experiment.trial import Trial
 from fssplat.methods.base import FewShotSegmenter
 
 PROGRESS = 50  # episodes between two reports
+
+# an episode, its prediction [h, w], and its counts, see `metrics.overlap`
+Shown = tuple[ManifestEpisode, Tensor, Tensor]
 
 
 def evaluate(
@@ -63,8 +66,9 @@ def evaluate(
     notes = notes_of(trial, manifests, training or {})
     table = table_of(rows)
     write_whole(folder / "episodes.parquet", lambda path: pq.write_table(table, path))
-    for episode, prediction in shown:
-        picture = draw(scorer.inputs, episode.drawn, trial.shot, prediction.numpy())
+    for episode, prediction, counts in shown:
+        ious = way_ious(counts)
+        picture = draw(scorer.inputs, episode.drawn, trial.shot, prediction.numpy(), ious)
         save(picture, folder / "panels" / f"seed{episode.seed}-episode{episode.index}.png")
     write_json(folder / "notes.json", notes)
     write_json(folder / "metrics.json", metrics)
@@ -79,12 +83,12 @@ def _score_all(
     trial_id: str,
     emit: Emit,
     stop: Stop,
-) -> tuple[list[Row], list[tuple[ManifestEpisode, Tensor]], Metrics]:
-    """Rows of all episodes, the predictions that panels show, and the cost of the evaluation."""
+) -> tuple[list[Row], list[Shown], Metrics]:
+    """Rows of all episodes, what panels show, and the cost of the evaluation."""
     panels = set(chosen(episodes, trial.evaluation.panels))
     headline = trial.protocol.score[0]
     rows: list[Row] = []
-    shown: list[tuple[ManifestEpisode, Tensor]] = []
+    shown: list[Shown] = []
     reset_peak_memory(scorer.device)
     started = time.monotonic()
     for done, scored in enumerate(scorer.score(episodes), start=1):
@@ -92,7 +96,8 @@ def _score_all(
             raise Interrupted(done - 1, "episode")
         rows += rows_of(scored, scorer.inputs, trial_id)
         if scored.episode in panels:
-            shown.append((scored.episode, scored.predictions[headline].cpu()))
+            prediction, counts = scored.predictions[headline], scored.counts[headline]
+            shown.append((scored.episode, prediction.cpu(), counts.cpu()))
         if done % PROGRESS == 0 or done == len(episodes):
             emit(EpisodesScored(trial_id, done, len(episodes)))
     seconds = time.monotonic() - started
