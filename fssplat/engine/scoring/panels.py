@@ -29,7 +29,7 @@ CAPTION = 20  # height of the line above a tile, pixels
 COLOURS = ((230, 60, 60), (60, 120, 230), (60, 180, 80), (230, 160, 40), (160, 80, 200))
 TINT = 0.35  # share of a way's colour on its pixels
 LIGHT, DARK = (255, 255, 255), (0, 0, 0)  # of a contour: one of them is visible on any colour
-BORDER = (255, 255, 255)  # colour of pixels with label 255
+GREY, VEIL = 128, 0.7  # pixels with label 255 are grey, with a trace of the image
 
 
 def chosen(episodes: list[ManifestEpisode], count: int) -> list[ManifestEpisode]:
@@ -79,7 +79,7 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def overlaid(image: Pixels, mask: Mask) -> Pixels:
-    """The image with a tint and a contour for each way, and ignored pixels white.
+    """The image with a tint and a contour for each way, and ignored pixels grey.
 
     The contour is a light line inside the object and a dark line outside.
     """
@@ -88,7 +88,7 @@ def overlaid(image: Pixels, mask: Mask) -> Pixels:
     for way in ways:
         colour = np.array(COLOURS[(way - 1) % len(COLOURS)], dtype=np.float32)
         result[mask == way] = (1 - TINT) * result[mask == way] + TINT * colour
-    result[mask == IGNORE] = BORDER
+    result[mask == IGNORE] = (1 - VEIL) * result[mask == IGNORE] + VEIL * GREY
     for way in ways:
         own = mask == way
         result[grown(own) & ~own] = DARK
