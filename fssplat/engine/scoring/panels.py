@@ -1,6 +1,5 @@
 """Pictures of a few episodes: supports with their mask, query, prediction with its IoU, truth."""
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,9 +72,8 @@ def way_ious(counts: Tensor) -> list[float]:
 
 def save(picture: Image.Image, path: Path) -> None:
     """Write a PNG with 256 colours; equal pictures give equal bytes."""
-    stream = io.BytesIO()
-    picture.quantize(256).save(stream, format="png", optimize=True)
-    write_whole(path, lambda temporary: temporary.write_bytes(stream.getvalue()))
+    small = picture.quantize(256)
+    write_whole(path, lambda temporary: small.save(temporary, format="png", optimize=True))
 
 
 def overlaid(image: Pixels, mask: Mask) -> Pixels:
