@@ -41,6 +41,8 @@ from fssplat.experiment.schema import (
 )
 from fssplat.experiment.trial import Job, Trial
 
+AXES = ("fold", "shot", "way", "method", "backbone", "seed")  # that a grid cannot lack
+
 
 @dataclass(frozen=True)
 class ResolvedTrial:
@@ -63,6 +65,9 @@ def resolve(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> li
     protocol = resolve_protocol(experiment.protocol, experiment.name)
     if not dataset_names(experiment):
         raise InputError(f"{experiment.name}: no dataset. Set dataset, e.g. `dataset: synthetic`.")
+    for axis in AXES:
+        if not getattr(experiment.grid, axis):
+            raise InputError(f"{experiment.name}: grid.{axis} is an empty list. Name a value.")
     _check_rules(experiment, methods)
     for entry in experiment.grid.method:
         find_card(methods, entry.name, experiment.name)

@@ -11,7 +11,7 @@ from typing import Any
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
 from fssplat.experiment.recipe import SET, Sources, names_in
-from fssplat.experiment.schema import merged
+from fssplat.experiment.schema import dotted, merged
 
 SECTIONS = ("options", "loss_weights", "momentum", "training")  # of a method's entry
 METHODS = ("grid", "method")
@@ -56,14 +56,24 @@ def _without_replaced_names(
 
 
 def with_entries(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with each method and the protocol as a mapping; `pfenet` means {name: pfenet}."""
+    """The config with each method and the protocol as a mapping; `pfenet` means {name: pfenet}.
+
+    A data set or a backbone is named by its key.
+    """
     result = dict(config)
+    for section in ("datasets", "backbones"):
+        if isinstance(result.get(section), Mapping):
+            result[section] = {key: _named(key, one) for key, one in result[section].items()}
     if isinstance(result.get("protocol"), str):  # so that its axes are merged, not replaced
         result["protocol"] = {"name": result["protocol"]}
     grid = result.get("grid")
     if isinstance(grid, Mapping) and isinstance(grid.get("method"), list):
         result["grid"] = {**grid, "method": [_entry(item) for item in grid["method"]]}
     return result
+
+
+def _named(key: Any, item: Any) -> Any:
+    return {"name": key, **item} if isinstance(item, Mapping) else item
 
 
 def _entry(item: Any) -> Any:
@@ -274,12 +284,6 @@ def _misfit(node: Any, key: str | int, name: str) -> str:
     if isinstance(key, str) and not isinstance(node, Mapping | None):
         return f"{name} is {node!r}, which has no setting {key}"
     return ""
-
-
-def dotted(path: Sequence[str | int]) -> str:
-    """`grid.method[1].training` for a path."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
 
 
 def _names(path: Path, value: Any) -> Iterator[str]:

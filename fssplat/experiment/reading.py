@@ -139,6 +139,17 @@ def _check_own_rules(
         for part, tried in ((changed, [experiment]), (of_file, grids)):
             excludes, overrides = (part, []) if key == "exclude" else ([], part)
             check_matches(excludes, overrides, tried, where)
+            for place, _ in overrides:
+                _check_changes_something(experiment, place, where)
+
+
+def _check_changes_something(experiment: ExperimentSpec, place: str, where: str) -> None:
+    """Raises InputError for an override that has neither training settings nor options."""
+    override = experiment.overrides[int(place.removeprefix("overrides[").removesuffix("]"))]
+    if not override.training and not override.options:
+        raise InputError(
+            f"{where}: {place} changes nothing. Give it `training` or `options`, or leave it out."
+        )
 
 
 def _numbered(key: str, rules: Any) -> list[Rule]:

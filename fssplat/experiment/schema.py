@@ -6,6 +6,7 @@ A spec is frozen and refuses unknown keys. `digest` of the canonical JSON names 
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
@@ -338,21 +339,36 @@ def validate(
 
 def _problem(model: type[BaseModel], item: Any, under: str, also: Sequence[str]) -> str:
     """One pydantic problem as `key is not a setting. Did you mean other?` or `key: what`."""
-    place = [
-        str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal"))
-    ]
-    key = under + ".".join(place) if place else under.rstrip(".") or "the whole"
+    place = [part for part in item["loc"] if not str(part).startswith(("function-", "literal"))]
+    key = (under + dotted(place)) if place else under.rstrip(".") or "the whole"
     if item["type"] == "extra_forbidden":
-        known = settings(model, under)
-        hint = did_you_mean(key, [*known, *also])
-        hint = hint or f"Known: {', '.join(_siblings(known, key))}."
-        return f"{key} is not a setting. {hint}"
+        return f"{key} is not a setting. {_hint(key, settings(model, under), also)}"
     if item["type"] == "missing":
         return f"{key} is missing"
     given = repr(item.get("input"))
     if item["type"] in ("tuple_type", "list_type"):
         return f"{key}: needs a list, as in [{given[:60]}]"
     return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {given[:60]})"
+
+
+def dotted(place: Sequence[str | int]) -> str:
+    """`grid.method[1].training` for the keys and list indices of a setting."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return text.removeprefix(".")
+
+
+def _hint(key: str, known: list[str], also: Sequence[str]) -> str:
+    """What an unknown key may stand for, or else the known ones; an index of the key is kept."""
+    head, index, _ = key.rpartition("].")
+    section = re.sub(r"\[\d+\]", "", head + "]") if index else ""
+    if section:  # an entry of a list, which may have a `training` of its own
+        prefix = f"{section}."
+        inside = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
+        inner = [name for name in also if name.split(".")[0] in inside]
+        known = [head + index + name for name in [*inside, *inner]]
+    hint = did_you_mean(key, known) if section else ""
+    hint = hint or did_you_mean(key, [*known, *also])
+    return hint or f"Known: {', '.join(_siblings(known, key)) or 'none'}."
 
 
 def _siblings(known: list[str], key: str) -> list[str]:

@@ -161,6 +161,15 @@ def test_a_protocol_named_by_set_keeps_the_axes_that_are_set(tmp_path: Path) -> 
         ("layers=[]", "fssplat writes it"),
         ("extends=other.yaml", "a file names the file that it extends"),
         ("=6", "write key=value"),
+        ("grid.fold=[]", "grid.fold is an empty list"),
+        ("overrides=[{where: {fold: 0}}]", "overrides[0] changes nothing"),
+        (
+            "grid.method[1].steps=60",
+            "grid.method[1].steps is not a setting. Did you mean grid.method[1].training.steps?",
+        ),
+        ("grid.method[1].nmae=x", "Did you mean grid.method[1].name?"),
+        ("overrides[0].train.lr=1", "Did you mean overrides[0].training?"),
+        ("datasets.synthetc.root=x", "Did you mean synthetic?"),
         ("steps=60", "steps is not a setting. Did you mean training.steps?"),
     ],
 )
@@ -181,6 +190,12 @@ def test_training_of_a_grid_without_training_is_refused_from_set_only(tmp_path: 
     text += "profiles: {small: {training: {steps: 2}}}\n"
     assert trials(tmp_path, "profile=small", text=text)
     assert "--set training.* changes nothing" in refusal(tmp_path, "training.steps=6", text=text)
+
+
+def test_a_backbone_and_a_data_set_are_named_by_their_keys(tmp_path: Path) -> None:
+    changes = ("backbones.resnet50.weights=random", "datasets.synthetic.root=there")
+    (one, *_) = trials(tmp_path, *changes).values()
+    assert (one.backbone.weights, one.dataset.root) == ("random", "there")
 
 
 def test_a_profile_inside_a_profile_is_refused(tmp_path: Path) -> None:

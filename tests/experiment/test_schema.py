@@ -36,7 +36,7 @@ def test_a_typo_names_the_file_and_the_nearest_setting(tmp_path: Path) -> None:
 
 def test_a_wrong_type_names_the_key_and_the_value(tmp_path: Path) -> None:
     text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: [x]}\n")
-    assert "grid.fold.0" in text
+    assert "grid.fold[0]" in text
     assert "'x'" in text
 
 
