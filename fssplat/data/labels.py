@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 IGNORE = 255  # label value of ignored pixels, also in masks and targets
 Label = npt.NDArray[np.uint8]
@@ -58,9 +58,13 @@ def image_size(jpeg: bytes) -> tuple[int, int]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings about EXIF blocks do not concern the pixels
-        with Image.open(io.BytesIO(jpeg)) as picture:  # reads the header alone
-            if picture.format not in ("JPEG", "MPO"):  # MPO: a JPEG followed by a second picture
-                raise OSError(f"the image is {picture.format}, not JPEG")
+        try:
+            with Image.open(io.BytesIO(jpeg)) as picture:  # reads the header alone
+                # MPO: a JPEG followed by a second picture
+                if picture.format not in ("JPEG", "MPO"):
+                    raise OSError(f"the image is {picture.format}, not JPEG")
+        except UnidentifiedImageError:  # its text names an object in memory
+            raise OSError("the file is empty" if not jpeg else "it is no picture") from None
         height, width, _ = decode_image(jpeg).shape
     return height, width
 

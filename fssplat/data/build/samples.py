@@ -84,9 +84,12 @@ def _checked_pixels(
     file = record.label.files[0]
     if label.shape != size:
         shape = " x ".join(map(str, label.shape))
+        turned = (
+            ": one of them is turned (EXIF is not applied)" if label.shape == size[::-1] else ""
+        )
         raise BadSampleError(
             f"{file}: the label of {record.key} is {shape} (height x width), the image "
-            f"{record.image} is {size[0]} x {size[1]}"
+            f"{record.image} is {size[0]} x {size[1]}{turned}"
         )
     pixels = class_pixels(label)
     outside = [value for value in pixels if value > largest]

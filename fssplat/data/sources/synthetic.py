@@ -14,7 +14,7 @@ from PIL import Image
 from fssplat.common.errors import InputError
 from fssplat.data.sources.record import Source, SourceOptions
 from fssplat.data.sources.synthetic_pictures import CLASSES, VERSION, draw
-from fssplat.data.sources.voc import voc_list, voc_record
+from fssplat.data.sources.voc import voc_list, voc_palette, voc_record
 
 RECIPE_FILE = "synthetic.json"
 PICTURES_PER_CALL = 50  # of a worker process
@@ -123,13 +123,3 @@ def _draw_part(part: tuple[Path, int, list[tuple[str, int]]]) -> None:
         indexed = Image.fromarray(label).convert("P")
         indexed.putpalette(voc_palette())
         indexed.save(folder / "SegmentationClass" / f"{name}.png")
-
-
-def voc_palette() -> list[int]:
-    """VOC's colours: the lowest bits of a class index become the highest bits of R, G and B."""
-    colours = []
-    for index in range(256):
-        for channel in range(3):
-            bits = [(index >> (3 * place + channel)) & 1 for place in range(3)]
-            colours.append(sum(bit << (7 - place) for place, bit in enumerate(bits)))
-    return colours

@@ -64,7 +64,52 @@ def remove_label(voc: Path) -> None:
     (voc / "SegmentationClass/t1.png").unlink()
 
 
+def empty_image(voc: Path) -> None:
+    (voc / "JPEGImages/t1.jpg").write_bytes(b"")
+
+
+def replace_by_text(voc: Path) -> None:
+    (voc / "JPEGImages/t1.jpg").write_text("<html>not found</html>")
+
+
+def replace_by_animation(voc: Path) -> None:
+    frames = [Image.new("P", (32, 24), colour) for colour in range(3)]
+    frames[0].save(voc / "JPEGImages/t1.jpg", "GIF", save_all=True, append_images=frames[1:])
+
+
+def link_to_itself(voc: Path) -> None:
+    (voc / "JPEGImages/t1.jpg").unlink()
+    (voc / "JPEGImages/t1.jpg").symlink_to("t1.jpg")
+
+
+def replace_by_folder(voc: Path) -> None:
+    (voc / "JPEGImages/t1.jpg").unlink()
+    (voc / "JPEGImages/t1.jpg").mkdir()
+
+
+def turn_label(voc: Path) -> None:
+    """As a tool draws it that applies the image's EXIF block."""
+    Image.fromarray(square_label(2, size=(32, 24))).save(voc / "SegmentationClass/t1.png")
+
+
+def sixteen_bit_label(voc: Path) -> None:
+    wide = square_label(2).astype("uint16")
+    Image.fromarray(wide).save(voc / "SegmentationClass/t1.png")
+
+
+def empty_label(voc: Path) -> None:
+    (voc / "SegmentationClass/t1.png").write_bytes(b"")
+
+
 BAD = {
+    empty_image: r"JPEGImages/t1\.jpg: the image cannot be read \(the file is empty\)",
+    replace_by_text: r"JPEGImages/t1\.jpg: the image cannot be read \(it is no picture\)",
+    replace_by_animation: r"JPEGImages/t1\.jpg: .*the image is GIF, not JPEG",
+    link_to_itself: r"JPEGImages/t1\.jpg: the image cannot be read",
+    replace_by_folder: r"JPEGImages/t1\.jpg: the image cannot be read",
+    turn_label: r"is 32 x 24 \(height x width\), .* is 24 x 32: one of them is turned \(EXIF",
+    sixteen_bit_label: r"t1\.png: the label is a I;16 picture; a class-index PNG",
+    empty_label: r"t1\.png: the label cannot be read",
     truncate_jpeg: r"JPEGImages/t1\.jpg: the image cannot be read \(.*truncated",
     blank_the_end_of_a_jpeg: r"JPEGImages/t1\.jpg: .* cannot be read \(Image is incomplete or",
     enlarge_the_header_of_an_image: r"t1\.jpg: .* cannot be read \(Image size \(900000000 pixels\)",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.data.labels import class_pixels
@@ -48,6 +49,85 @@ def test_the_archives_folders_are_found(tmp_path: Path, place: str, sbd: str) ->
     assert len(voc.read(other, PLAIN).records) == 9
 
 
+def aug_layout(folder: Path) -> Path:
+    """VOC2012 with SegmentationClassAug (t0, x0, v0), as few-shot repositories pass it on."""
+    layout = voc_layout(folder)
+    place = layout / "VOC2012"
+    (layout / "SBD/dataset/img/x0.jpg").rename(place / "JPEGImages/x0.jpg")
+    (layout / "SBD").rename(layout / "elsewhere")
+    (place / "SegmentationClassAug").mkdir()
+    for name in ("t0", "x0", "v0"):
+        Image.fromarray(square_label(9)).save(place / f"SegmentationClassAug/{name}.png")
+    return layout
+
+
+def test_labels_in_segmentation_class_aug_take_the_place_of_sbd(tmp_path: Path) -> None:
+    source = voc.read(aug_layout(tmp_path), PLAIN)
+    labels = {record.key: record.label.read() for record in source.records}
+    assert split_of(source) == {
+        **dict.fromkeys(["t0", "t1", "t2", "t3", "t4", "x0"], "train"),
+        **dict.fromkeys(["v0", "v1", "v2"], "val"),
+    }
+    assert class_pixels(labels["x0"]) == {9: 64}
+    assert class_pixels(labels["t0"]) == {1: 64}  # of SegmentationClass
+    assert source.source == "VOC2012 train and val, SegmentationClassAug"
+    assert all(record.image.is_file() for record in source.records)
+
+
+def test_all_labels_may_be_in_segmentation_class_aug(tmp_path: Path) -> None:
+    place = aug_layout(tmp_path) / "VOC2012"
+    (place / "SegmentationClass").rename(place / "unused")
+    labels = {record.key: record.label for record in voc.read(tmp_path, PLAIN).records}
+    assert class_pixels(labels["t0"].read()) == {9: 64}
+
+
+def test_sbd_goes_before_segmentation_class_aug(tmp_path: Path) -> None:
+    layout = aug_layout(tmp_path)
+    (layout / "elsewhere").rename(layout / "SBD")
+    labels = {record.key: record.label.read() for record in voc.read(layout, PLAIN).records}
+    assert class_pixels(labels["x0"]) == {7: 16}
+
+
+def test_an_empty_segmentation_class_aug_is_named(tmp_path: Path) -> None:
+    layout = aug_layout(tmp_path)
+    for path in (layout / "VOC2012/SegmentationClassAug").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="SegmentationClassAug: no PNG labels there"):
+        voc.read(layout, PLAIN)
+
+
+def test_a_palette_in_another_order_than_vocs_is_a_bad_sample(tmp_path: Path) -> None:
+    """As image editors save it: value 1 has the colour that VOC gives to class 9."""
+    path = tmp_path / "x.png"
+    colours = voc.voc_palette()
+    for palette, value in ((colours, 9), ([i // 3 for i in range(768)], 9), (colours, 255)):
+        picture = Image.fromarray(square_label(value), "P")
+        picture.putpalette(palette)
+        picture.save(path)
+        assert (voc.PngLabel(path).read() == square_label(value)).all()
+    picture = Image.fromarray(square_label(1), "P")
+    picture.putpalette([*colours[:3], *colours[27:30]])
+    picture.save(path)
+    with pytest.raises(BadSampleError, match=r"value 1 the colour of class 9 \(chair\)"):
+        voc.PngLabel(path).read()
+
+
+def test_voc_lists_may_have_a_byte_order_mark_crlf_and_blanks(tmp_path: Path) -> None:
+    layout = voc_layout(tmp_path)
+    plain = voc.read(layout, PLAIN).records
+    path = layout / "VOC2012/ImageSets/Segmentation/val.txt"
+    path.write_bytes(b"\xef\xbb\xbfv0 \r\nv1\t\r\nv2\r\n\r\n")
+    assert voc.read(layout, PLAIN).records == plain
+
+
+@pytest.mark.parametrize("name", ["../v0", "/JPEGImages/v0.jpg", "..", "v\x1b[0m"])
+def test_voc_lists_have_names_and_no_paths(tmp_path: Path, name: str) -> None:
+    path = voc_layout(tmp_path) / "VOC2012/ImageSets/Segmentation/val.txt"
+    path.write_text(f"v1\n{name}\n")
+    with pytest.raises(InputError, match=r"val\.txt: .* cannot be used as a file name"):
+        voc.read(tmp_path, PLAIN)
+
+
 def test_sbd_images_may_lie_with_vocs(tmp_path: Path) -> None:
     layout = voc_layout(tmp_path)
     (layout / "SBD/dataset/img/x0.jpg").rename(layout / "VOC2012/JPEGImages/x0.jpg")
@@ -58,7 +138,9 @@ def test_sbd_images_may_lie_with_vocs(tmp_path: Path) -> None:
 def test_a_folder_without_sbd_says_what_is_missing(tmp_path: Path) -> None:
     layout = voc_layout(tmp_path)
     (layout / "SBD").rename(layout / "other")
-    with pytest.raises(InputError, match=r"no SBD there; looked for cls .*data download pascal"):
+    with pytest.raises(
+        InputError, match=r"no SBD or VOC2012/SegmentationClassAug there; .*data download"
+    ):
         voc.read(layout, PLAIN)
 
 
