@@ -40,6 +40,10 @@ class NearestSupport(FewShotSegmenter):
         return BackboneLayout(stages=3, output_stride=8)
 
     @classmethod
+    def ways_of(cls, options: MethodOptions) -> None:
+        """Any number of classes: each has a mean of its own."""
+
+    @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
         """Fields of `training:`; an experiment may change each of them."""
         size = 129 if dataset == "synthetic" else 321

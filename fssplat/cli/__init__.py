@@ -15,6 +15,7 @@ from fssplat.cli import (
     doctor,
     gc,
     import_checkpoint,
+    init,
     launch,
     methods,
     plan,
@@ -41,6 +42,7 @@ app = typer.Typer(
     epilog="Start with: fssplat launch experiments/quickstart.yaml",
 )
 app.add_typer(data.app, name="data")
+app.add_typer(init.app, name="init")
 COMMANDS: tuple[Callable[..., None], ...] = (
     launch.launch,
     plan.plan,

@@ -24,6 +24,7 @@ OTHER_WORDS: Mapping[str, str] = {
     "settings": "options config set",
     "methods": "models method",
     "doctor": "check info env",
+    "init method my_method": "new create",
     "data build synthetic": "build",
     "data download pascal": "download",
     "import-checkpoint --help": "import convert",

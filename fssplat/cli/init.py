@@ -1,0 +1,98 @@
+"""`fssplat init method`: write a method of one's own that already trains, to be changed."""
+
+import importlib.util
+import keyword
+import shlex
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import typer
+
+import fssplat
+from fssplat.cli.unknown_command import Commands
+from fssplat.common.errors import InputError
+from fssplat.common.printing import say
+
+app = typer.Typer(
+    cls=Commands,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Write files to start from, e.g. a method of your own.",
+)
+# Template in the package -> the file that is written
+FILES = {
+    "method.py.txt": "$NAME.py",
+    "method.yaml.txt": "$NAME.yaml",
+    "test_method.py.txt": "test_$NAME.py",
+}
+
+
+@app.callback()
+def group() -> None:
+    """Keep `method` a command of its own: Typer would merge a single one into the group."""
+
+
+@app.command()
+def method(
+    name: str = typer.Argument(help="Its name: lower case, digits and _, e.g. my_method."),
+) -> None:
+    """Write a module, an experiment and a test into this folder: fssplat init method my_method
+
+    It is a small network that trains; replace its maths by yours. docs/add-a-method.md explains it.
+    """
+    title = require_name(name)
+    written = {Path(place): text for place, text in rendered(name, title).items()}
+    for path in written:
+        if path.exists():
+            raise InputError(f"{path}: exists already. Choose another name, or remove the file.")
+    try:
+        for path, text in written.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason}). Use another folder.") from error
+    say(f"Wrote {', '.join(map(str, written))}. Next:")
+    for line in next_commands(name, title):
+        say(f"  {line}")
+
+
+def require_name(name: str) -> str:
+    """The class name for a method's name. Raises InputError if it cannot name a new module."""
+    if not name.isascii() or not name.isidentifier() or name != name.lower():
+        raise InputError(
+            f"method {name!r}: a name has lower-case letters, digits and _, and begins with a "
+            "letter, e.g. my_method."
+        )
+    title = "".join(part.capitalize() for part in name.split("_"))
+    known = importlib.util.find_spec(name) is not None and not Path(f"{name}.py").exists()
+    if keyword.iskeyword(name) or known or not title.isidentifier():
+        raise InputError(f"method {name!r}: Python uses this name. Choose another, e.g. my_{name}.")
+    return title
+
+
+def rendered(name: str, title: str) -> dict[str, str]:
+    """The files to write, by name."""
+    folder = resources.files("fssplat.cli").joinpath("templates")
+    return {
+        Template(place).substitute(NAME=name): Template(
+            folder.joinpath(template).read_text("utf-8")
+        ).substitute(NAME=name, CLASS=title)
+        for template, place in FILES.items()
+    }
+
+
+def next_commands(name: str, title: str) -> list[str]:
+    """What to type after the files are written, in the same folder."""
+    contract = (
+        Path(fssplat.__file__).resolve().parents[1] / "tests" / "methods" / "test_contract.py"
+    )
+    commands = [f"PYTHONPATH=. python -m pytest test_{name}.py"]
+    if contract.is_file():  # not part of an installed package
+        start = f"FSSPLAT_CONTRACT={name}:{title} PYTHONPATH=. python -m pytest"
+        commands.append(f"{start} {shlex.quote(str(contract))}")
+    commands.append("fssplat data build synthetic")
+    commands.append(f"PYTHONPATH=. fssplat launch {name}.yaml")
+    return commands
