@@ -1,6 +1,5 @@
 """The answer to a command that does not exist: one line with the command to type instead."""
 
-import difflib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ import typer
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
 from fssplat.common.printing import one_line
+from fssplat.common.similar import allowed, mistakes
 
 # What other tools call our commands. An argument of ours is shown if the user typed none.
 OTHER_WORDS: Mapping[str, str] = {
@@ -78,7 +78,8 @@ def answer(typed_before: str, words: Sequence[str], known: Sequence[str]) -> str
         ours = OURS[name] if not rest else f"{OURS[name].split()[0]} {shlex.join(rest)}"
         advice = f" {ADVICE[name]}" if name in ADVICE else ""
         return _line(typed_before, name, f"{typed_before} {ours}") + advice
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    near = [one for one in known if mistakes(name.lower(), one) <= allowed(one)]
+    near.sort(key=lambda one: mistakes(name.lower(), one))
     if near:
         return _line(typed_before, name, shlex.join([*typed_before.split(), near[0], *rest]))
     return f"{shown(name)} is not a command of {typed_before}. Commands: {', '.join(known)}."

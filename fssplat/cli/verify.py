@@ -20,7 +20,10 @@ def verify(
         show_default=False,
     ),
     listed: bool = typer.Option(
-        False, "--list", help="List the rows of a paper or table, and say which can be run."
+        False, "--list", help="List the rows that can be run, of a paper, a table, or all."
+    ),
+    every: bool = typer.Option(
+        False, "--all", help="With --list: also the rows that cannot be run, with the reason."
     ),
 ) -> None:
     """Run a published row again and print both results: fssplat verify HMFS:2:33
@@ -32,9 +35,7 @@ def verify(
     from fssplat.report import published
 
     if listed:
-        from fssplat.report.comparison import published_rows_table
-
-        Screen().print(published_rows_table(published.matching(row)))
+        list_rows(row, every)
         return
     if not row:
         raise InputError("verify needs a row, e.g. HMFS:2:33. `fssplat verify --list` prints them.")
@@ -53,3 +54,21 @@ def verify(
     code = run(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)
+
+
+def list_rows(prefix: str, every: bool) -> None:
+    """Print the published rows of a paper or table, and how many of them can be run."""
+    from fssplat.common.printing import Screen, command_line, say
+    from fssplat.report import published
+    from fssplat.report.comparison import published_rows_table
+
+    found = published.matching(prefix)
+    runnable = [one for one in found if not published.why_not_run(one)]
+    shown = found if every else runnable
+    if shown:
+        Screen().print(published_rows_table(shown))
+    say(f"{len(runnable)} of {len(found)} rows can be run.")
+    if len(shown) < len(found):
+        words = [prefix] if prefix else []
+        command = command_line(["fssplat", "verify", "--list", *words, "--all"])
+        say(f"The others, with the reason: {command}")

@@ -88,21 +88,25 @@ def _percent(value: float | None, sign: str = "") -> str:
 
 
 def published_rows_table(rows: Sequence[PublishedRow]) -> RenderableType:
-    """Rows by name with their mean; the last column says why a row cannot be run again."""
+    """Rows by name with their mean, for 80 columns or more: names are never cut or wrapped.
+
+    Under a row that cannot be run again is the reason.
+    """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    headings = ("row", "dataset", "method", "variant", "backbone", "shot", "metric", "mean", "")
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading in ("shot", "mean") else "left")
+    table.add_column("row", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("mean", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in rows:
-        shot = "" if row.shot is None else str(row.shot)
-        cells = [row.name, row.dataset, row.method, row.variant, row.backbone, shot, row.metric]
-        table.add_row(*cells, _percent(row.mean), _comment(row))
+        shots = "" if row.shot is None else f"{row.shot}-shot"
+        words = [row.dataset, row.method, row.variant, row.backbone, shots, row.metric]
+        what = ", ".join(word for word in words if word)
+        why = published.why_not_run(row)
+        reason = f"\nnot run: {why}" if why else ""
+        table.add_row(row.name, what + reason, _percent(row.mean), _comment(row))
     return table
 
 
 def _comment(row: PublishedRow) -> str:
-    """The last column; empty if the row can be run and its numbers are certain."""
-    why = published.why_not_run(row)
-    if why:
-        return f"not run: {why}"
+    """The last column; empty if the numbers of the row are certain and its own."""
     return "doubtful" if row.doubtful else "quoted" if row.quoted else ""

@@ -41,8 +41,9 @@ def base(tmp_path: Path) -> Path:
     return path
 
 
-def typed(*arguments: str | Path) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["verify", *map(str, arguments)], env={"COLUMNS": "200"})
+def typed(*arguments: str | Path, columns: int = 200) -> tuple[int, str]:
+    screen = {"COLUMNS": str(columns)}
+    done = CliRunner().invoke(app, ["verify", *map(str, arguments)], env=screen)
     if isinstance(done.exception, InputError):
         return 2, str(done.exception)
     return done.exit_code, done.output
@@ -114,6 +115,21 @@ def test_a_wrong_row_is_answered_by_known_rows(base: Path, row: str, says: str) 
     assert code == 2
     assert says in message
     assert "\n" not in message
+
+
+def test_the_list_fits_80_columns_with_whole_names_and_hides_what_cannot_run() -> None:
+    code, out = typed("--list", columns=80)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    can_run = {row.name for row in published.rows() if not published.why_not_run(row)}
+    names = {row.name for row in published.rows()}
+    assert {word for word in out.split() if word in names} == can_run
+    assert f"{len(can_run)} of {len(names)} rows can be run." in out
+    assert "The others, with the reason: fssplat verify --list --all" in out
+    code, out = typed("--list", "JC2A:4", "--all")
+    assert code == 0
+    assert "JC2A:4:3" in out
+    assert "not run: speed_rel_to_NA_1shot is not re-run: a ratio" in " ".join(out.split())
 
 
 def test_rows_are_listed_by_paper_and_table() -> None:
