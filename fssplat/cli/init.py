@@ -89,10 +89,10 @@ def next_commands(name: str, title: str) -> list[str]:
     contract = (
         Path(fssplat.__file__).resolve().parents[1] / "tests" / "methods" / "test_contract.py"
     )
-    commands = [f"PYTHONPATH=. python -m pytest test_{name}.py"]
+    commands = [f"python -m pytest test_{name}.py"]
     if contract.is_file():  # not part of an installed package
-        start = f"FSSPLAT_CONTRACT={name}:{title} PYTHONPATH=. python -m pytest"
+        start = f"FSSPLAT_CONTRACT={name}:{title} python -m pytest"
         commands.append(f"{start} {shlex.quote(str(contract))}")
     commands.append("fssplat data build synthetic")
-    commands.append(f"PYTHONPATH=. fssplat launch {name}.yaml")
+    commands.append(f"fssplat launch {name}.yaml")
     return commands

@@ -4,6 +4,8 @@ A new method is one file and one line here. A method outside the package is name
 only such a name is imported from a string.
 """
 
+import os
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 
@@ -57,6 +59,8 @@ def methods_named(names: Iterable[str]) -> dict[str, type[FewShotSegmenter]]:
 
 def _imported(name: str) -> type[FewShotSegmenter]:
     module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:  # last, so that no file there replaces a package
+        sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute, None)
     except ImportError as error:

@@ -51,17 +51,17 @@ def test_three_files_are_written_and_the_next_commands_printed(folder: Path) -> 
     assert {path.name for path in folder.iterdir()} == {"mine.py", "mine.yaml", "test_mine.py"}
     contract = ROOT / "tests" / "methods" / "test_contract.py"
     assert next_commands("mine", "Mine") == [
-        "PYTHONPATH=. python -m pytest test_mine.py",
-        f"FSSPLAT_CONTRACT=mine:Mine PYTHONPATH=. python -m pytest {contract}",
+        "python -m pytest test_mine.py",
+        f"FSSPLAT_CONTRACT=mine:Mine python -m pytest {contract}",
         "fssplat data build synthetic",
-        "PYTHONPATH=. fssplat launch mine.yaml",
+        "fssplat launch mine.yaml",
     ]
 
 
 def test_the_template_is_the_example_of_the_page() -> None:
     written = rendered("nearest_support", "NearestSupport")["nearest_support.py"]
     example = (EXAMPLES / "nearest_support.py").read_text("utf-8")
-    assert written == example.replace("PYTHONPATH=docs/examples", "PYTHONPATH=.").replace(
+    assert written == example.replace("PYTHONPATH=docs/examples ", "").replace(
         "launch docs/examples/", "launch "
     )
 
@@ -106,13 +106,20 @@ def test_the_template_passes_its_own_test_and_the_contract(folder: Path) -> None
     assert "failed" not in passed(folder, *arguments, contract, **environment)
 
 
+def test_the_method_is_found_in_the_folder_where_a_command_is_typed(folder: Path) -> None:
+    (folder / "typer.py").write_text("raise RuntimeError('no package is replaced')")
+    code = "import sys; sys.path.pop(0); from fssplat.cli import main; main()"
+    out = passed(folder, "-c", code, "methods", "mine:Mine", PYTHONPATH=str(ROOT))
+    assert "options.scale" in out
+
+
 @pytest.mark.slow
 def test_the_template_trains_on_synthetic_images(folder: Path) -> None:
     build = ("data", "build", "synthetic", "--train-images", "24", "--val-images", "40")
     passed(folder, "-m", "fssplat", *build, PYTHONPATH=f"{folder}:{ROOT}")
     changes = [part for setting in SMALL for part in ("--set", setting)]
     launch = ("-m", "fssplat", "launch", "mine.yaml", *changes)
-    out = passed(folder, *launch, PYTHONPATH=f"{folder}:{ROOT}")
+    out = passed(folder, *launch, PYTHONPATH=str(ROOT))
     assert "mine:Mine" in out
     assert len(list((folder / "results").glob("*/result.json"))) == 2
 
