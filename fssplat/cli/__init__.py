@@ -18,6 +18,7 @@ from fssplat.cli import (
     init,
     launch,
     methods,
+    options,
     plan,
     retry,
     search,
@@ -60,7 +61,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     doctor.doctor,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=options.RerunCommand if command is launch.launch else None)(command)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fssplat.cli.options import EXPERIMENTS, SET, SHOW_CONFIG, show_config
+from fssplat.cli.options import EXPERIMENTS, RERUN, SET, SHOW_CONFIG, show_config
 
 
 def launch(
@@ -12,6 +12,7 @@ def launch(
     changes: list[str] = SET,
     dry_run: bool = typer.Option(False, help="Check everything, print the plan, start no job."),
     config: bool = SHOW_CONFIG,
+    rerun: list[str] = RERUN,
 ) -> None:
     """Run every trial that has no result yet: fssplat launch experiments/quickstart.yaml
 
@@ -27,7 +28,7 @@ def launch(
     from fssplat.launching import several
     from fssplat.tracking.launch_listener import MlflowListener
 
-    requests = several.requests_for(experiments, tuple(changes))
+    requests = several.requests_for(experiments, tuple(changes), tuple(rerun))
     if dry_run:
         from fssplat.common.printing import Screen
 

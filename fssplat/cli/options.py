@@ -1,20 +1,55 @@
 """The argument and the options that commands on an experiment share."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 EXPERIMENT = typer.Argument(help="An experiment file, e.g. experiments/quickstart.yaml")
 EXPERIMENTS = typer.Argument(help="Experiment files, e.g. experiments/quickstart.yaml")
 SET = typer.Option(
     [], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set training.steps=100"
 )
+RERUN = typer.Option(
+    [],
+    "--rerun",
+    metavar="WHERE...",
+    help="Run finished trials again: all, stale, unknown, or e.g. method=hsnet fold=0. Their "
+    "results are kept until the new ones are complete.",
+)
 SHOW_CONFIG = typer.Option(
     False,
     "--show-config",
     help="Print the settings of every trial and where each value comes from; start no job.",
 )
+
+
+class RerunCommand(TyperCommand):
+    """A command whose option --rerun takes several words, or none for all trials."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_one_word_each(args)))
+
+
+CONDITION = re.compile(r"(all|stale|unknown|[a-z]+=\S+)( |$)")
+
+
+def _one_word_each(words: list[str]) -> Iterator[str]:
+    """The command line with `--rerun a b` written as `--rerun a --rerun b`."""
+    inside = False
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--rerun":
+            inside = True
+            if not CONDITION.match(following):
+                yield from ("--rerun", "all")
+        elif inside and CONDITION.match(word):
+            yield from ("--rerun", word)
+        else:
+            inside = False
+            yield word
 
 
 def show_config(experiments: Sequence[Path], changes: tuple[str, ...]) -> None:

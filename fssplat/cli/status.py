@@ -11,6 +11,11 @@ from fssplat.cli.store_status import existing_store, print_store
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from fssplat.common.printing import Screen
+    from fssplat.launching.launch import Request
+    from fssplat.planning.plan import Plan
+    from fssplat.results.store import Store
+
 LEAST_WIDTH = 60  # terminal columns for state, id and reason; the title of the trial comes on top
 
 
@@ -19,6 +24,16 @@ def status(
     changes: list[str] = SET,
     store_address: str = STORE,
     every: bool = typer.Option(False, "--all", help="Also list finished and pending trials."),
+    check: bool = typer.Option(
+        False,
+        "--check",
+        help="Compare every file of a result with its checksum; exit code 1 if one differs.",
+    ),
+    since: bool = typer.Option(
+        False,
+        "--changes",
+        help="List what has changed since each result: commit, packages, code.",
+    ),
 ) -> None:
     """Show which trials are finished, running, failed or pending: fssplat status X.yaml
 
@@ -30,9 +45,10 @@ def status(
     from collections import Counter
 
     from fssplat.common.printing import Screen
-    from fssplat.launching.launch import Request, plan_from, trial_states
+    from fssplat.launching.launch import Request, plan_from, stale_note, trial_states
 
-    plan, store = plan_from(Request(experiment, tuple(changes)))
+    request = Request(experiment, tuple(changes))
+    plan, store = plan_from(request)
     found = trial_states(plan, store)
     counts = Counter(state for state, _ in found.values())
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
@@ -45,6 +61,44 @@ def status(
     ]
     if rows:
         console.print(status_table(rows, console.width))
+    console.print(stale_note(request, plan, store), end="")
+    if since:
+        print_changes(plan, store, console)
+    if check and not is_whole(request, plan, store, console):
+        raise typer.Exit(1)
+
+
+def print_changes(plan: "Plan", store: "Store", console: "Screen") -> None:
+    """Print what differs between now and the making of each result; equal answers only once."""
+    from fssplat.planning.changes import changes_since
+
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for trial_id, result in store.results(plan.trials).items():
+        lines = tuple(changes_since(store, plan.trials[trial_id], result))
+        groups.setdefault(lines, []).append(trial_id)
+    for lines, ids in groups.items():
+        console.print(f"\nChanges since {len(ids)} results were made:{'' if lines else ' none'}")
+        for line in lines:
+            console.print(f"    {line}")
+        for trial_id in ids:
+            console.print(f"  {trial_id}  {plan.trials[trial_id].title}")
+
+
+def is_whole(request: "Request", plan: "Plan", store: "Store", console: "Screen") -> bool:
+    """Print which files of results differ from their checksums. Returns whether none does."""
+    from fssplat.results.maintenance import damaged_files
+
+    wrong, unchecked = damaged_files(plan.trials, store)
+    for name, problem in wrong.items():
+        console.print(f"{store.address}/{name} {problem}")
+    if unchecked:
+        console.print(f"{unchecked} results are older than checksums: their sizes are right.")
+    if not wrong:
+        console.print("Every file with a checksum is as it was written.")
+        return True
+    ids = ",".join(dict.fromkeys(name.partition("/")[0] for name in wrong))
+    console.print(f"To compute these results again: {request.command()} --rerun id={ids}")
+    return False
 
 
 def status_table(rows: list[tuple[str, str, str, str]], width: int) -> "RenderableType":

@@ -37,7 +37,8 @@ def mark_lost(job: Job, reason: str, context: LaunchContext) -> None:
     """Mark a job's unfinished trials as failed after its last worker died."""
     states = context.store.states(job.trial_ids)
     lost = [i for i in job.trial_ids if states[i].state not in (*SETTLED, "failed")]
-    context.store.mark(lost, "failed", reason, job.key, context.launch)
+    rerun = {i for i in lost if states[i].rerun}
+    context.store.mark(lost, "failed", reason, job.key, context.launch, rerun)
     for trial_id in lost:
         context.on_note(TrialEnded(job.key, trial_id, "failed", reason))
     context.on_note(JobEnded(job.key, "failed", reason))

@@ -28,13 +28,16 @@ from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.planning.plan_table import plan_table
+from fssplat.planning.rerun import chosen_trials
 from fssplat.report.efficiency import cost_table
 from fssplat.report.table import results_table
 from fssplat.results import environment
 from fssplat.results.claims import claim
 from fssplat.results.launch_listener import LaunchInfo, LaunchListener
+from fssplat.results.maintenance import request_rerun
 from fssplat.results.notes import Note
 from fssplat.results.records import SETTLED
+from fssplat.results.source_code import freshness
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work
 
@@ -56,6 +59,7 @@ class Request:
     path: Path
     changes: tuple[str, ...] = ()
     following: tuple[Path, ...] = ()  # files that the same command launches after this one
+    rerun: tuple[str, ...] = ()  # which finished trials to run again, see `chosen_trials`
 
     def load(self) -> ExperimentSpec:
         return load_experiment(self.path, self.changes)
@@ -81,6 +85,10 @@ def launch(
     console = console or Screen()
     experiment = request.load()
     plan = make_plan(experiment)
+    again = _trials_to_rerun(request, plan, Store(experiment.store))
+    if again:
+        request_rerun(plan.jobs, again, Store.open(experiment.store))
+        plan = make_plan(experiment)
     checks.check_machine(plan)
     console.print(plan_table(plan))
     checks.check_data(plan)
@@ -107,6 +115,9 @@ def dry_run(
     Raises InputError or StoreAwayError.
     """
     plan, store = plan_from(request)
+    again = _trials_to_rerun(request, plan, store)
+    if again:
+        console.print(f"{len(again)} finished trials would run again, beside these:")
     checks.check_machine(plan)
     checks.check_data(plan)
     checks.check_writable(store)
@@ -124,6 +135,7 @@ def conclude(
     states = store.states(plan.trials)
     console.print()
     page(console).print(results_table(plan.trials, states, store))
+    console.print(stale_note(request, plan, store), end="", soft_wrap=True)
     if plan.experiment.resources.max_concurrent == 1:  # speeds compare only without neighbours
         page(console).print(cost_table(plan.trials, store.results(plan.trials)))
     if stop.requested.is_set():
@@ -139,6 +151,11 @@ def conclude(
     if cut:  # their state could not be written, e.g. on a full disk
         console.print(f"{cut} trials were cut short. To go on: {request.command()}")
     return 1 if bad or cut else 0
+
+
+def _trials_to_rerun(request: LaunchRequest, plan: Plan, store: Store) -> list[str]:
+    where = getattr(request, "rerun", ())
+    return chosen_trials(where, plan.trials, store.results(plan.trials)) if where else []
 
 
 def page(console: Console) -> Console:
@@ -264,6 +281,26 @@ def trial_states(plan: Plan, store: Store) -> Mapping[str, tuple[str, str]]:
             else:
                 found[trial_id] = (status.state, status.reason)
     return found
+
+
+def stale_note(request: LaunchRequest, plan: Plan, store: Store) -> str:
+    """Lines about results of other source code, and how to go on; empty if there are none."""
+    found = [freshness(plan.trials[i], one) for i, one in store.results(plan.trials).items()]
+    stale, unknown = found.count("stale"), found.count("unknown")
+    lines = []
+    if stale:
+        lines.append(
+            f"{stale} of {len(found)} results are stale: the source code has changed since. If the "
+            "change cannot change a number, nothing is needed. Else run them again, or raise the "
+            f"method's RESULT_VERSION.\n    To run them again: {request.command()} --rerun stale\n"
+            f"    To see what has changed: {request.command('status')} --changes"
+        )
+    if unknown:
+        lines.append(
+            f"{unknown} of {len(found)} results are of an unknown state of the source code: they "
+            "were made before it was recorded."
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _states_running(trial_ids: tuple[str, ...], plan: Plan) -> bool:

@@ -14,14 +14,16 @@ STOPPED = (130, 143)  # exit codes of a launch that was stopped
 Listeners = Callable[[], Sequence[LaunchListener]]  # makes new ones for each launch
 
 
-def requests_for(paths: Sequence[Path], changes: tuple[str, ...]) -> list[Request]:
+def requests_for(
+    paths: Sequence[Path], changes: tuple[str, ...], rerun: tuple[str, ...] = ()
+) -> list[Request]:
     """A request for each file; one that is given twice counts once.
 
     The command that resumes a file also names the files after it.
     """
     files = list(dict.fromkeys(paths))
     return [
-        Request(path, changes, following=tuple(files[number:]))
+        Request(path, changes, following=tuple(files[number:]), rerun=rerun)
         for number, path in enumerate(files, 1)
     ]
 

@@ -10,6 +10,7 @@ from statistics import stdev
 
 from fssplat.experiment.trial import Trial
 from fssplat.results.records import Result
+from fssplat.results.source_code import freshness
 
 ANCHOR = "prior"  # the training-free method that others are compared with
 
@@ -33,6 +34,15 @@ class Row:
     method: str
     backbone: str
     cells: tuple[Cell, ...]
+
+    @property
+    def label(self) -> str:
+        """The method's label, marked if the source of some of the numbers has changed since."""
+        stale = sum(freshness(cell.trial, cell.result) == "stale" for cell in self.cells)
+        if not stale:
+            return self.method
+        count = "" if stale == len(self.cells) else f" {stale} of {len(self.cells)}"
+        return f"{self.method} (stale{count})"
 
     def fold(self, fold: int, name: str = "miou") -> float | None:
         """Mean over the training seeds of one fold; returns None if none is finished."""

@@ -44,7 +44,7 @@ def single_table(block: Block, intervals: Intervals) -> list[RenderableType]:
     """Methods and backbones down, folds and all figures across."""
     table = _empty_table(["method", "backbone"], _figures(block, intervals))
     for row in block.rows:
-        table.add_row(row.method, row.backbone, *_cells(row, block, intervals))
+        table.add_row(row.label, row.backbone, *_cells(row, block, intervals))
     return [table]
 
 
@@ -54,7 +54,7 @@ def tables_by_backbone(block: Block, intervals: Intervals) -> list[RenderableTyp
     for backbone, rows in _backbones(block):
         table = _empty_table(["method"], _figures(block, intervals))
         for row in rows:
-            table.add_row(row.method, *_cells(row, block, intervals))
+            table.add_row(row.label, *_cells(row, block, intervals))
         parts += [Text(f"\n{backbone}"), table]
     return parts
 
@@ -78,7 +78,7 @@ def tables_by_row(block: Block, intervals: Intervals) -> list[RenderableType]:
             table.add_row(str(fold), percent(row.fold(fold)), percent(row.fold(fold, "fb_iou")))
         means = [percent(row.mean(block.folds, name)) for name in ("miou", "fb_iou")]
         table.add_row("mean", *means)
-        parts += [Text(f"\n{row.method}\n{row.backbone}"), table]
+        parts += [Text(f"\n{row.label}\n{row.backbone}"), table]
         spread = row.spread(block.folds)
         if spread is not None:
             parts.append(Text(f"± {percent(spread)} std"))

@@ -27,7 +27,8 @@ def results_table(
     trials: Mapping[str, Trial], states: Mapping[str, TrialStatus], store: Store
 ) -> RenderableType:
     """All results so far, and which trials are missing and why."""
-    results = store.results(i for i in trials if states[i].state == "finished")
+    shown = (i for i in trials if states[i].state == "finished" or states[i].rerun)
+    results = store.results(shown)
     parts: list[RenderableType] = []
     for block in blocks(trials, results):
         parts += [FittedBlock(block, _intervals(block, store)), Text("")]
@@ -89,7 +90,8 @@ def stored_interval(pairs: Sequence[tuple[Cell, Cell]], store: Store) -> Interva
     Returns None if the episodes differ or a file of them is missing or damaged.
     """
     ids = [(ours.trial_id, theirs.trial_id) for ours, theirs in pairs]
-    name = f"comparisons/{digest(ids, INTERVAL)}.json"
+    sums = [cell.result.checksums.get("episodes.parquet", "") for pair in pairs for cell in pair]
+    name = f"comparisons/{digest(ids, INTERVAL, *([sums] if any(sums) else []))}.json"
     kept = store.files.read_many([name]).get(name)
     with contextlib.suppress(TypeError, ValueError):  # damaged: computed again
         if isinstance(kept, bytes):

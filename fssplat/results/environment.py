@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def capture() -> dict[str, Any]:
         "fssplat": fssplat.__version__,
         "commit": commit(),
         "uncommitted": uncommitted(),
-        "python": sys.version.split()[0],
+        "python": python(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "cores": os.cpu_count(),
@@ -33,6 +34,7 @@ def capture() -> dict[str, Any]:
     }
 
 
+@cache
 def commit() -> str:
     """The commit of the source that runs; empty for an installed package."""
     return _git("rev-parse", "HEAD").strip()
@@ -45,6 +47,12 @@ def uncommitted() -> str:
     ]  # an experiment file may contain a password
 
 
+def python() -> str:
+    """The version of Python, e.g. 3.11.9."""
+    return sys.version.split()[0]
+
+
+@cache
 def packages() -> dict[str, str]:
     """Every installed distribution and its version."""
     found = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}

@@ -8,7 +8,8 @@ from fssplat.common.json_files import all_strings, is_count, is_number, json_obj
 from fssplat.common.plain_names import is_plain_path
 from fssplat.results.records import JobRecord, Result, State, TrialStatus
 
-TEXTS = ("commit", "host", "job", "launch")  # values of a result's `about`, if they are there
+# Values of a result's `about`, if they are there.
+TEXTS = ("commit", "host", "job", "launch", "source", "training_source")
 NUMBERS = ("finished_at", "training_seconds")
 LATEST = 1e11  # seconds since 1970; a later time is damage
 LONGEST_REASON = 10_000  # characters; a longer one is damage
@@ -36,7 +37,10 @@ def read_result(data: bytes | OSError) -> tuple[Result, dict[str, int]]:
     if not all(map(is_plain_path, files)):
         raise ValueError("it names a file outside its folder")
     _check_about(about)
-    return Result(metrics, tuple(notes), tuple(files), about), files
+    sums: Any = note.get("sha256", {})
+    if not isinstance(sums, dict) or not all_strings(list(sums.values())):
+        raise ValueError("its checksums are not texts by name")
+    return Result(metrics, tuple(notes), tuple(files), about, sums), files
 
 
 def read_status(data: bytes | OSError) -> TrialStatus:
@@ -48,7 +52,7 @@ def read_status(data: bytes | OSError) -> TrialStatus:
         raise ValueError("its state is none of " + ", ".join(get_args(State)))
     if not all_strings(texts) or max(map(len, texts)) > LONGEST_REASON:
         raise ValueError("its reason, job or launch is not a text")
-    return TrialStatus(state, *texts)
+    return TrialStatus(state, texts[0], texts[1], texts[2], note.get("rerun") is True)
 
 
 def read_job_record(data: bytes | OSError) -> JobRecord:

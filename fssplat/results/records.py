@@ -1,5 +1,6 @@
 """The records of the store: the state of a trial, the result of a trial, the cost of a job."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ class TrialStatus:
     reason: str = ""
     job: str = ""
     launch: str = ""
+    rerun: bool = False  # a result is there, is kept, and is to be replaced by a new one
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Result:
     metrics: dict[str, float]
     notes: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
-    about: dict[str, Any] = field(default_factory=dict)  # launch, commit, host, seconds
+    about: dict[str, Any] = field(default_factory=dict)  # launch, commit, source, host, seconds
+    checksums: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of each file
 
 
 @dataclass(frozen=True)

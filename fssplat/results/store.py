@@ -9,16 +9,18 @@ files are there with these sizes; an incomplete trial counts as not run.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError, first_line
+from fssplat.common.json_files import json_object
 from fssplat.common.plain_names import is_plain_path, plain_path
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
@@ -28,6 +30,7 @@ from fssplat.results.reading import read_job_record, read_result, read_status
 from fssplat.results.records import JobRecord, Result, State, TrialStatus
 
 MARKER = "result.json"
+CHECKSUM = "checksum"  # key in the marker: SHA-256 of its other keys
 
 
 class Store:
@@ -68,11 +71,11 @@ class Store:
         finished, damaged = self._read_results(there)
         states = {}
         for trial_id in wanted:
-            if trial_id in finished:
-                states[trial_id] = TrialStatus("finished")
-            else:
-                note = notes.get(f"{trial_id}/status.json")
-                states[trial_id] = _status(note, damaged.get(trial_id, ""))
+            note = notes.get(f"{trial_id}/status.json")
+            status = _status(note, damaged.get(trial_id, ""))
+            if trial_id in finished and not status.rerun:
+                status = TrialStatus("finished")
+            states[trial_id] = status
         return states
 
     def results(self, trial_ids: Iterable[str]) -> dict[str, Result]:
@@ -105,11 +108,19 @@ class Store:
         reason: str = "",
         job: str = "",
         launch: str = "",
+        rerun: Container[str] = (),
     ) -> None:
-        """Write the state of trials. Only `finish` writes `finished`."""
+        """Write the state of trials. Only `finish` writes `finished`.
+
+        Trials in `rerun` have a result that is kept until `finish` replaces it.
+        """
         note = asdict(TrialStatus(state, reason, job, launch))
+        del note["rerun"]
         data = _json({**note, "at": time.time()})
-        self.files.write_many({f"{trial_id}/status.json": data for trial_id in trial_ids})
+        again = _json({**note, "at": time.time(), "rerun": True})
+        self.files.write_many(
+            {f"{one}/status.json": again if one in rerun else data for one in trial_ids}
+        )
 
     def finish(
         self,
@@ -122,21 +133,35 @@ class Store:
     ) -> Result:
         """Move the files of `folder` into the store, then write the marker of a finished trial.
 
+        The files of an earlier result are replaced now, and those without a successor deleted.
         Raises InputError if the disk is full.
         """
+        texts = {
+            "spec.json": _json(trial.model_dump(mode="json")),
+            "metrics.json": _json(dict(metrics)),
+        }
+        paths = {
+            path.relative_to(folder).as_posix(): path
+            for path in (sorted(folder.rglob("*")) if folder.is_dir() else [])
+            if path.is_file() and not path.name.startswith(".")
+        }
+        moved = {name: path for name, path in paths.items() if name not in (*texts, MARKER)}
+        sums = {name: sha256(path.read_bytes()) for name, path in moved.items()}
+        sums |= {name: sha256(text) for name, text in texts.items()}
         self.files.delete(f"{trial_id}/{MARKER}")
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-            name = path.relative_to(folder).as_posix()
-            if path.is_file() and not path.name.startswith(".") and name != MARKER:
-                self.files.put(f"{trial_id}/{name}", path)
-        self.files.write(f"{trial_id}/spec.json", _json(trial.model_dump(mode="json")))
-        self.files.write(f"{trial_id}/metrics.json", _json(dict(metrics)))
+        for name, path in moved.items():
+            self.files.put(f"{trial_id}/{name}", path)
+        for name, text in texts.items():
+            self.files.write(f"{trial_id}/{name}", text)
         sizes = self.files.sizes(trial_id)
-        sizes.pop("status.json", None)
-        note = {"metrics": dict(metrics), "notes": list(notes), "files": sizes}
-        self.files.write(f"{trial_id}/{MARKER}", _json({**note, "about": dict(about or {})}))
+        for name in sorted(set(sizes) - set(sums) - {"status.json"}):
+            self.files.delete(f"{trial_id}/{name}")
+        sizes = {name: size for name, size in sizes.items() if name in sums}
+        note = {"metrics": dict(metrics), "notes": list(notes), "files": sizes, "sha256": sums}
+        note |= {"about": dict(about or {})}
+        self.files.write(f"{trial_id}/{MARKER}", _json({**note, CHECKSUM: sha256(_json(note))}))
         self.files.delete(f"{trial_id}/status.json")
-        return Result(dict(metrics), notes, tuple(sizes), dict(about or {}))
+        return Result(dict(metrics), notes, tuple(sizes), dict(about or {}), sums)
 
     def delete_trial(self, trial_id: str) -> None:
         """Delete all files of a trial, so that it counts as never run."""
@@ -234,6 +259,17 @@ def _sentence(error: ValueError) -> str:
     """The reason for damage as the end of a sentence that names the file."""
     text = str(error)
     return text if text.startswith(("is ", "cannot ")) else f"is damaged: {text}"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def marker_differs(data: bytes) -> bool | None:
+    """Whether a marker was changed after it was written; None if it has no checksum."""
+    note = json_object(data)
+    written = note.pop(CHECKSUM, None)
+    return None if written is None else sha256(_json(note)) != written
 
 
 def _json(value: Any) -> bytes:

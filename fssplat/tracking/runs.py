@@ -139,12 +139,12 @@ class Tracking:
     def start_run(self, trial: Trial, trial_id: str, tags: Mapping[str, str]) -> str:
         """Set the trial's run to RUNNING; make it, with its parameters, if it is missing.
 
-        The run of a diverged training is replaced: the training starts at step 0, and MLflow cannot
-        take back steps.
+        The run of a diverged training, and of a result that is computed again, is replaced: MLflow
+        cannot take back steps.
         """
         with mlflow_errors():
             known = self.runs.get(trial_id)
-            if known is not None and known.diverged:
+            if known is not None and (known.diverged or known.delivered):
                 self.client.delete_run(known.run_id)
                 del self.runs[trial_id]
                 known = None

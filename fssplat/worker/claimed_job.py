@@ -22,6 +22,7 @@ from fssplat.planning.plan import unfinished
 from fssplat.results.claims import Claim
 from fssplat.results.job_folder import JobFolder
 from fssplat.results.notes import JobEnded, JobStarted, JobUsage
+from fssplat.results.source_code import record_training_source
 from fssplat.results.store import Store
 from fssplat.worker import retry_limit
 from fssplat.worker.event_recorder import EventRecorder
@@ -57,7 +58,9 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
     if claim is None:
         return Outcome("busy", "another launch runs it")
     with claim:
-        job = unfinished(task.job, store.states(task.job.trial_ids))
+        states = store.states(task.job.trial_ids)
+        job = unfinished(task.job, states)
+        rerun = frozenset(one for one in job.trial_ids if states[one].rerun)
         if not job.trials:
             return Outcome("finished", "another launch finished it")
         job_folder = JobFolder(store, key)
@@ -74,7 +77,11 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
             return Outcome("interrupted", "the launch is stopping")
         outcome = Outcome("failed", "its worker died")
         try:
-            outcome = _run(job, task, store, job_folder, heartbeat, claim, work or run_engine)
+            recorder = EventRecorder(job, task, store, heartbeat, job_folder.upload, rerun)
+            store.mark(job.trial_ids, "running", job=key, launch=task.launch, rerun=rerun)
+            outcome = _run(
+                job, task, store, job_folder, heartbeat, claim, work or run_engine, recorder
+            )
         except InputError as error:  # the reason itself could not be written to the store
             outcome = Outcome("failed", str(error))
         finally:
@@ -103,11 +110,11 @@ def _run(
     heartbeat: Heartbeat,
     claim: Claim,
     work: Work,
+    recorder: EventRecorder,
 ) -> Outcome:
-    store.mark(job.trial_ids, "running", job=job.key, launch=task.launch)
-    recorder = EventRecorder(job, task, store, heartbeat, job_folder.upload)
     try:
         job_folder.download()
+        record_training_source(job, job_folder.folder)
         died = retry_limit.record_attempt(
             store, job.key, task.launch, job_folder.folder, len(job.trials)
         )

@@ -3,7 +3,7 @@
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from fssplat.engine.device import model_and_memory, reserved_device
 from fssplat.engine.events import (
@@ -19,6 +19,7 @@ from fssplat.experiment.trial import Job
 from fssplat.planning.cost import record_of
 from fssplat.results.notes import JobProgress, LossAtStep, TrialDone, TrialEnded, curve_stride
 from fssplat.results.records import State
+from fssplat.results.source_code import recorded_source
 from fssplat.results.store import Store
 from fssplat.worker.heartbeat import Heartbeat
 from fssplat.worker.job_task import JobTask
@@ -35,8 +36,13 @@ class EventRecorder:
         store: Store,
         heartbeat: Heartbeat,
         upload: Callable[[], None],
+        rerun: Container[str] = (),
     ) -> None:
-        """`upload` copies the job's own files to a store behind an address."""
+        """`upload` copies the job's own files to a store behind an address.
+
+        Trials in `rerun` have a result, which is kept until they have a new one.
+        """
+        self._rerun = rerun
         self._job, self._task, self._store, self._heartbeat = job, task, store, heartbeat
         self._upload = upload
         self._trials = dict(zip(job.trial_ids, job.trials, strict=True))
@@ -95,7 +101,7 @@ class EventRecorder:
         self._heartbeat.add(JobProgress(self._job.key, "scoring", done))
 
     def _end(self, trial_id: str, state: State, reason: str) -> None:
-        self._store.mark([trial_id], state, reason, self._job.key, self._task.launch)
+        self._store.mark([trial_id], state, reason, self._job.key, self._task.launch, self._rerun)
         self._unfinished.pop(trial_id, None)
         self._heartbeat.add(TrialEnded(self._job.key, trial_id, state, reason))
 
@@ -107,6 +113,7 @@ class EventRecorder:
             "host": socket.gethostname(),
             "finished_at": time.time(),
             "training_seconds": self._training_s,
+            **recorded_source(self._store, self._job.key, self._trials[event.trial_id]),
         }
         trial, metrics = self._trials[event.trial_id], event.metrics
         self._peak = max(self._peak, int(metrics.get("peak_memory_bytes", 0)))

@@ -8,11 +8,12 @@ import pytest
 
 from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.results.job_folder import JobFolder
+from fssplat.results.maintenance import damaged_files, request_rerun, reset_failed
 from fssplat.results.records import JobRecord
 from fssplat.results.store import Store
 from fssplat.tracking.logged_models import local_files
 from fssplat.worker.process import is_transient
-from tests.fakes.trials import trial
+from tests.fakes.trials import job, trial
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -163,3 +164,51 @@ def test_a_store_that_does_not_answer_gives_one_line_and_can_be_tried_again(
     with pytest.raises(StoreAwayError, match="503"):
         store.files.read_many(["one/result.json"])
     assert is_transient(StoreAwayError("away"))
+
+
+@pytest.mark.parametrize("name", ["episodes.parquet", "panels/0.png", "metrics.json", "spec.json"])
+def test_a_change_of_the_same_size_is_noticed_by_the_checksums(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    finish(store, tmp_path / "work")
+    assert damaged_files(["t1"], store) == ({}, 0)
+    whole = store.files.read(f"t1/{name}")
+    assert whole is not None
+    store.files.write(f"t1/{name}", bytes([whole[0] ^ 1]) + whole[1:])
+    assert damaged_files(["t1"], store) == ({f"t1/{name}": "was changed after it was written"}, 0)
+
+
+def test_a_changed_number_in_the_marker_is_noticed_and_old_results_have_no_checksums(
+    store: Store, tmp_path: Path
+) -> None:
+    finish(store, tmp_path / "work")
+    whole = store.files.read("t1/result.json")
+    assert whole is not None
+    store.files.write("t1/result.json", whole.replace(b"0.5", b"0.6"))
+    wrong = {"t1/result.json": "was changed after it was written"}
+    assert damaged_files(["t1"], store) == (wrong, 0)
+    note = json.loads(whole)
+    del note["sha256"], note["checksum"]
+    store.files.write("t1/result.json", json.dumps(note).encode())
+    assert damaged_files(["t1"], store) == ({}, 1)
+
+
+def test_a_result_is_kept_until_its_rerun_is_whole(store: Store, tmp_path: Path) -> None:
+    finish(store, tmp_path / "work")
+    one = job(trial()).model_copy(update={"trial_ids": ("t1",), "key": "k"})
+    store.files.write("jobs/k/weights.safetensors", b"of unknown source")
+    store.files.write("jobs/k/trials/t1/metrics.json", b"{}")
+    request_rerun([one], ["t1"], store)
+    assert store.files.sizes("jobs/k") == {}
+    for state in ("pending", "running", "failed"):
+        store.mark(["t1"], state, "why", rerun=["t1"])
+        found = store.states(["t1"])["t1"]
+        assert (found.state, found.rerun) == (state, True)
+        assert store.results(["t1"])["t1"].metrics == {"miou": 0.5}
+    assert reset_failed([one], store.states(["t1"]), store) == 1
+    assert store.results(["t1"])["t1"].metrics == {"miou": 0.5}
+    (tmp_path / "again").mkdir()
+    store.finish(trial(), "t1", tmp_path / "again", {"miou": 0.75})
+    assert store.states(["t1"])["t1"].state == "finished"
+    assert store.results(["t1"])["t1"].metrics == {"miou": 0.75}
+    assert sorted(store.files.sizes("t1")) == ["metrics.json", "result.json", "spec.json"]
