@@ -31,6 +31,7 @@ from fssplat.cli import (
 )
 from fssplat.cli.unknown_command import Commands
 from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.passwords import hidden
 from fssplat.common.printing import complain, say
 
 app = typer.Typer(
@@ -83,5 +84,5 @@ def main() -> None:
     try:
         app()
     except (InputError, StoreAwayError) as error:
-        complain(str(error))
+        complain(hidden(str(error)))
         sys.exit(2)

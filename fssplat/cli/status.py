@@ -53,7 +53,9 @@ def status(
     counts = Counter(state for state, _ in found.values())
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     console = Screen()
-    console.print(f"{plan.experiment.name}: {len(found)} trials, {line}. Store: {store.address}")
+    console.print(
+        f"{plan.experiment.name}: {len(found)} trials, {line}. Store: {store.shown_address}"
+    )
     rows = [
         (state, plan.trials[trial_id].title, trial_id, reason)
         for trial_id, (state, reason) in found.items()
@@ -90,7 +92,7 @@ def is_whole(request: "Request", plan: "Plan", store: "Store", console: "Screen"
 
     wrong, unchecked = damaged_files(plan.trials, store)
     for name, problem in wrong.items():
-        console.print(f"{store.address}/{name} {problem}")
+        console.print(f"{store.shown_address}/{name} {problem}")
     if unchecked:
         console.print(f"{unchecked} results are older than checksums: their sizes are right.")
     if not wrong:

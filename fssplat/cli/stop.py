@@ -40,7 +40,7 @@ def stop(
         store.request_stop(launch.id)
         say(f"{launch.id}: asked to stop. Running jobs write a checkpoint first.")
     if not chosen:
-        say(f"No launch{f' of {name}' if name else ''} is running on {store.address}.")
+        say(f"No launch{f' of {name}' if name else ''} is running on {store.shown_address}.")
 
 
 def _of_file(path: Path, changes: list[str]) -> "tuple[Store, str]":

@@ -23,7 +23,7 @@ def existing_store(address: str, command: str) -> "Store":
     store = Store(address or DEFAULT_STORE)
     if not store.files.folders():
         raise InputError(
-            f"store {store.address}: nothing is there. Name an experiment, as in `fssplat "
+            f"store {store.shown_address}: nothing is there. Name an experiment, as in `fssplat "
             f"{command} X.yaml`, or a store with --store, or go to the folder of the launch."
         )
     return store
@@ -35,7 +35,7 @@ def print_store(store: "Store", address: str) -> None:
 
     found = experiments(store)
     running = [launch for record in found for launch in record.launches if launch.running]
-    say(f"Store: {store.address}")
+    say(f"Store: {store.shown_address}")
     say(f"Launches that run: {len(running) or 'none'}")
     for launch in running:
         say(f"  {described(launch)}")

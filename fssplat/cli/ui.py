@@ -69,7 +69,9 @@ def _of_store(store_address: str) -> tuple[str, list[str]]:
     known = [one for one in launches(store) if one.experiment and one.tracking != NO_TRACKING]
     if not known or "***" in known[-1].tracking:
         why = "the password of its MLflow is not recorded" if known else "no launch used MLflow"
-        raise InputError(f"store {store.address}: {why}. Name an experiment: `fssplat ui X.yaml`.")
+        raise InputError(
+            f"store {store.shown_address}: {why}. Name an experiment: `fssplat ui X.yaml`."
+        )
     setting = known[-1].tracking
     names = [one.experiment for one in known if one.tracking == setting]
     return tracking_uri(setting, store), list(dict.fromkeys(reversed(names)))[:MOST_EXPERIMENTS]

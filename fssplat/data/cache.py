@@ -12,6 +12,8 @@ from typing import Any
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.common.locks import lock
+from fssplat.common.passwords import hidden
+from fssplat.common.remote_files import filesystem
 from fssplat.common.whole_files import replacing
 from fssplat.data.shards import Shard, ShardFolder
 
@@ -34,7 +36,7 @@ class Bucket:
             raise
         except Exception as error:  # each protocol raises its own errors
             raise InputError(
-                f"{self.root}: cannot be read ({error}). "
+                f"{hidden(self.root)}: cannot be read ({hidden(str(error))}). "
                 "Check the address and this node's credentials."
             ) from error
 
@@ -96,13 +98,10 @@ class CachedShards(ShardFolder):
 
 
 def _connect(root: str) -> tuple[Any, str]:
-    import fsspec
-
     try:
-        filesystem, path = fsspec.core.url_to_fs(root)
+        return filesystem(root)
     except (ImportError, ValueError) as error:
-        raise InputError(f"{root}: {error}") from error
-    return filesystem, path
+        raise InputError(f"{hidden(root)}: {hidden(str(error))}") from error
 
 
 def _remote_size(filesystem: Any, path: str, remedy: str) -> int:

@@ -86,7 +86,7 @@ def check_writable(store: Store) -> None:
         raise
     except OSError as error:
         raise InputError(
-            f"store {store.address}: cannot be written ({error.strerror or error}). "
+            f"store {store.shown_address}: cannot be written ({error.strerror or error}). "
             "Give another with --set store=<folder>."
         ) from error
 
@@ -98,7 +98,7 @@ def check_disk(store: Store) -> None:
     free = shutil.disk_usage(nearest_existing(store.folder)).free
     if free < SPARE_BYTES:
         raise InputError(
-            f"store {store.address}: {free // 1_000_000} MB free, a launch needs "
+            f"store {store.shown_address}: {free // 1_000_000} MB free, a launch needs "
             f"{SPARE_BYTES // 1_000_000} MB. Free some, or give another with --set store=<folder>."
         )
 
@@ -113,7 +113,7 @@ def disk_warning(plan: Plan, store: Store) -> str:
     if free >= needed:
         return ""
     return (
-        f"store {store.address}: {free / 1e9:.0f} GB free; {trainings} trainings need about "
+        f"store {store.shown_address}: {free / 1e9:.0f} GB free; {trainings} trainings need about "
         f"{needed / 1e9:.0f} GB. If the disk is full the launch stops, keeps its results, and can "
         "be resumed. `--set mlflow.models=false` halves that; --set store=<folder> moves it.\n"
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from fssplat.common.passwords import hidden
 from fssplat.experiment.trial import Job
 from fssplat.launching.board import open_board
 from fssplat.launching.cluster import Cluster
@@ -103,8 +104,8 @@ class _PerformJob:
         task = JobTask(job=job, cpu=config["cpu"], gpu=config["gpu"], **self.common)
         if not Store(task.store).is_announced(task.launch):
             reason = (
-                f"{socket.gethostname()} {UNSEEN} in store {task.store}. Give one that every node "
-                "reaches, a shared disk or s3://, with --set store=..."
+                f"{socket.gethostname()} {UNSEEN} in store {hidden(task.store)}. Give one that "
+                "every node reaches, a shared disk or s3://, with --set store=..."
             )
             return {"state": "failed", "reason": reason}
         outcome = perform(task, channel, self.work)

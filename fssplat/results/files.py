@@ -17,7 +17,9 @@ from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.passwords import hidden
 from fssplat.common.plain_names import plain_path
+from fssplat.common.remote_files import filesystem
 from fssplat.common.whole_files import replacing
 
 CANNOT_WRITE = {
@@ -177,7 +179,7 @@ class LocalFiles(Files):
 
     def _path(self, name: str) -> Path:
         """The local path. Raises InputError if it would leave the store."""
-        return self.root / plain_path(name, f"store {self.address}")
+        return self.root / plain_path(name, f"store {hidden(self.address)}")
 
 
 def _content(path: Path) -> bytes:
@@ -284,7 +286,7 @@ class RemoteFiles(Files):
 
     def _path(self, name: str) -> str:
         """The path in the bucket. Raises InputError if it would leave the store."""
-        return f"{self.base}/{plain_path(name, f'store {self.address}')}"
+        return f"{self.base}/{plain_path(name, f'store {hidden(self.address)}')}"
 
 
 class TranslatedErrors:
@@ -317,23 +319,21 @@ class TranslatedErrors:
 def away_message(address: str, error: Exception) -> str:
     text = (str(error).strip() or "no answer").splitlines()[0]
     return (
-        f"store {address}: not reached ({type(error).__name__}: {text}). Check the address, the "
-        "network and the credentials, then repeat the command: nothing is lost."
+        f"store {hidden(address)}: not reached ({type(error).__name__}: {hidden(text)}). Check the "
+        "address, the network and the credentials, then repeat the command: nothing is lost."
     )
 
 
 def connect(address: str) -> tuple[Any, str]:
     """The fsspec file system of an address and the path within it. Raises InputError."""
-    import fsspec
-
     try:
-        fs, base = fsspec.core.url_to_fs(address)
+        fs, base = filesystem(address)
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"store {address}: {error}. Install what this address needs (s3://: "
-            "`pip install fssplat[s3]`), or give a folder."
+            f"store {hidden(address)}: {hidden(str(error))}. Install what this address needs "
+            "(s3://: `pip install fssplat[s3]`), or give a folder."
         ) from error
-    return fs, str(base).rstrip("/")
+    return fs, base.rstrip("/")
 
 
 def nearest_existing(folder: Path) -> Path:
@@ -355,12 +355,12 @@ def disk_errors(address: str) -> Iterator[None]:
     except OSError as error:
         if is_disk_full(error):
             raise InputError(
-                f"store {address}: no space left. Free some, then launch again; "
+                f"store {hidden(address)}: no space left. Free some, then launch again; "
                 "nothing half-written was kept."
             ) from error
         if error.errno in CANNOT_WRITE:
             raise InputError(
-                f"store {address}: cannot be written ({error.strerror}). "
+                f"store {hidden(address)}: cannot be written ({error.strerror}). "
                 "Give another with --set store=<folder>."
             ) from error
         raise

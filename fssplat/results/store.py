@@ -21,6 +21,7 @@ from typing import Any
 
 from fssplat.common.errors import InputError, first_line
 from fssplat.common.json_files import json_object
+from fssplat.common.passwords import hidden
 from fssplat.common.plain_names import is_plain_path, plain_path
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
@@ -51,10 +52,15 @@ class Store:
             raise
         except Exception as error:
             raise InputError(
-                f"store {store.address}: cannot be written ({first_line(error)}). Check the "
+                f"store {store.shown_address}: cannot be written ({first_line(error)}). Check the "
                 "address and the credentials, or give another with --set store=<folder>."
             ) from error
         return store
+
+    @property
+    def shown_address(self) -> str:
+        """The address for a person: without passwords."""
+        return hidden(self.address)
 
     @property
     def folder(self) -> Path | None:
@@ -187,7 +193,7 @@ class Store:
 
     def job_folder(self, key: str) -> Path:
         """The folder that a job writes to: in the store, or else in `scratch`."""
-        plain_path(key, f"store {self.address}, job")
+        plain_path(key, f"store {self.shown_address}, job")
         if self.folder is not None:
             return self.folder / "jobs" / key
         return self.scratch / "jobs" / key
