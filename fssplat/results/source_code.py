@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -45,7 +45,7 @@ class SourceCode:
 
     modules: Mapping[str, str]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The hash of all modules; empty if the source of one cannot be read."""
         if not all(self.modules.values()):
