@@ -30,7 +30,7 @@ from fssplat.cli import (
     verify,
 )
 from fssplat.cli.unknown_command import Commands
-from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.errors import InputError, RayLostError, StoreAwayError
 from fssplat.common.passwords import hidden
 from fssplat.common.printing import complain, say
 
@@ -86,3 +86,6 @@ def main() -> None:
     except (InputError, StoreAwayError) as error:
         complain(hidden(str(error)))
         sys.exit(2)
+    except RayLostError:
+        sys.stdout.flush()
+        os._exit(1)  # threads that block in Ray would keep the process

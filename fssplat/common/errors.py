@@ -16,6 +16,14 @@ class StoreAwayError(OSError):
     """
 
 
+class RayLostError(Exception):
+    """Ray ended under a launch or a search, which has already printed a line about it.
+
+    Threads may block in Ray for ever. Therefore the command line ends the process at once, with
+    exit code 1.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
-from fssplat.common.errors import InputError, first_line
+from fssplat.common.errors import InputError, RayLostError, first_line
 from fssplat.launching.ray_faults.address import check_address, no_answer, ray_address
 from fssplat.launching.ray_faults.folder import check_ray_folder, give_ray_a_token, ray_folder
+from fssplat.launching.ray_faults.watch import kill_ray
 from fssplat.planning.packing import PlannedJob
 
 # Defaults of Tune that slow down many short jobs, or do what a launch does itself.
@@ -31,6 +32,7 @@ TUNE_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 JOIN_S = 60.0  # that joining a cluster may take
+SHUTDOWN_S = 40.0  # that Ray may take to end
 PASSED_ON = ("FSSPLAT_", "AWS_", "FSSPEC_", "CUBLAS_", "TORCH_")  # to the workers of a cluster
 
 
@@ -82,9 +84,25 @@ def cluster() -> Iterator[Cluster]:
         start(ray, address)
     try:
         yield Cluster(nodes(ray), local=not address)
-    finally:
+    except RayLostError:
+        kill_ray()
+        raise
+    except BaseException:
         if not running:
-            ray.shutdown()
+            _shut_down(ray)
+        raise
+    if not running and not _shut_down(ray):
+        raise RayLostError("Ray did not end when asked to")
+
+
+def _shut_down(ray: Any) -> bool:
+    """End Ray. If it does not end within SHUTDOWN_S, kill it and return False."""
+    thread = threading.Thread(target=ray.shutdown, daemon=True)
+    thread.start()
+    thread.join(SHUTDOWN_S)
+    if thread.is_alive():
+        kill_ray()
+    return not thread.is_alive()
 
 
 def start(ray: Any, address: str) -> None:

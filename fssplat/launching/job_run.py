@@ -15,7 +15,7 @@ from typing import Any
 
 from fssplat.common.passwords import hidden
 from fssplat.experiment.trial import Job
-from fssplat.launching.board import open_board
+from fssplat.launching.board import OpenBoard, open_board
 from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
@@ -38,16 +38,17 @@ BUSY_S = 5.0  # seconds between two looks at jobs that another launch runs
 def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluster) -> StopRequest:
     """Run the jobs to their ends. Returns whether, and by which signal, it was stopped early.
 
-    Raises InputError for resources that the cluster lacks. A job that fails is recorded in the
-    store with its reason; the others go on.
+    Raises InputError for resources that the cluster lacks, and RayLostError if Ray ends. A job that
+    fails is recorded in the store with its reason; the others go on.
     """
-    import ray  # only after `cluster` has set its environment variables
-
     cluster.check(pending)
     context.store.announce(context.launch)
-    board = open_board()
     stop = StopRequest()
-    with stop_on_signals(stop), background(partial(_pass_notes_on, board, context, stop)):
+    with (
+        stop_on_signals(stop),
+        open_board() as board,
+        background(partial(_pass_notes_on, board, context, stop)),
+    ):
         left = pending
         while left and not stop.requested.is_set():
             outcomes = _run_once(left, context, board, stop)
@@ -55,12 +56,11 @@ def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluste
             left = tuple(item for item in left if item.job.key in busy)
             if left:
                 _wait_for_other_launches(left, context, stop)
-    ray.kill(board)
     return stop
 
 
 def _run_once(
-    pending: tuple[PlannedJob, ...], context: LaunchContext, board: Any, stop: StopRequest
+    pending: tuple[PlannedJob, ...], context: LaunchContext, board: OpenBoard, stop: StopRequest
 ) -> dict[str, Outcome]:
     """Run every job once. Returns how each ended, by its key."""
     from fssplat.launching.tune_hooks import JobSearcher, OutcomeCallback  # imports Ray
@@ -128,11 +128,9 @@ def _performer(context: LaunchContext) -> _PerformJob:
 
 
 def _pass_notes_on(
-    board: Any, context: LaunchContext, stop: StopRequest, over: threading.Event
+    board: OpenBoard, context: LaunchContext, stop: StopRequest, over: threading.Event
 ) -> None:
     """Carry notes from the board to the launch's listeners, and look for `fssplat stop`."""
-    import ray  # as in `run`
-
     looked = time.monotonic()
     while True:
         last = over.is_set()
@@ -141,13 +139,9 @@ def _pass_notes_on(
             with contextlib.suppress(Exception):
                 if context.store.stop_requested(context.launch):
                     stop.request()
-        try:
-            for note in ray.get(board.fetch.remote(), timeout=30):
-                with contextlib.suppress(Exception):  # a closed terminal must not end this thread
-                    context.on_note(note)
-        except ray.exceptions.RayError:
-            if last:
-                return
+        for note in board.fetch():
+            with contextlib.suppress(Exception):  # a closed terminal must not end this thread
+                context.on_note(note)
         if last:
             return
         over.wait(FETCH_STOPPING_S if stop.requested.is_set() else FETCH_S)

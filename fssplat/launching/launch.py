@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from rich.console import Console
 
+from fssplat.common.errors import RayLostError
 from fssplat.common.passwords import hidden, hidden_in
 from fssplat.common.printing import Screen
 from fssplat.experiment.reading import load_experiment
@@ -24,6 +25,7 @@ from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.context import LaunchContext
 from fssplat.launching.job_run import run
 from fssplat.launching.progress import Progress
+from fssplat.launching.ray_faults.watch import complain_of_loss
 from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
@@ -181,6 +183,7 @@ class Launch:
         self.console, self.work, self.listeners = console, work, listeners
         self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:4]}"
         self.commit = environment.commit()
+        self._listening = True
 
     @property
     def info(self) -> LaunchInfo:
@@ -197,6 +200,16 @@ class Launch:
         )
 
     def run(self) -> StopRequest:
+        """Run the jobs and close the listeners. Raises RayLostError after a line about it."""
+        try:
+            return self._run()
+        except RayLostError as error:
+            kept = f"Results and checkpoints are kept in {self.store.address}."
+            complain_of_loss(error, kept, self.request.command())
+            self._close_listeners(stopped=True)
+            raise
+
+    def _run(self) -> StopRequest:
         """Start Ray and the listeners side by side, run the jobs, close both."""
         with ExitStack() as stack:
             own_claim = claim(self.store.files, f"launches/{self.id}/claim", self.id)
@@ -210,9 +223,14 @@ class Launch:
             opening.result()
             with progress:
                 stop = run(plan.pending, self._context(plan, progress), machines)
-            for listener in self.listeners:
-                listener.close(stopped=stop.requested.is_set())
+            self._close_listeners(stopped=stop.requested.is_set())
         return stop
+
+    def _close_listeners(self, stopped: bool) -> None:
+        if self._listening:
+            self._listening = False
+            for listener in self.listeners:
+                listener.close(stopped)
 
     def _plan_for(self, machines: Cluster) -> Plan:
         """The plan for the machines that Ray found.

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from fssplat.launching.board import RayChannel
+from fssplat.common.errors import RayLostError
+from fssplat.launching.board import OpenBoard, RayChannel
+from fssplat.launching.ray_faults.watch import TICK_S, RayWatch
 from fssplat.launching.stop_request import GRACE_S, StopRequest
 from fssplat.worker.heartbeat import Channel
 
 JOIN_S = 30.0  # seconds that a background thread has to end
+LEAVE_S = 5.0  # seconds that Tune has to end after Ray, and background threads too
 
 Report = Callable[[dict[str, Any]], None]  # sends metrics to Tune before the task ends
 
@@ -43,7 +46,7 @@ def as_config(name: str, task: str, cpu: float, gpu: float) -> dict[str, Any]:
 def fit(
     perform: Perform,
     searcher: Any,
-    board: Any,
+    board: OpenBoard,
     stop: StopRequest,
     idle: Callable[[], bool],
     *,
@@ -57,14 +60,14 @@ def fit(
 
     `searcher` is a Ray Tune Searcher whose suggestions come from `as_config`. A task whose worker
     died starts again up to `retries` times. After a stop request the run ends as soon as `idle()`,
-    at the latest after `grace_s` seconds.
+    at the latest after `grace_s` seconds. Raises RayLostError if Ray ends meanwhile.
     """
     from ray import tune  # only after `cluster` has set its environment variables
 
     from fssplat.launching.tune_hooks import StopWhenIdle  # imports Ray
 
     folder = Path(tempfile.mkdtemp(prefix="fssplat-tune-"))
-    trainable = tune.with_parameters(_trainable, board=board, perform=perform)
+    trainable = tune.with_parameters(_trainable, channel=board.channel(), perform=perform)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _resources),
         tune_config=tune.TuneConfig(
@@ -79,7 +82,7 @@ def fit(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder),
-            stop=StopWhenIdle(stop, idle, grace_s, lambda: board.stop.remote()),
+            stop=StopWhenIdle(stop, idle, grace_s, board.stop),
             callbacks=list(callbacks),
             failure_config=tune.FailureConfig(max_failures=retries),
             verbose=0,
@@ -87,16 +90,44 @@ def fit(
     )
     try:
         with quiet_ray_logs():
-            tuner.fit()
+            _until_ray_ends(tuner.fit, stop)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _trainable(config: Mapping[str, Any], board: Any, perform: Perform) -> dict[str, Any]:
+def _until_ray_ends(run: Callable[[], object], stop: StopRequest) -> None:
+    """Call `run` in a thread, so that this one notices a dead Ray, and signals, whatever blocks.
+
+    Raises what `run` raises, and RayLostError if Ray ends meanwhile.
+    """
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            run()
+        except BaseException as error:
+            errors.append(error)
+
+    thread, watch = threading.Thread(target=call, daemon=True), RayWatch()
+    thread.start()
+    try:
+        while not (lost := watch.lost()) and thread.is_alive():
+            thread.join(TICK_S)
+    finally:
+        watch.close()
+    if lost:
+        stop.request(reason=lost)
+        thread.join(LEAVE_S)
+        raise RayLostError(lost)
+    if errors:
+        raise errors[0]
+
+
+def _trainable(config: Mapping[str, Any], channel: RayChannel, perform: Perform) -> dict[str, Any]:
     """The function that Tune calls in a worker; the returned metrics are the last report."""
     from ray import tune  # as in `fit`
 
-    return perform(config, RayChannel(board), tune.report)
+    return perform(config, channel, tune.report)
 
 
 def _resources(config: Mapping[str, Any]) -> Any:
@@ -116,11 +147,15 @@ def background(run: Callable[[threading.Event], None]) -> Iterator[None]:
     over = threading.Event()
     thread = threading.Thread(target=run, args=(over,), daemon=True)
     thread.start()
+    join_s = JOIN_S
     try:
         yield
+    except RayLostError:
+        join_s = LEAVE_S  # it may block in Ray
+        raise
     finally:
         over.set()
-        thread.join(timeout=JOIN_S)
+        thread.join(timeout=join_s)
 
 
 @contextlib.contextmanager

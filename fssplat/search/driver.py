@@ -13,12 +13,13 @@ from optuna.study import Study
 from rich.console import Console
 
 from fssplat.common.disk_space import is_disk_full
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, RayLostError
 from fssplat.common.passwords import hidden_in
 from fssplat.common.printing import Screen
-from fssplat.launching.board import open_board
+from fssplat.launching.board import OpenBoard, open_board
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.launch import TABLE_WIDTH, Request
+from fssplat.launching.ray_faults.watch import complain_of_loss
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
 from fssplat.launching.tune_run import as_config, background, fit
 from fssplat.report.search_plots import write_plots
@@ -118,20 +119,25 @@ class SearchDriver:
     # -------------------------------------------------------------- running
 
     def run(self) -> StopRequest:
-        """Run points with Ray until the study has enough of them or a stop is requested."""
-        import ray  # only after `cluster` has set its environment variables
+        """Run points with Ray until the study has enough of them or a stop is requested.
 
+        Raises RayLostError after a line about it.
+        """
+        try:
+            return self._run()
+        except RayLostError as error:
+            kept = f"The study keeps every point, {self.folder} their checkpoints."
+            complain_of_loss(error, kept, self.request.command("search"))
+            raise
+
+    def _run(self) -> StopRequest:
         self.folder.mkdir(parents=True, exist_ok=True)
         stop = StopRequest()
         with cluster() as machines:
             first = self.prepared.jobs(self.search.defaults)[0]
             cpu, gpu = point_resources(self.search, first, machines)
-            with stop_on_signals(stop):
-                board = open_board()
-                try:
-                    self._fit(board, stop, self._slots(machines, cpu, gpu), cpu, gpu)
-                finally:
-                    ray.kill(board)
+            with stop_on_signals(stop), open_board() as board, background(board.watch):
+                self._fit(board, stop, self._slots(machines, cpu, gpu), cpu, gpu)
         return stop
 
     def _slots(self, machines: Cluster, cpu: float, gpu: float) -> int:
@@ -139,7 +145,7 @@ class SearchDriver:
         most = int(machines.gpus / gpu) if gpu else int(machines.cpus / cpu)
         return max(1, min(most, self.search.experiment.resources.max_concurrent or most))
 
-    def _fit(self, board: Any, stop: StopRequest, slots: int, cpu: float, gpu: float) -> None:
+    def _fit(self, board: OpenBoard, stop: StopRequest, slots: int, cpu: float, gpu: float) -> None:
         from fssplat.search.tune_searcher import Asha, StudySearcher  # imports Ray
 
         def config_of(number: int, point: Point) -> dict[str, Any]:
