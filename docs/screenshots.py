@@ -100,7 +100,7 @@ def of_launch(request: Request, folder: Path) -> None:
         browser.run('localStorage.setItem("mlflow.assistant.panelOpen_v1", "false")')
         browser.click("Model training")
         for name, page, text in (
-            ("table", table, "Group by: row"),
+            ("table", table, "miou_points"),
             ("charts", f"{table}&compareRunsMode=CHART", "Comparison"),
             ("trial", one, "panels"),
         ):

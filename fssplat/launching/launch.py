@@ -6,16 +6,17 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
 from rich.console import Console
 
-from fssplat.common.errors import RayLostError
+from fssplat.common.errors import InputError, RayLostError
 from fssplat.common.passwords import hidden, hidden_in
 from fssplat.common.printing import Screen
 from fssplat.experiment.reading import load_experiment
@@ -53,6 +54,8 @@ class LaunchRequest(Protocol):
 
     def command(self, name: str = "launch") -> str: ...
 
+    def typed(self) -> str: ...
+
 
 @dataclass(frozen=True)
 class Request:
@@ -71,6 +74,10 @@ class Request:
         files = [self.path, *(self.following if name == "launch" else ())]
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return shlex.join(["fssplat", name, *map(str, files), *settings])
+
+    def typed(self) -> str:
+        """The experiment file as it is written, with `***` for passwords."""
+        return hidden(self.path.read_text(encoding="utf-8"))
 
 
 def launch(
@@ -196,6 +203,8 @@ class Launch:
             fingerprints=self.plan.fingerprints,
             commit=self.commit,
             sync_command=self.request.command("sync"),
+            ui_command=self.request.command("ui"),
+            command=self.request.command(),
             warn=partial(self.console.print, soft_wrap=True),
         )
 
@@ -229,6 +238,7 @@ class Launch:
     def _close_listeners(self, stopped: bool) -> None:
         if self._listening:
             self._listening = False
+            self._write_table()
             for listener in self.listeners:
                 listener.close(stopped)
 
@@ -276,6 +286,19 @@ class Launch:
         for name, value in files.items():
             text = json.dumps(value, indent=1, default=str)
             self.store.files.write(f"launches/{self.id}/{name}", text.encode())
+        typed = self.request.typed().encode()
+        self.store.files.write(f"launches/{self.id}/experiment.yaml", typed)
+
+    def _write_table(self) -> None:
+        """Write the result table as text beside the description, if the disk has room for it."""
+        page = StringIO()
+        sheet = Screen(file=page, width=TABLE_WIDTH)
+        sheet.print(
+            results_table(self.plan.trials, self.store.states(self.plan.trials), self.store)
+        )
+        text = "\n".join(line.rstrip() for line in page.getvalue().splitlines()) + "\n"
+        with suppress(InputError):
+            self.store.files.write(f"launches/{self.id}/table.txt", text.encode())
 
 
 def plan_from(request: LaunchRequest, machine: Machine | None = None) -> tuple[Plan, Store]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from fssplat.common.passwords import hidden
@@ -34,10 +35,16 @@ class RowRequest:
         return made_experiment(published.experiment(self.row), self.base, self.changes)
 
     def command(self, name: str = "launch") -> str:
-        """The `verify` command for every `name`: it launches, retries and delivers."""
+        """The `verify` command, which launches, retries and delivers, or the one named `ui`."""
+        if name == "ui":
+            return shlex.join(["fssplat", "ui", "--store", hidden(self.load().store)])
         base = ["--base", str(self.base)] if self.base is not None else []
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])
+
+    def typed(self) -> str:
+        """The row as an experiment file."""
+        return yaml.safe_dump(published.experiment(self.row), sort_keys=False)
 
 
 def verify(

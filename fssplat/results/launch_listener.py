@@ -21,6 +21,8 @@ class LaunchInfo:
     fingerprints: Mapping[str, str]  # by data set
     commit: str  # of the code
     sync_command: str  # delivers results later
+    ui_command: str  # serves MLflow's pages
+    command: str  # launches this experiment again
     warn: Callable[[str], None]  # prints a line beside the live display
 
 

@@ -44,6 +44,7 @@ class Delivery:
         self._flushed_at = time.monotonic()
         self._server = PausedCalls(PAUSE_S, "the jobs continue and the store keeps results.", warn)
         self.missed: set[str] = set()  # trials whose delivery failed
+        self._table_is_old = False  # a trial was delivered after the table was written
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -60,6 +61,7 @@ class Delivery:
             if not self._server.succeeds(self._deliver, trial_id):
                 return
             self.missed.discard(trial_id)
+        self._write_table()
 
     def _follow(self) -> None:
         while True:
@@ -74,6 +76,7 @@ class Delivery:
                 self._flushed_at = time.monotonic()
                 for key in list(self._curves):
                     self._server.succeeds(self._flush, key)
+                self._write_table()
 
     def _deliver_note(self, note: Note) -> None:
         if isinstance(note, JobStarted):
@@ -103,6 +106,12 @@ class Delivery:
             result = self._store.results([trial_id])[trial_id]
         trial = self._trials[trial_id]
         self.tracking.deliver(trial, trial_id, result, self._store, self._tags(trial))
+        self._table_is_old = True
+
+    def _write_table(self) -> None:
+        if self._table_is_old:
+            done = self._server.succeeds(self.tracking.write_table, self._trials)
+            self._table_is_old = not done
 
     def _flush(self, key: str) -> None:
         for run_id in self._running(key):
@@ -141,6 +150,7 @@ def sync(
             failed_in_a_row += 1
             if failed_in_a_row > 1:
                 raise
+    tracking.write_table(trials)
     if failed:
         raise MlflowError(f"{failed} of {len(results)} results were not delivered")
     return len(results)

@@ -5,6 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import yaml
+
+from fssplat.common.passwords import hidden, hidden_in
 from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec
 from fssplat.experiment.trial import Trial
 from fssplat.results import environment
@@ -14,6 +17,11 @@ from fssplat.results.store import Store
 from fssplat.tracking.connection import MlflowError, check_writable, tracking_uri
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.runs import open_tracking
+from fssplat.tracking.views import address
+
+NOTE_LENGTH = 4000  # letters of a table in the description
+# files of a launch in the store, which become artefacts of its run
+FILES = ("experiment.json", "environment.json", "experiment.yaml", "table.txt")
 
 
 class MlflowListener:
@@ -48,6 +56,7 @@ class MlflowListener:
         except MlflowError as error:
             info.warn(f"MLflow is not available ({error}); `{info.sync_command}` delivers later.")
             return
+        info.warn(_page_line(info, uri, tracking.experiment_id))
         try:
             sync(tracking, info.store, info.trials, tags)
         except MlflowError as error:  # about results of earlier launches; this one's may arrive
@@ -69,16 +78,45 @@ class MlflowListener:
         counts = [status.state for status in info.store.states(info.trials).values()]
         metrics = {f"trials/{state}": float(counts.count(state)) for state in set(counts)}
         with TemporaryDirectory() as folder, suppress(MlflowError):
-            paths = []
-            for name in ("experiment.json", "environment.json"):
-                path = Path(folder) / name
-                info.store.files.get(f"launches/{info.launch}/{name}", path)
-                paths.append(path)
-            delivery.tracking.end_launch("KILLED" if stopped else "FINISHED", metrics, paths)
+            paths = _files_of(info, Path(folder))
+            table = Path(folder) / "table.txt"
+            note = _note(info.command, table.read_text("utf-8") if table in paths else "")
+            status = "KILLED" if stopped else "FINISHED"
+            delivery.tracking.end_launch(status, metrics, paths, note)
         if delivery.missed:
             info.warn(
                 f"MLflow lacks {len(delivery.missed)} results; `{info.sync_command}` delivers them."
             )
+
+
+def _page_line(info: LaunchInfo, uri: str, experiment_id: str) -> str:
+    """Where to see the results: the page of a server, or the command that serves pages."""
+    if uri.startswith("http"):
+        return f"MLflow: {hidden(uri).rstrip('/')}{address(experiment_id)}"
+    return f"MLflow's pages: {info.ui_command}"
+
+
+def _note(command: str, table: str) -> str:
+    """The description of a launch's run, in Markdown; a table that is too long is left out."""
+    shown = f"```\n{table}```\n" if len(table) < NOTE_LENGTH else "The table is in table.txt.\n"
+    return f"```sh\n{command}\n```\n\n" + (shown if table else "")
+
+
+def _files_of(info: LaunchInfo, folder: Path) -> list[Path]:
+    """Copies of the files that describe the launch, and of its table; files that the store lacks
+    are left out."""
+    (folder / "command.sh").write_text(f"{info.command}\n", encoding="utf-8")
+    found = [folder / "command.sh"]
+    for name in FILES:
+        content = info.store.files.read(f"launches/{info.launch}/{name}")
+        if content is not None:
+            found.append(folder / name)
+            found[-1].write_bytes(content)
+    resolved = yaml.safe_dump(
+        hidden_in(info.experiment.model_dump(mode="json")), sort_keys=False, allow_unicode=True
+    )
+    (folder / "resolved.yaml").write_text(resolved, encoding="utf-8")
+    return [*found, folder / "resolved.yaml"]
 
 
 def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) -> None:

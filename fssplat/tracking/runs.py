@@ -26,6 +26,7 @@ from fssplat.tracking.names import (
     trial_tags,
     valid_tags,
 )
+from fssplat.tracking.table_rows import SCORES, table_rows, write_rows
 
 METRICS_PER_BATCH = 1000  # MLflow's own limits
 PARAMS_PER_BATCH = 100
@@ -44,6 +45,7 @@ class TrialRun:
     delivered: bool
     described: bool = True  # has its parameters
     diverged: bool = False
+    scores: Mapping[str, float] = field(default_factory=dict)  # of a delivered run
 
 
 @dataclass
@@ -75,12 +77,15 @@ class Tracking:
             )
         self.parent = run.info.run_id
 
-    def end_launch(self, status: str, metrics: Mapping[str, float], files: Sequence[Path]) -> None:
-        """Close the parent run with its totals and these files."""
+    def end_launch(
+        self, status: str, metrics: Mapping[str, float], files: Sequence[Path], note: str
+    ) -> None:
+        """Close the parent run with its totals, these files, and a description as Markdown."""
         with mlflow_errors():
             for path in files:
                 self.client.log_artifact(self.parent, str(path))
-            self._log_batch(self.parent, metric_rows(metrics, 0, now_ms()), {})
+            rows = metric_rows(metrics, 0, now_ms())
+            self._log_batch(self.parent, rows, {"mlflow.note.content": note})
             self.client.set_terminated(self.parent, status)
 
     # -------------------------------------------------------------- MLflow's pages
@@ -89,6 +94,15 @@ class Tracking:
         """Make the experiment's pages show the table of these trials."""
         rows = dict.fromkeys(views.row_of(trial) for trial in trials)
         self._add_tags(lambda known: views.experiment_tags(rows, known))
+
+    def write_table(self, trials: Mapping[str, Trial]) -> None:
+        """Write the runs that are the rows of the table, from the delivered runs of trials."""
+        scores = {
+            trial_id: self.runs[trial_id].scores
+            for trial_id in trials
+            if trial_id in self.runs and self.runs[trial_id].delivered
+        }
+        write_rows(self.connection, table_rows(trials, scores))
 
     def add_search_view(self, parameters: Iterable[str]) -> None:
         """Make them show the points of a search over these parameters."""
@@ -99,7 +113,11 @@ class Tracking:
         """The views that this experiment's pages can show."""
         with mlflow_errors():
             known = self.client.get_experiment(self.experiment_id).tags
-        return [view for view in (views.VIEW, views.SEARCH) if f"{views.SHARED}{view}" in known]
+        return [
+            view
+            for view in (views.VIEW, views.TRIALS, views.SEARCH)
+            if f"{views.SHARED}{view}" in known
+        ]
 
     def _add_tags(self, missing: Callable[[Mapping[str, str]], dict[str, str]]) -> None:
         with mlflow_errors():
@@ -134,6 +152,7 @@ class Tracking:
                     delivered,
                     described=bool(run.data.params),
                     diverged=run.data.tags.get("fssplat.state") == "diverged",
+                    scores=_scores(run.data.metrics),
                 )
 
     def start_run(self, trial: Trial, trial_id: str, tags: Mapping[str, str]) -> str:
@@ -214,7 +233,7 @@ class Tracking:
                 show_model(self.connection, run_id, trial, result, store, scratch)
             self._deliver_metrics(run_id, trial, result)
             self.client.set_terminated(run_id, "FINISHED")
-        self.runs[trial_id] = TrialRun(run_id, delivered=True)
+        self.runs[trial_id] = TrialRun(run_id, delivered=True, scores=_scores(result.metrics))
 
     def _deliver_files(
         self, run_id: str, trial_id: str, result: Result, store: Store, scratch: Path
@@ -236,6 +255,9 @@ class Tracking:
         tags = {"fssplat.state": "finished", "fssplat.notes": "; ".join(result.notes)}
         last_step = trial.training.steps or max(self.curve_steps.get(run_id, ()), default=0)
         metrics = dict(result.metrics)
+        for name in ("miou", "fb_iou"):
+            if name in metrics:
+                metrics[f"{name}_points"] = 100 * metrics[name]
         if "miou" in metrics:
             metrics[views.fold_metric(trial.fold)] = metrics["miou"]
         self._log_batch(run_id, metric_rows(metrics, last_step, at_ms), tags)
@@ -282,3 +304,8 @@ class Tracking:
             history = self.client.get_metric_history(run_id, "lr")  # the last value of each step
             self.curve_steps[run_id] = {item.step for item in history}
         return self.curve_steps[run_id]
+
+
+def _scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that the rows of the table are made of."""
+    return {name: metrics[name] for name in SCORES if name in metrics}

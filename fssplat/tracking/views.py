@@ -1,8 +1,9 @@
 """Views that MLflow's pages open with one click: the paper's table, and the points of a search.
 
-MLflow stores a shared view as a tag of the experiment: the state of its run table as JSON. It
-groups runs and shows each group's averages. A run has a number only in the column of its own fold,
-so a group by `ROW` is a row of the paper's table: folds across, then their mean.
+MLflow stores a shared view as a tag of the experiment: the state of its run table as JSON.
+In the view `table` a run is a row of the paper's table, see `table_rows`. The view `trials` groups
+the runs of trials by `ROW` and shows each group's averages. A trial has a number only in the
+column of its own fold, so a group has folds across, then their mean.
 """
 
 import json
@@ -13,9 +14,11 @@ from fssplat.experiment.trial import Trial
 
 KIND = "mlflow.experimentKind"
 KIND_VALUE = "custom_model_development"  # opens the runs, not MLflow's pages for agents
-VIEW, SEARCH = "table", "search"
+VIEW, TRIALS, SEARCH = "table", "trials", "search"
 SHARED = "mlflow.sharedViewState."
 ROW = "row"  # tag: see `row_of`
+SPEED = "episodes/s"  # metric of rows; MLflow cuts a longer heading
+KIND_ROW = "row"  # of runs that are rows of the table
 FOLDS = range(4)
 SECTION = "fssplat-comparison"  # of the charts
 SHOWN = 100  # rows or points in a chart
@@ -23,13 +26,17 @@ SHOWN = 100  # rows or points in a chart
 
 def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     """The tags to add to an experiment with these rows; `known` are those that it has."""
-    view = table_view(rows)
+    view = trials_view(rows)
     try:
-        before = json.loads(known.get(f"{SHARED}{VIEW}", "{}"))
+        before = json.loads(known.get(f"{SHARED}{TRIALS}", "{}"))
     except ValueError:
         before = {}
     view["groupsExpanded"] |= before.get("groupsExpanded", {})
-    wanted = {KIND: KIND_VALUE, f"{SHARED}{VIEW}": json.dumps(view, sort_keys=True)}
+    wanted = {
+        KIND: KIND_VALUE,
+        f"{SHARED}{VIEW}": json.dumps(table_view(), sort_keys=True),
+        f"{SHARED}{TRIALS}": json.dumps(view, sort_keys=True),
+    }
     return {name: value for name, value in wanted.items() if known.get(name) != value}
 
 
@@ -60,7 +67,22 @@ def fold_metric(fold: int) -> str:
     return f"miou/fold-{fold}"
 
 
-def table_view(rows: Iterable[str]) -> dict[str, Any]:
+def fold_points(fold: int) -> str:
+    """The same in points, for a row of the table."""
+    return f"points/fold-{fold}"  # MLflow cuts longer headings
+
+
+def table_view() -> dict[str, Any]:
+    """The rows of the table, best first, in points."""
+    figures = ["miou_points", *(fold_points(fold) for fold in FOLDS)]
+    figures += ["fb_iou_points", SPEED]
+    tags = [f"tags.`{name}`" for name in ("dataset", "folds", "protocol")]
+    columns = [*(f"metrics.`{name}`" for name in figures), *tags]
+    charts = [_bars(name) for name in ("miou_points", "fb_iou_points", SPEED)]
+    return {**_view(KIND_ROW, columns, charts), "orderByKey": "metrics.`miou_points`"}
+
+
+def trials_view(rows: Iterable[str]) -> dict[str, Any]:
     """The state of MLflow's run table in MLflow's own keys; every row is closed at first."""
     figures = [*(fold_metric(fold) for fold in FOLDS), "miou", "fb_iou", "episodes_per_s"]
     metrics = [f"metrics.`{name}`" for name in figures]
@@ -103,6 +125,7 @@ def _view(kind: str, columns: list[str], charts: list[dict[str, Any]]) -> dict[s
         "compareRunSections": [{"uuid": SECTION, "name": "Comparison", "display": True}],
         "compareRunCharts": charts,
         "hideEmptyCharts": True,
+        "runsHiddenMode": "SHOW_ALL",
     }
 
 

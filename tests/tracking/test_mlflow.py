@@ -92,7 +92,7 @@ def test_everything_of_a_finished_trial_arrives(tracking: Tracking, store: Store
     assert run.data.metrics["iou/a"] == 0.5
     assert run.data.metrics["miou/fold-0"] == 0.5  # its column in MLflow's table
     pages = tracking.client.get_experiment(tracking.experiment_id).tags
-    assert run.data.tags["row"] in pages["mlflow.sharedViewState.table"]
+    assert run.data.tags["row"] in pages["mlflow.sharedViewState.trials"]
     assert history(tracking, run.info.run_id, "loss/total") == [
         (1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3)), (4, 0.25),
     ]  # fmt: skip

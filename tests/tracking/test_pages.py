@@ -21,7 +21,7 @@ from tests.fakes.experiment_files import experiment_without_images
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(chromium() is None, reason="no Chromium: install the package `chromium`")
-def test_the_shared_view_shows_a_row_per_method_with_its_folds(
+def test_the_shared_views_show_a_row_per_method_with_its_folds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -35,11 +35,16 @@ def test_the_shared_view_shows_a_row_per_method_with_its_folds(
     assert sync(tracking, store, plan.trials, lambda _: {}) == 4
     port = free_port()
     with served(mlflow_pages(request, port), port, "/health") as server, Browser() as browser:
-        browser.open(server + address(tracking.experiment_id), "Group by: row")
-        browser.wait("Group: panet 1-shot resnet50 synthetic")
-        browser.wait("Group: hsnet 1-shot resnet50 synthetic")
+        browser.open(server + address(tracking.experiment_id), "panet 1-shot rn50")
+        browser.wait("hsnet 1-shot rn50")
         shown = str(browser.run("document.body.innerText"))
-        assert "miou/fold-0" in shown
-        assert "miou/fold-1" in shown
+        for heading in ("miou_points", "points/fold-0", "points/fold-1", "fb_iou_points"):
+            assert heading in shown
+        assert "2 matching runs" in shown
+        assert shown.split().count("50") == 6  # the mean and two folds of both rows
+        browser.open("about:blank", "")
+        browser.open(server + address(tracking.experiment_id, "trials"), "Group by: row")
+        browser.wait("Group: panet 1-shot resnet50 synthetic")
+        shown = str(browser.run("document.body.innerText"))
         assert "4 matching runs" in shown
         assert shown.count("0.5 (average)") >= 4

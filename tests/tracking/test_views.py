@@ -9,6 +9,7 @@ from fssplat.tracking.views import (
     search_tags,
     search_view,
     table_view,
+    trials_view,
 )
 from tests.fakes.trials import trial
 
@@ -25,11 +26,19 @@ def test_only_trials_that_differ_in_fold_or_seed_share_a_row() -> None:
 
 
 def test_the_view_has_a_column_per_fold_and_groups_by_row() -> None:
-    view = table_view(["panet 1-shot"])
+    view = trials_view(["panet 1-shot"])
     assert [f"metrics.`miou/fold-{fold}`" for fold in range(4)] == view["selectedColumns"][1:5]
     assert view["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "row"}]
     assert view["compareRunCharts"][0]["metricKey"] == "miou"
     assert view["groupsExpanded"] == {"tag.row.panet 1-shot": False}
+
+
+def test_the_table_has_rows_in_points_and_shows_all_of_them() -> None:
+    view = table_view()
+    assert view["searchFilter"] == "tags.`fssplat.kind` = 'row'"
+    assert view["selectedColumns"][:2] == ["metrics.`miou_points`", "metrics.`points/fold-0`"]
+    assert view["orderByKey"] == "metrics.`miou_points`"
+    assert view["runsHiddenMode"] == "SHOW_ALL"
 
 
 def test_rows_are_added_to_a_view_and_an_equal_view_is_not_written() -> None:
@@ -37,7 +46,7 @@ def test_rows_are_added_to_a_view_and_an_equal_view_is_not_written() -> None:
     assert first["mlflow.experimentKind"] == "custom_model_development"
     assert experiment_tags(["a"], first) == {}
     ((name, value),) = experiment_tags(["b"], first).items()
-    assert name == "mlflow.sharedViewState.table"
+    assert name == "mlflow.sharedViewState.trials"
     assert set(json.loads(value)["groupsExpanded"]) == {"tag.row.a", "tag.row.b"}
     assert address("3") == "/#/experiments/3/runs?viewStateShareKey=table"
 
