@@ -49,7 +49,23 @@ def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
     client = MlflowClient(f"sqlite:///{tmp_path}/store/mlflow.db")
     found = client.search_runs([client.get_experiment_by_name("small").experiment_id])
     kinds = [(run.data.tags["fssplat.kind"], run.info.status) for run in found]
-    assert sorted(kinds) == [("launch", "FINISHED")] + [("trial", "FINISHED")] * 4
+    assert sorted(kinds) == [
+        ("launch", "FINISHED"),
+        *[("row", "FINISHED")] * 2,
+        *[("trial", "FINISHED")] * 4,
+    ]
+    assert f"MLflow's pages: fssplat ui {path}" in text
+    (one,) = (run for run in found if run.data.tags["fssplat.kind"] == "launch")
+    note = one.data.tags["mlflow.note.content"]
+    assert f"fssplat launch {path}" in note
+    assert "synthetic, 5-shot, mIoU under protocol fssplat" in note
+    artefacts = {item.path for item in client.list_artifacts(one.info.run_id)}
+    assert artefacts == {
+        "command.sh", "environment.json", "experiment.json", "experiment.yaml", "resolved.yaml",
+        "table.txt",
+    }  # fmt: skip
+    (typed,) = (tmp_path / "store" / "launches").glob("*/experiment.yaml")
+    assert typed.read_text() == path.read_text()
     (written,) = (tmp_path / "store" / "launches").glob("*/environment.json")
     assert json.loads(written.read_text())["packages"]["torch"]
     code, again = launched(path, fail_if_started)
