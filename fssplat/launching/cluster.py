@@ -5,15 +5,18 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError, RayLostError, first_line
+from fssplat.common.locks import FileLock
 from fssplat.launching.ray_faults.address import check_address, no_answer, ray_address
 from fssplat.launching.ray_faults.folder import check_ray_folder, give_ray_a_token, ray_folder
+from fssplat.launching.ray_faults.leftovers import SESSIONS, mark_as_owned, remove_leftovers
 from fssplat.launching.ray_faults.watch import kill_ray
 from fssplat.planning.packing import PlannedJob
 
@@ -32,6 +35,7 @@ TUNE_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 JOIN_S = 60.0  # that joining a cluster may take
+SESSION_LOCKS: list[FileLock] = []  # held until the process ends
 SHUTDOWN_S = 40.0  # that Ray may take to end
 PASSED_ON = ("FSSPLAT_", "AWS_", "FSSPEC_", "CUBLAS_", "TORCH_")  # to the workers of a cluster
 
@@ -82,6 +86,7 @@ def cluster() -> Iterator[Cluster]:
     running = bool(ray.is_initialized())
     if not running:
         start(ray, address)
+    _keep_session(ray, started_here=not running and not address)
     try:
         yield Cluster(nodes(ray), local=not address)
     except RayLostError:
@@ -93,6 +98,14 @@ def cluster() -> Iterator[Cluster]:
         raise
     if not running and not _shut_down(ray):
         raise RayLostError("Ray did not end when asked to")
+
+
+def _keep_session(ray: Any, started_here: bool) -> None:
+    """Mark Ray's folder as used by this process. The next launch removes it, with its logs."""
+    if started_here:
+        with suppress(OSError):
+            folder = Path(ray._private.worker._global_node.get_session_dir_path())
+            SESSION_LOCKS.append(mark_as_owned(folder))
 
 
 def _shut_down(ray: Any) -> bool:
@@ -109,6 +122,7 @@ def start(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one here. Raises InputError if that fails."""
     common = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
+        remove_leftovers(ray_folder(), SESSIONS)
         check_ray_folder(ray_folder())
         give_ray_a_token()
         with _own_process_groups(ray):

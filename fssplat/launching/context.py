@@ -24,6 +24,7 @@ class LaunchContext:
     store: Store
     launch: str  # its id
     on_note: Callable[[Note], None]
+    say: Callable[[str], object] = lambda line: None  # prints a line for the user
     about: Mapping[str, Any] = field(default_factory=dict)  # saved beside each result
     images: Mapping[str, int] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)

@@ -73,6 +73,7 @@ def _run_once(
         stop,
         idle=lambda: not callback.running,
         retries=MAX_RESTARTS,
+        say=context.say,
         callbacks=[callback],
         max_concurrent=context.max_concurrent,
         grace_s=context.grace_s,
@@ -101,7 +102,13 @@ class _PerformJob:
         self, config: Mapping[str, Any], channel: Channel, report: Report
     ) -> dict[str, Any]:
         job = Job.model_validate_json(config["task"])
-        task = JobTask(job=job, cpu=config["cpu"], gpu=config["gpu"], **self.common)
+        task = JobTask(
+            job=job,
+            cpu=config["cpu"],
+            gpu=config["gpu"],
+            lost=config.get("lost", ""),
+            **self.common,
+        )
         if not Store(task.store).is_announced(task.launch):
             reason = (
                 f"{socket.gethostname()} {UNSEEN} in store {hidden(task.store)}. Give one that "

@@ -265,6 +265,7 @@ class Launch:
             store=self.store,
             launch=self.id,
             on_note=on_note,
+            say=progress.say,
             about={"commit": self.commit},
             images=plan.images,
             fingerprints=plan.fingerprints,

@@ -3,18 +3,26 @@
 This module imports Ray, so other modules import it inside functions.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from fssplat.common.disk_space import states_disk_full
 from fssplat.experiment.trial import Job
-from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext, mark_lost
+from fssplat.launching.cluster import Node, nodes
+from fssplat.launching.context import UNSEEN, LaunchContext, mark_lost
 from fssplat.launching.stop_request import StopRequest
 from fssplat.worker.process import Outcome
+
+MAX_OUT_OF_MEMORY = 10  # ends of one task's worker by it, in one run
+# Why a worker ended; part of the reason of a job that fails by it.
+OUT_OF_MEMORY = "its worker was ended by Ray's memory monitor because the machine ran out of memory"
 
 
 class NotRestored:
@@ -80,9 +88,41 @@ class OutcomeCallback(NotRestored, tune.Callback):
         self.running.discard(key)
         if self._stop.requested.is_set():
             return  # the stop ended its worker; the next launch resumes the job
-        reason = f"its worker failed {MAX_RESTARTS + 1} times; last: {_cause(trial)}"
+        times = trial.run_metadata.num_failures
+        reason = f"its worker failed {times} times; last: {_cause(trial)}"
         mark_lost(self._jobs[key], reason, self._context)
         self.outcomes[key] = Outcome("failed", reason)
+
+
+class AloneAfterOutOfMemory(NotRestored, tune.Callback):
+    """Lets a task run alone on a machine after Ray's memory monitor ended its worker twice.
+
+    The task then reserves a whole machine. Its own cores and its arithmetic stay the same.
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        """`say` prints a line for the user."""
+        self._say = say
+        self._ended: Counter[str] = Counter()  # by the task's name
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        trial.config.pop("lost", None)
+        if not is_out_of_memory(errors_of(trial)):
+            return
+        name = _key(trial)
+        self._ended[name] += 1
+        trial.config["lost"] = OUT_OF_MEMORY
+        if self._ended[name] == 1:
+            self._say(f"{name}: {OUT_OF_MEMORY}; it starts again from its last checkpoint.")
+            return
+        if self._ended[name] == 2:
+            self._say(f"{name}: {OUT_OF_MEMORY} again; it goes on alone, one job at a time.")
+        if self._ended[name] >= MAX_OUT_OF_MEMORY:
+            trial.max_failures = 0  # its next loss is its last
+            return
+        whole = _whole_machine(trial.config["gpu"])
+        if whole["CPU"] >= trial.config["cpu"]:
+            trial.update_resources(tune.PlacementGroupFactory([whole]))
 
 
 class StopWhenIdle(NotRestored, Stopper):
@@ -111,6 +151,18 @@ class StopWhenIdle(NotRestored, Stopper):
         return self._stop.grace_is_over(self._grace_s) or self._idle()
 
 
+def is_out_of_memory(errors: str) -> bool:
+    """Whether the last error in the file that Tune keeps is from Ray's memory monitor."""
+    return "node running low on memory" in errors.rpartition("Failure #")[2]
+
+
+def _whole_machine(gpu: float) -> dict[str, float]:
+    """All cores, and all GPUs, of the largest machine that has `gpu` GPUs."""
+    found = [node for node in nodes(ray) if node.gpus >= gpu]
+    largest = max(found, key=lambda node: (node.cpus, node.gpus), default=Node(0, 0))
+    return {"CPU": largest.cpus, **({"GPU": largest.gpus} if largest.gpus else {})}
+
+
 def _stops_every_job(reason: str) -> bool:
     """Whether every further job would fail in the same way: a full disk, or an unseen store."""
     return states_disk_full(reason) or UNSEEN in reason
@@ -121,7 +173,14 @@ def _key(trial: Any) -> str:
 
 
 def _cause(trial: Any) -> str:
-    """The last line of the error that Ray caught."""
-    error = trial.get_error() if hasattr(trial, "get_error") else None
-    lines = str(error or "").strip().splitlines()
-    return lines[-1][:200] if lines else "it died without a message"
+    """The first line of the last error of a task."""
+    if is_out_of_memory(errors_of(trial)):
+        return OUT_OF_MEMORY
+    lines = errors_of(trial).rpartition("Failure #")[2].strip().splitlines()[1:]
+    return lines[0][:200] if lines else "it died without a message"
+
+
+def errors_of(trial: Any) -> str:
+    """The errors of a task so far, from the file that Tune keeps on the driver's disk."""
+    path = Path(trial.error_file or "")
+    return path.read_text(errors="replace") if path.is_file() else ""

@@ -6,15 +6,13 @@ folder, over tasks that a searcher hands out one by one.
 
 import contextlib
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from fssplat.common.errors import RayLostError
 from fssplat.launching.board import OpenBoard, RayChannel
+from fssplat.launching.ray_faults.leftovers import temporary_folder
 from fssplat.launching.ray_faults.watch import TICK_S, RayWatch
 from fssplat.launching.stop_request import GRACE_S, StopRequest
 from fssplat.worker.heartbeat import Channel
@@ -51,6 +49,7 @@ def fit(
     idle: Callable[[], bool],
     *,
     retries: int,
+    say: Callable[[str], object],
     scheduler: Any = None,
     callbacks: Sequence[Any] = (),
     max_concurrent: int | None = None,
@@ -59,40 +58,37 @@ def fit(
     """Run `perform` on each configuration that `searcher` suggests, until it has no more.
 
     `searcher` is a Ray Tune Searcher whose suggestions come from `as_config`. A task whose worker
-    died starts again up to `retries` times. After a stop request the run ends as soon as `idle()`,
+    died starts again up to `retries` times, alone on a machine if memory was short twice; `say`
+    prints a line about that. After a stop request the run ends as soon as `idle()`,
     at the latest after `grace_s` seconds. Raises RayLostError if Ray ends meanwhile.
     """
     from ray import tune  # only after `cluster` has set its environment variables
 
-    from fssplat.launching.tune_hooks import StopWhenIdle  # imports Ray
+    from fssplat.launching.tune_hooks import AloneAfterOutOfMemory, StopWhenIdle  # imports Ray
 
-    folder = Path(tempfile.mkdtemp(prefix="fssplat-tune-"))
     trainable = tune.with_parameters(_trainable, channel=board.channel(), perform=perform)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, _resources),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=-1,  # until the searcher says FINISHED
-            reuse_actors=True,
-            max_concurrent_trials=max_concurrent,
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(folder),
-            stop=StopWhenIdle(stop, idle, grace_s, board.stop),
-            callbacks=list(callbacks),
-            failure_config=tune.FailureConfig(max_failures=retries),
-            verbose=0,
-        ),
-    )
-    try:
-        with quiet_ray_logs():
-            _until_ray_ends(tuner.fit, stop)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder("fssplat-tune-") as folder, quiet_ray_logs():
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, _resources),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,  # until the searcher says FINISHED
+                reuse_actors=True,
+                max_concurrent_trials=max_concurrent,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder),
+                stop=StopWhenIdle(stop, idle, grace_s, board.stop),
+                callbacks=[*callbacks, AloneAfterOutOfMemory(say)],
+                failure_config=tune.FailureConfig(max_failures=retries),
+                verbose=0,
+            ),
+        )
+        _until_ray_ends(tuner.fit, stop)
 
 
 def _until_ray_ends(run: Callable[[], object], stop: StopRequest) -> None:

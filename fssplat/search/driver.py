@@ -170,6 +170,7 @@ class SearchDriver:
                     stop,
                     idle=lambda: not searcher.running,
                     retries=RETRIES,
+                    say=self.console.print,
                     scheduler=Asha(searcher),
                 )
         finally:

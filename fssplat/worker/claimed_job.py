@@ -121,6 +121,8 @@ def _run(
         if died > task.retries:
             retry_limit.clear_attempts(store, job.key)
             reason = f"its worker died {died} times in a row without getting any further"
+            if task.lost:
+                reason += f"; last: {task.lost}. Lower training.batch or training.size"
             return recorder.close("failed", reason)
         set_threads(task.cpu)
         artefacts = store.folder / "artefacts" if store.folder is not None else None

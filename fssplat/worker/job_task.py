@@ -21,3 +21,4 @@ class JobTask:
     fingerprints: Mapping[str, str] = field(default_factory=dict)  # of the data at planning time
     about: Mapping[str, Any] = field(default_factory=dict)  # saved beside each result
     retries: int = RETRIES
+    lost: str = ""  # why the last attempt's worker ended, if that is known

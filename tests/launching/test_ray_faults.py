@@ -15,6 +15,12 @@ from fssplat.common.errors import InputError
 from fssplat.launching.ray_faults import address, folder
 from fssplat.launching.ray_faults.address import check_address, host_and_port, ray_address
 from fssplat.launching.ray_faults.folder import check_ray_folder, give_ray_a_token, ray_folder
+from fssplat.launching.ray_faults.leftovers import (
+    OWNER,
+    mark_as_owned,
+    remove_leftovers,
+    temporary_folder,
+)
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
 
 
@@ -162,6 +168,12 @@ def test_sighup_that_is_ignored_stays_ignored() -> None:
 
 CLOSES_ITS_TERMINAL = """
 import os, signal, sys
+from fssplat.launching.ray_faults.leftovers import (
+    OWNER,
+    mark_as_owned,
+    remove_leftovers,
+    temporary_folder,
+)
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
 stop = StopRequest()
 with stop_on_signals(stop):
@@ -185,3 +197,37 @@ def test_output_after_the_terminal_has_closed_is_no_error() -> None:
     assert b"ready" in os.read(ours, 100)
     os.close(ours)
     assert process.wait(timeout=20) == 7
+
+
+# ------------------------------------------------------------------ what dead launches leave
+
+
+def test_a_folder_is_removed_once_its_owner_has_ended(tmp_path: Path) -> None:
+    owned, left, unmarked = (tmp_path / f"x-{name}" for name in ("owned", "left", "unmarked"))
+    for one in (owned, left, unmarked):
+        (one / "logs").mkdir(parents=True)
+    (left / OWNER).touch()
+    with mark_as_owned(owned):
+        remove_leftovers(tmp_path, "x-*")
+    assert (owned.exists(), left.exists(), unmarked.exists()) == (True, False, True)
+    remove_leftovers(tmp_path, "x-*")
+    assert (owned.exists(), unmarked.exists()) == (False, True)
+
+
+def test_a_temporary_folder_is_removed_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with temporary_folder("fssplat-test-") as own, temporary_folder("fssplat-test-"):
+        assert own.is_dir()
+    assert not own.exists()
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_only_the_last_error_of_a_task_counts_as_out_of_memory() -> None:
+    from fssplat.launching.tune_hooks import is_out_of_memory
+
+    memory = "Failure # 1 (at 1)\n1 worker(s) were killed due to the node running low on memory.\n"
+    other = "Failure # 2 (at 2)\nThe actor died unexpectedly.\n"
+    assert is_out_of_memory(memory)
+    assert not is_out_of_memory(memory + other)
+    assert not is_out_of_memory("")
