@@ -225,8 +225,10 @@ class SearchDriver:
     def finish(self, points: list[EndedPoint], stop: StopRequest) -> int:
         """Print the table, the folder of the files and the next command; returns the exit code."""
         self.console.print()
-        table = output.points_table(self.search, points)
-        width = max(self.console.width, TABLE_WIDTH)
+        width = self.console.width
+        if not self.console.is_terminal:
+            width = max(width, TABLE_WIDTH)
+        table = output.points_table(self.search, points, width)
         self.console.print(table, width=width, crop=False, no_wrap=True)
         self.console.print(f"All files: {self.folder}", soft_wrap=True)
         for line in filter(None, (self.write_error, stop.reason)):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from fssplat.common.whole_files import write_whole
 from fssplat.search.space import Point, Search, with_point
 from fssplat.search.study import objectives, point_of
 
+REMARK = 30  # letters of a remark on a point
+Column = tuple[str, list[str]]  # heading and cells
 SHOWN = 15  # points listed in the terminal; trials.csv has all
 SCORED_ON = {
     "base-val": "base classes in images that training never sees",
@@ -127,8 +130,11 @@ def _last_values(point: EndedPoint) -> dict[str, float]:
     return point.values or (point.scores[max(point.scores)] if point.scores else {})
 
 
-def points_table(search: Search, points: Sequence[EndedPoint]) -> RenderableType:
-    """The best points, and how many points ended in each state."""
+def points_table(search: Search, points: Sequence[EndedPoint], width: int) -> RenderableType:
+    """The best points, and how many points ended in each state.
+
+    Settings for which `width` columns have no room are named below the table.
+    """
     counts: dict[str, int] = {}
     for one in points:
         counts[one.state] = counts.get(one.state, 0) + 1
@@ -138,19 +144,44 @@ def points_table(search: Search, points: Sequence[EndedPoint]) -> RenderableType
         f"{search.experiment.name}: {len(points)} points ({states}), {steps:,} training steps.",
         f"mIoU in % on {SCORED_ON[search.spec.selection]}.",
     ]
-    rows = Table(box=None, pad_edge=False)
+    ranked = sorted(points, key=_rank)[:SHOWN]
     names = objectives(search.spec)
-    for heading in ("point", *names, *short_names(list(search.space)), ""):
-        rows.add_column(heading, justify="right" if heading in ("point", *names) else "left")
-    ranked = sorted(points, key=_rank)
-    for one in ranked[:SHOWN]:
-        cells = [short_text(one.point[name]) if name in one.point else "-" for name in search.space]
-        scores = [_score(name, _last_values(one)) for name in names]
-        note = "the default" if one.origin == "defaults" else one.reason or one.origin
-        rows.add_row(str(one.number), *scores, *cells, note[:40])
-    rest = len(points) - SHOWN
-    tail = [Text(f"... and {rest} more in trials.csv.")] if rest > 0 else []
-    return Group(*(Text(text) for text in head), rows, *tail)
+    columns = [("point", [str(one.number) for one in ranked])]
+    columns += [(name, [_score(name, _last_values(one)) for one in ranked]) for name in names]
+    settings = [
+        (short, [short_text(one.point[name]) if name in one.point else "-" for one in ranked])
+        for short, name in zip(short_names(list(search.space)), search.space, strict=True)
+    ]
+    remarks = ("", [_remark(one) for one in ranked])
+    fit = settings
+    while fit and _width([*columns, *fit, remarks]) > width:
+        fit = fit[:-1]
+    tail = []
+    if len(fit) < len(settings):
+        out = ", ".join(name for name, _ in settings[len(fit) :])
+        tail.append(f"No room for {out}: trials.csv has all settings.")
+    if len(points) > SHOWN:
+        tail.append(f"... and {len(points) - SHOWN} more in trials.csv.")
+    return Group(*map(Text, head), _table([*columns, *fit, remarks], names), *map(Text, tail))
+
+
+def _table(columns: Sequence[Column], numbers: Sequence[str]) -> Table:
+    """A table of these columns; the point and the columns named in `numbers` end at the right."""
+    table = Table(box=None, pad_edge=False)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right" if heading in ("point", *numbers) else "left")
+    for cells in zip(*(cells for _, cells in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _remark(one: EndedPoint) -> str:
+    return ("the default" if one.origin == "defaults" else one.reason or one.origin)[:REMARK]
+
+
+def _width(columns: Sequence[Column]) -> int:
+    """Columns of the terminal that a table takes, with two between its own."""
+    return sum(max(map(len, [heading, *cells])) + 2 for heading, cells in columns) - 2
 
 
 def short_names(names: list[str]) -> list[str]:
@@ -172,8 +203,13 @@ def _score(name: str, known: dict[str, float]) -> str:
 
 
 def short_text(value: Any) -> str:
-    """The value of a setting, floats with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """The value of a setting; of a float three digits, as 0.025, 2.5e-3 or 1.2e5."""
+    if not isinstance(value, float):
+        return str(value)
+    if value == 0 or 0.01 <= abs(value) < 1000 or not math.isfinite(value):
+        return f"{value:.3g}"
+    digits, power = f"{value:.2e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
 
 
 # ------------------------------------------------------------------ files
