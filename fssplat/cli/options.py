@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,33 @@ def show_config(experiments: Sequence[Path], changes: tuple[str, ...]) -> None:
         methods = methods_named(entry.name for entry in reading.experiment.grid.method)
         texts.append(explained(reading, methods))
     say("---\n".join(texts), end="")
+
+
+GANTT = typer.Option(
+    None, "--gantt", help="Draw the jobs over time in this PNG file.", show_default=False
+)
+
+
+def require_png(picture: Path | None) -> None:
+    """Raises InputError for a chart whose name does not end in .png."""
+    from fssplat.common.errors import InputError
+
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise InputError(f"--gantt {picture}: the chart is a PNG file. Name it {picture.stem}.png.")
+
+
+@contextmanager
+def writing(picture: Path) -> Iterator[None]:
+    """Raises InputError for an OSError inside: the chart cannot be written."""
+    from fssplat.common.errors import InputError
+
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"--gantt {picture}: cannot be written ({reason}). Choose another file."
+        ) from error
 
 
 ANY_EXPERIMENT = typer.Argument(

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import typer
 
-from fssplat.cli.options import EXPERIMENT, SET, SHOW_CONFIG, show_config
+from fssplat.cli.options import (
+    EXPERIMENT,
+    GANTT,
+    SET,
+    SHOW_CONFIG,
+    require_png,
+    show_config,
+    writing,
+)
 from fssplat.common.printing import say
 
 
@@ -14,9 +22,7 @@ def plan(
     gpus: int = typer.Option(
         None, min=0, help="Number of GPUs.  [default: those of this machine]", show_default=False
     ),
-    gantt: Path = typer.Option(
-        None, help="Draw the jobs over time in this PNG file.", show_default=False
-    ),
+    gantt: Path | None = GANTT,
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),
     config: bool = SHOW_CONFIG,
 ) -> None:
@@ -26,14 +32,12 @@ def plan(
         return
     import json
 
-    from fssplat.common.errors import InputError
     from fssplat.common.printing import Screen
     from fssplat.launching.launch import Request, plan_from
     from fssplat.planning import gantt as chart
     from fssplat.planning import packing, plan_table
 
-    if gantt is not None and gantt.suffix.lower() != ".png":
-        raise InputError(f"--gantt {gantt}: the chart is a PNG file. Name it {gantt.stem}.png.")
+    require_png(gantt)
     machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     if as_json:
@@ -41,10 +45,5 @@ def plan(
     else:
         Screen().print(plan_table.plan_table(planned))
     if gantt is not None:
-        try:
-            chart.draw_gantt(planned, gantt)
-        except OSError as error:
-            reason = error.strerror or error
-            raise InputError(
-                f"--gantt {gantt}: cannot be written ({reason}). Choose another file."
-            ) from error
+        with writing(gantt):
+            chart.draw_plan(planned, gantt)

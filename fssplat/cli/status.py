@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fssplat.cli.options import ANY_EXPERIMENT, SET, STORE
+from fssplat.cli.options import ANY_EXPERIMENT, GANTT, SET, STORE, require_png, writing
 from fssplat.cli.store_status import existing_store, print_store
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def status(
         "--check",
         help="Compare every file of a result with its checksum; exit code 1 if one differs.",
     ),
+    gantt: Path | None = GANTT,
     since: bool = typer.Option(
         False,
         "--changes",
@@ -39,6 +40,9 @@ def status(
 
     Without a file: the launches that run, and all experiments of the store: fssplat status
     """
+    require_png(gantt)
+    if experiment is None and gantt is not None:
+        raise typer.BadParameter("it draws one experiment: fssplat status X.yaml --gantt F.png")
     if experiment is None:
         print_store(existing_store(store_address, "status"), store_address)
         return
@@ -46,6 +50,7 @@ def status(
 
     from fssplat.common.printing import Screen
     from fssplat.launching.launch import Request, plan_from, stale_note, trial_states
+    from fssplat.planning.gantt import draw_results
 
     request = Request(experiment, tuple(changes))
     plan, store = plan_from(request)
@@ -64,6 +69,10 @@ def status(
     if rows:
         console.print(status_table(rows, console.width))
     console.print(stale_note(request, plan, store), end="")
+    if gantt is not None:
+        with writing(gantt):
+            missing = draw_results(plan, store.results(plan.trials), gantt)
+        console.print(missing, end="\n" if missing else "")
     if since:
         print_changes(plan, store, console)
     if check and not is_whole(request, plan, store, console):

@@ -1,6 +1,7 @@
 """Every decision about the device: which one, precision, determinism, layout, copies and memory."""
 
 import contextlib
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,15 @@ def model_and_memory(device: torch.device) -> tuple[str, int]:
         return "cpu", 0
     facts = torch.cuda.get_device_properties(device)
     return facts.name, int(facts.total_memory)
+
+
+def device_label(device: torch.device) -> str:
+    """CPU, or GPU with its number on this host, e.g. GPU 3."""
+    if device.type != "cuda":
+        return device.type.upper()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    index = device.index or 0
+    return f"GPU {visible[index] if index < len(visible) and visible[index] else index}"
 
 
 # ------------------------------------------------------------------ how it computes

@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Container
 
-from fssplat.engine.device import model_and_memory, reserved_device
+from fssplat.engine.device import device_label, model_and_memory, reserved_device
 from fssplat.engine.events import (
     EpisodesScored,
     Event,
@@ -47,7 +47,7 @@ class EventRecorder:
         self._upload = upload
         self._trials = dict(zip(job.trial_ids, job.trials, strict=True))
         self._unfinished = dict.fromkeys(job.trial_ids)
-        self._started = time.monotonic()
+        self._started, self._started_at = time.monotonic(), time.time()
         self._steps, self._stride = 0, 1
         self._training_s, self._peak = 0.0, 0
         self._whole = not job.trains  # whether this attempt does all the work of the job
@@ -111,6 +111,8 @@ class EventRecorder:
             "launch": self._task.launch,
             "job": self._job.key,
             "host": socket.gethostname(),
+            "device": device_label(reserved_device(self._task.gpu)),
+            "started_at": self._started_at,
             "finished_at": time.time(),
             "training_seconds": self._training_s,
             **recorded_source(self._store, self._job.key, self._trials[event.trial_id]),

@@ -201,7 +201,7 @@ def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
 
 def test_the_chart_is_written(tmp_path: Path) -> None:
     plan, _ = plan_from(Request(experiment_without_images(tmp_path)))
-    gantt.draw_gantt(plan, tmp_path / "plan.png")
+    gantt.draw_plan(plan, tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
 
 
