@@ -54,7 +54,7 @@ class OpenBoard:
 
     def channel(self) -> "RayChannel":
         """The workers' side."""
-        return RayChannel(self._actor, self._name)
+        return RayChannel(self._name)
 
     def stop(self) -> None:
         """Let the workers learn that the run is stopping."""
@@ -126,10 +126,11 @@ def open_board() -> Iterator[OpenBoard]:
 
 
 class RayChannel:
-    """A worker's connection to the board."""
+    """A worker's connection to the board, which it looks up by name."""
 
-    def __init__(self, board: Any, name: str) -> None:
-        self._board, self._name = board, name
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._board: Any = None
         self._unsent: list[Note] = []
         self._failed = 0  # calls in a row
 
@@ -143,6 +144,8 @@ class RayChannel:
 
         self._unsent += notes
         for again in (True, False):
+            if self._board is None and not self._find():
+                break
             try:
                 stopping = ray.get(self._board.send.remote(self._unsent), timeout=SEND_S)
             except ray.exceptions.GetTimeoutError:
@@ -151,7 +154,8 @@ class RayChannel:
             except ray.exceptions.ActorUnavailableError:
                 break
             except ray.exceptions.RayError:
-                if not (again and self._find()):
+                self._board = None
+                if not again:
                     break
             else:
                 self._unsent, self._failed = [], 0
@@ -160,7 +164,7 @@ class RayChannel:
         return self._failed >= MAX_FAILED
 
     def _find(self) -> bool:
-        """Look up the board that replaced a dead one. Returns whether there is one."""
+        """Look up the board, or the one that replaced a dead one. Returns whether there is one."""
         import ray
 
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fssplat.common.errors import RayLostError
-from fssplat.launching.board import OpenBoard, RayChannel
+from fssplat.launching.board import OpenBoard
 from fssplat.launching.ray_faults.leftovers import temporary_folder
 from fssplat.launching.ray_faults.watch import TICK_S, RayWatch
 from fssplat.launching.stop_request import GRACE_S, StopRequest
@@ -66,7 +66,13 @@ def fit(
 
     from fssplat.launching.tune_hooks import AloneAfterOutOfMemory, StopWhenIdle  # imports Ray
 
-    trainable = tune.with_parameters(_trainable, channel=board.channel(), perform=perform)
+    channel = board.channel()
+
+    # A closure, since Ray ends the driver, without a word, if its node dies while the driver owns
+    # objects in Ray's store, as `tune.with_parameters` makes them.
+    def trainable(config: Mapping[str, Any]) -> dict[str, Any]:
+        return perform(config, channel, tune.report)  # the last report
+
     with temporary_folder("fssplat-tune-") as folder, quiet_ray_logs():
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources),
@@ -117,13 +123,6 @@ def _until_ray_ends(run: Callable[[], object], stop: StopRequest) -> None:
         raise RayLostError(lost)
     if errors:
         raise errors[0]
-
-
-def _trainable(config: Mapping[str, Any], channel: RayChannel, perform: Perform) -> dict[str, Any]:
-    """The function that Tune calls in a worker; the returned metrics are the last report."""
-    from ray import tune  # as in `fit`
-
-    return perform(config, channel, tune.report)
 
 
 def _resources(config: Mapping[str, Any]) -> Any:

@@ -1,0 +1,135 @@
+"""Ray's processes are killed under a launch: a line, exit code 1, a relaunch with the same bits."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fssplat.launching.ray_faults.leftovers import OWNER
+from tests.fakes.experiment_files import experiment_with_images
+
+LITE0 = "efficientnet_lite0"
+LOW_MEMORY = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "250"}
+
+
+def experiment(folder: Path, data: Path, steps: int) -> Path:
+    return experiment_with_images(
+        folder, data, steps, tracking="none", resources={"cpu": 1}, evaluation={"panels": 0},
+        backbones={LITE0: {"name": LITE0, "weights": "random"}},
+        grid={"method": ["panet"], "backbone": [LITE0]},
+    )  # fmt: skip
+
+
+@contextmanager
+def launched(path: Path, **variables: str) -> "Iterator[subprocess.Popen[str]]":
+    """`fssplat launch` on a Ray of its own, which does not outlive the test."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fssplat", "launch", str(path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def eventually(find: Callable[[], Any], what: str, limit_s: float = 60) -> Any:
+    end = time.monotonic() + limit_s
+    while (found := find()) is None:
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
+    return found
+
+
+def child(process: "subprocess.Popen[str]", words: str) -> int | None:
+    """The number of a process below `process` whose command line has `words`."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    below = {process.pid}
+    while more := {one for one, parent in parents.items() if parent in below} - below:
+        below |= more
+    for one in below:
+        with suppress(OSError):
+            line = Path(f"/proc/{one}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if words in line:
+                return one
+    return None
+
+
+def scores(store: Path) -> dict[str, bytes]:
+    return {path.relative_to(store).as_posix(): path.read_bytes()
+            for path in store.glob("*/episodes.parquet")}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["raylet/raylet ", "gcs_server ", "DashboardAgent"])
+def test_a_launch_whose_ray_ends_says_how_to_go_on(
+    tmp_path: Path, synthetic: Path, name: str
+) -> None:
+    path = experiment(tmp_path / "cut", synthetic, steps=40)
+    with launched(path) as process:
+        eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
+        os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
+        said, _ = process.communicate(timeout=90)
+    assert process.returncode == 1, said
+    (line,) = [one for one in said.splitlines() if one.startswith("fssplat: ")]
+    assert line.endswith(f"To go on: fssplat launch {path}")
+    assert "are kept in" in line
+    quiet = experiment(tmp_path / "quiet", synthetic, steps=40)
+    for one in (path, quiet):
+        with launched(one) as process:
+            said, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+    found = scores(tmp_path / "cut" / "store")
+    assert found
+    assert found == scores(tmp_path / "quiet" / "store")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails(
+    tmp_path: Path, synthetic: Path
+) -> None:
+    path = experiment(tmp_path, synthetic, steps=40)
+    with launched(path, **LOW_MEMORY) as process:
+        said, _ = process.communicate(timeout=110)
+    assert process.returncode == 1, said
+    assert "starts again from its last checkpoint" in said
+    assert "goes on alone, one job at a time" in said
+    assert "failed, its worker failed" in said
+    assert f"fssplat retry {path}" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_next_launch_removes_what_a_killed_launch_left(tmp_path: Path, synthetic: Path) -> None:
+    path = experiment(tmp_path, synthetic, steps=40)
+    (tmp_path / "t").mkdir()
+    place = f"/tmp/f{os.getpid()}"  # tmp_path is too long for Ray's sockets
+    Path(place).symlink_to(tmp_path / "t")
+    try:
+        with launched(path, TMPDIR=place) as process:
+            eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
+            os.kill(process.pid, signal.SIGKILL)
+        left = {mark.parent for mark in Path(place).glob(f"**/{OWNER}")}
+        assert len(left) == 2  # Tune's and Ray's
+        with launched(path, TMPDIR=place) as process:
+            said, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+        assert not any(one.exists() for one in left)
+    finally:
+        Path(place).unlink()
