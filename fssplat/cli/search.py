@@ -24,8 +24,10 @@ def search(
 
     request = Request(experiment, tuple(changes))
     if dry_run:
-        prepare.prepare(request)
+        prepared = prepare.prepare(request, make=False)
         say("Space, data, storage and machine: no problem found.")
+        if prepared.unchecked:
+            say(prepared.unchecked)
         return
     code = driver.search(request)
     if code:

@@ -131,9 +131,10 @@ def dry_run(
     checks.check_data(plan)
     checks.check_writable(store)
     checks.check_disk(store)
-    for listener in listeners:
-        listener.check(plan.experiment, store, make=False)
+    unchecked = [listener.check(plan.experiment, store, make=False) for listener in listeners]
     console.print(plan_table(plan))
+    for line in filter(None, unchecked):
+        console.print(line, soft_wrap=True, markup=False)
     console.print(checks.disk_warning(plan, store), end="", soft_wrap=True)
 
 

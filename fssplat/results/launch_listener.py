@@ -29,8 +29,11 @@ class LaunchInfo:
 class LaunchListener(Protocol):
     """Follows one launch. Only `check` and `open` may raise, and only InputError."""
 
-    def check(self, experiment: ExperimentSpec, store: Store, make: bool = True) -> None:
-        """Check the settings before anything starts. Makes no file if `make` is False."""
+    def check(self, experiment: ExperimentSpec, store: Store, make: bool = True) -> str:
+        """Check the settings before anything starts. Makes no file if `make` is False.
+
+        Returns a line that says what could not be checked; empty if nothing.
+        """
         ...
 
     def deliver_finished(self, info: LaunchInfo) -> None:

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fssplat.common.databases import same_database
+from fssplat.common.errors import InputError
 from fssplat.data.index import DatasetInfo
 from fssplat.engine.job_data import JobData
 from fssplat.engine.settings import RunSettings
 from fssplat.engine.staged_training import milestone_selection
 from fssplat.experiment.expand import jobs
+from fssplat.experiment.schema import NO_TRACKING
 from fssplat.experiment.trial import Job
-from fssplat.launching.checks import check_disk, check_ray
+from fssplat.launching.checks import check_disk, check_ray, check_writable
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.launch import Request
 from fssplat.launching.ray_faults.address import ray_address
@@ -23,7 +26,8 @@ from fssplat.search.space import Point, Search
 from fssplat.search.storage import StudyDatabase, database_of
 from fssplat.search.study import check_study, comparison_mark
 from fssplat.search.worker import score_key
-from fssplat.tracking.launch_listener import check_tracking
+from fssplat.tracking.checks import check_tracking
+from fssplat.tracking.connection import tracking_uri
 
 STUDIES_FOLDER = "searches"  # in the store: a folder per study
 
@@ -37,6 +41,7 @@ class Prepared:
     database: StudyDatabase
     fingerprints: dict[str, str]
     mark: str  # digest of all that makes values comparable
+    unchecked: str = ""  # a line about what could not be checked, for a dry run
 
     def jobs(self, point: Point) -> tuple[Job, ...]:
         """The trainings of a point, one per fold and seed. Raises InputError."""
@@ -48,16 +53,23 @@ class Prepared:
         return (self.store.folder or self.store.scratch) / STUDIES_FOLDER / study
 
 
-def prepare(request: Request) -> Prepared:
-    """Read the search and check all that can be checked before it starts. Raises InputError."""
+def prepare(request: Request, make: bool = True) -> Prepared:
+    """Read the search and check all that can be checked before it starts.
+
+    Writes into no database, and makes no file if `make` is False. Raises InputError.
+    """
     search = load_search(request.path, request.changes)
     infos: dict[str, DatasetInfo] = dataset_infos(search.experiment)
     check_resources(search.experiment)
     fingerprints = {name: info.fingerprint for name, info in infos.items()}
-    store = Store.open(search.experiment.store)
+    address = search.experiment.store
+    store = Store.open(address) if make else Store(address)
     check_disk(store)
-    check_tracking(search.experiment, store)
+    if not make:
+        check_writable(store)
     database = database_of(search.spec, store.folder)
+    _check_apart(search, store, database)
+    unchecked = check_tracking(search.experiment, store, make)
     trials = search.trials(search.defaults)
     fingerprints |= content_fingerprints(trials)
     default_jobs = jobs(trials, fingerprints)
@@ -65,7 +77,19 @@ def prepare(request: Request) -> Prepared:
     _check_data(search, default_jobs, fingerprints)
     mark = comparison_mark(search, [score_key(job) for job in default_jobs])
     check_study(search, database, mark)
-    return Prepared(search, store, database, fingerprints, mark)
+    return Prepared(search, store, database, fingerprints, mark, unchecked)
+
+
+def _check_apart(search: Search, store: Store, database: StudyDatabase) -> None:
+    """Raises InputError if MLflow and Optuna are given one database: their tables collide."""
+    if search.experiment.tracking == NO_TRACKING:
+        return
+    uri = tracking_uri(search.experiment.tracking, store)
+    if same_database(uri, database.url):
+        raise InputError(
+            f"search.storage {database.shown}: is MLflow's database too (tracking). Give the "
+            "studies their own, e.g. --set search.storage=sqlite:///studies.db."
+        )
 
 
 def _check_data(search: Search, default_jobs: Sequence[Job], fingerprints: dict[str, str]) -> None:

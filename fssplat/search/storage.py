@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,15 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from fssplat.common.databases import sqlite_file
+from fssplat.common.databases import (
+    CONNECT_S,
+    Contents,
+    check_address,
+    contents_of,
+    revisions,
+    sqlite_file,
+    with_driver,
+)
 from fssplat.common.errors import InputError, first_line
 from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
@@ -26,6 +35,7 @@ from fssplat.search.space import SearchSpec
 
 MISSED_BEATS = 3  # heartbeats that a driver may miss before it counts as dead
 POSTGRES = "postgresql"
+SCRIPTS = "storages/_rdb/alembic/versions"  # of Optuna's schema, in its package
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -47,14 +57,11 @@ class StudyDatabase:
     def connect(self) -> RDBStorage:
         """Open the storage; make it if it is missing. Raises InputError if it cannot be used."""
         sqlite = self.url.startswith("sqlite")
-        engine: dict[str, Any] = {"pool_pre_ping": True}
-        if sqlite:
-            engine["connect_args"] = {"timeout": 60}
         try:
             with self.lock("storage"):
                 storage = RDBStorage(
                     self.url,
-                    engine_kwargs=engine,
+                    engine_kwargs=self._engine(),
                     heartbeat_interval=max(1, round(self.heartbeat_s)),
                     grace_period=max(1, round(MISSED_BEATS * self.heartbeat_s)),
                     heartbeat_stale_trial_callback=requeue_point,
@@ -64,19 +71,56 @@ class StudyDatabase:
                 return storage
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             raise self._unusable(error) from error
-        except ImportError as error:
-            raise InputError(
-                f"search.storage {self.shown}: its driver is not installed ({error}). "
-                "For Postgres: pip install 'fssplat[postgres]'."
-            ) from error
 
     def existing(self) -> RDBStorage | None:
-        """Open the existing storage, or return None if it would be a new, writable SQLite file.
+        """Open the storage for reading, or return None if the database has no studies yet.
 
-        Raises InputError if it cannot be used.
+        Writes nothing. Raises InputError if the database cannot be used, or if its tables are of
+        another program or of another version of Optuna.
         """
         path = sqlite_path(self.url)
-        return self.connect() if path is None or not _is_new(path) else None
+        if path is not None and _is_new(path):
+            return None
+        try:
+            found = contents_of(self.url, "version_info")
+            self._check_schema(found)
+            if "studies" not in found.tables:
+                return None
+            return RDBStorage(self.url, engine_kwargs=self._engine(), skip_table_creation=True)
+        except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as e:
+            raise self._unusable(e) from e
+
+    def _check_schema(self, found: Contents) -> None:
+        """Raises InputError for tables that Optuna cannot use."""
+        known, newest = revisions("optuna", SCRIPTS)
+        if found.revision in known or not found.tables or not newest:
+            if found.revision and newest and found.revision != newest:
+                raise InputError(
+                    f"search.storage {self.shown}: was made by an older Optuna (schema "
+                    f"{found.revision}, this one needs {newest}). Make a copy, then run "
+                    f"`optuna storage upgrade --storage {self.shown}`."
+                )
+            return
+        if "studies" in found.tables and "experiments" not in found.tables:
+            if found.revision:
+                raise InputError(
+                    f"search.storage {self.shown}: was made by a newer Optuna (schema "
+                    f"{found.revision}; this one has {newest}). Install that Optuna, or give "
+                    "another database."
+                )
+            return  # Optuna was interrupted when it made its tables
+        owner = "MLflow" if "experiments" in found.tables else "another program"
+        if found.revision or self.url.startswith("sqlite") or owner == "MLflow":
+            raise InputError(
+                f"search.storage {self.shown}: is a database of {owner}, not of Optuna. Give the "
+                "studies their own, e.g. --set search.storage=sqlite:///studies.db."
+            )
+
+    def _engine(self) -> dict[str, Any]:
+        sqlite = self.url.startswith("sqlite")
+        arguments = {"timeout": 60} if sqlite else {"connect_timeout": CONNECT_S}
+        named = sqlite or self.url.startswith(POSTGRES)  # other drivers name it otherwise
+        return {"pool_pre_ping": True, **({"connect_args": arguments} if named else {})}
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -178,24 +222,19 @@ def database_of(spec: SearchSpec, folder: Path | None) -> StudyDatabase:
 
 
 def database_at(setting: str, url: str, heartbeat_s: float) -> StudyDatabase:
-    """The database at an address that `setting` gives. Raises InputError if it is no address."""
+    """The database at an address that `setting` gives.
+
+    Raises InputError if it is not an address, or if its driver is not installed.
+    """
     require_password(setting, url)
-    try:
-        sqlalchemy.make_url(url)
-    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # ValueError: a port of letters
-        raise InputError(
-            f"{setting} {hidden(url)}: not an address. Give sqlite:///<file>.db or postgresql://..."
-        ) from error
+    check_address(setting, with_driver(url))
     return StudyDatabase(sqlalchemy_url(url), heartbeat_s)
 
 
 def sqlalchemy_url(url: str) -> str:
     """The url as SQLAlchemy needs it: a file by its whole path, Postgres with our driver."""
     path = sqlite_path(url)
-    if path is not None:
-        return f"sqlite:///{path}"
-    scheme, _, rest = url.partition("://")
-    return f"{POSTGRES}+psycopg2://{rest}" if scheme in (POSTGRES, "postgres") else url
+    return f"sqlite:///{path}" if path is not None else with_driver(url)
 
 
 def sqlite_path(url: str) -> Path | None:

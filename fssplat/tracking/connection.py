@@ -4,16 +4,18 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fssplat.common.databases import sqlite_file
+from fssplat.common.databases import is_connection_fault, sqlite_file, with_driver
 from fssplat.common.errors import InputError
 from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
@@ -22,6 +24,11 @@ from fssplat.results.files import try_to_write
 from fssplat.results.store import Store
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "http", "https", "databricks")
+CONNECTION_FAULTS = (  # of requests and urllib3
+    "ChunkedEncodingError", "ConnectTimeout", "ConnectionError", "MaxRetryError",
+    "NewConnectionError", "ProtocolError", "ProxyError", "ReadTimeout", "ReadTimeoutError",
+    "RetryError", "Timeout",
+)  # fmt: skip
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # `sync` delivers later what a silent server missed
@@ -31,7 +38,17 @@ ENVIRONMENT = {
 
 
 class MlflowError(Exception):
-    """MLflow does not answer or fails; results stay in the store until it works again."""
+    """MLflow does not answer or refuses; results stay in the store until it accepts them."""
+
+    def __init__(self, text: str, away: bool = True) -> None:
+        super().__init__(text)
+        self.away = away  # does not answer, so that the same call may succeed later
+
+    @property
+    def shown(self) -> str:
+        """What is wrong, as the start of a line."""
+        state = "is not available" if self.away else "refuses"
+        return f"MLflow {state} ({self})"
 
 
 @contextlib.contextmanager
@@ -44,7 +61,43 @@ def mlflow_errors() -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines()
         text = f"{type(error).__name__}: {hidden(lines[0]) if lines else ''}"
-        raise MlflowError(text[:300]) from error
+        raise MlflowError(text[:300], is_away(error)) from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether this is a fault of the connection, or the server's 429 or 5xx.
+
+    Everything else lasts: a missing module, credentials that are refused, another schema.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        status = _http_status(one)
+        if status:
+            return status == 429 or status >= 500
+        if "SSLError" in type(one).__name__:
+            return False
+        if isinstance(one, ConnectionError | TimeoutError | socket.gaierror):
+            return True
+        if isinstance(one, OSError) and one.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return True
+        if type(one).__module__.startswith(("requests", "urllib3")):
+            if type(one).__name__ in CONNECTION_FAULTS:
+                return True
+        elif type(one).__module__.startswith("sqlalchemy"):
+            return is_connection_fault(one)
+        one = one.__cause__ or one.__context__
+    return False
+
+
+def _http_status(error: BaseException) -> int:
+    """The status with which an MLflow server answered; 0 if no server did."""
+    found = re.search(r"failed with error code (\d{3})", str(error))
+    if found:
+        return int(found[1])
+    answer = getattr(error, "json", None)  # of MLflow's RestException
+    if isinstance(answer, Mapping) and hasattr(error, "get_http_status_code"):
+        return int(error.get_http_status_code())
+    return 0
 
 
 # ------------------------------------------------------------------ the address
@@ -72,7 +125,7 @@ def tracking_uri(setting: str, store: Store) -> str:
         )
     require_password("tracking", uri)
     path = sqlite_path(uri)
-    return f"sqlite:///{path}" if path is not None else uri
+    return f"sqlite:///{path}" if path is not None else with_driver(uri)
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -97,6 +150,14 @@ def check_writable(uri: str, make: bool = True) -> None:
 # ------------------------------------------------------------------ opening
 
 
+def prepare_mlflow() -> None:
+    """Set MLflow's time-outs and silence its log. Call it before MLflow is imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
 @dataclass(frozen=True)
 class Connection:
     """One MLflow experiment at an address."""
@@ -112,10 +173,7 @@ def connect(uri: str, experiment: str) -> Connection:
     Raises InputError for a database file that cannot be used, MlflowError for a server
     that does not answer.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    prepare_mlflow()
     path = sqlite_path(uri)
     if path is None:
         return _connect(uri, experiment, artifacts=None)

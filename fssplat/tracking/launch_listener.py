@@ -14,7 +14,8 @@ from fssplat.results import environment
 from fssplat.results.launch_listener import LaunchInfo
 from fssplat.results.notes import Note
 from fssplat.results.store import Store
-from fssplat.tracking.connection import MlflowError, check_writable, tracking_uri
+from fssplat.tracking.checks import check_tracking, refused
+from fssplat.tracking.connection import MlflowError, tracking_uri
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.runs import open_tracking
 from fssplat.tracking.views import address
@@ -31,9 +32,9 @@ class MlflowListener:
         self._delivery: Delivery | None = None
         self._info: LaunchInfo | None = None
 
-    def check(self, experiment: ExperimentSpec, store: Store, make: bool = True) -> None:
+    def check(self, experiment: ExperimentSpec, store: Store, make: bool = True) -> str:
         """Raises InputError as `check_tracking`."""
-        check_tracking(experiment, store, make)
+        return check_tracking(experiment, store, make)
 
     def deliver_finished(self, info: LaunchInfo) -> None:
         """Deliver the finished trials that MLflow lacks."""
@@ -54,7 +55,9 @@ class MlflowListener:
             about = {"mlflow.source.git.commit": info.commit}
             tracking.start_launch(info.launch, info.experiment.name, about)
         except MlflowError as error:
-            info.warn(f"MLflow is not available ({error}); `{info.sync_command}` delivers later.")
+            if not error.away:
+                raise refused(uri, error) from error
+            info.warn(f"{error.shown}; `{info.sync_command}` delivers later.")
             return
         info.warn(_page_line(info, uri, tracking.experiment_id))
         try:
@@ -119,15 +122,6 @@ def _files_of(info: LaunchInfo, folder: Path) -> list[Path]:
     return [*found, folder / "resolved.yaml"]
 
 
-def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) -> None:
-    """Raises InputError for an address that MLflow cannot use, or a file it cannot write.
-
-    Makes the file's folder and lock unless `make` is False.
-    """
-    if experiment.tracking != NO_TRACKING:
-        check_writable(tracking_uri(experiment.tracking, store), make)
-
-
 def deliver(
     experiment: ExperimentSpec,
     store: Store,
@@ -145,7 +139,7 @@ def deliver(
         tracking = open_tracking(uri, experiment.name, experiment.mlflow)
         return sync(tracking, store, trials, tags_of(fingerprints, "", environment.commit()))
     except MlflowError as error:
-        warn(f"MLflow is not available ({error}); results stay in the store until `fssplat sync`.")
+        warn(f"{error.shown}; results stay in the store until `fssplat sync`.")
         return None
 
 

@@ -24,7 +24,7 @@ class PausedCalls:
         except MlflowError as error:
             if not self._warned:
                 self._warned = True
-                self._warn(f"MLflow is not available ({error}); {self._consequence}")
+                self._warn(f"{error.shown}; {self._consequence}")
             self._paused_until = time.monotonic() + self._pause_s
             return False
         return True

@@ -1,7 +1,10 @@
 """The study: which points are drawn, which count, and what happens when a driver dies."""
 
 import math
+import shutil
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,10 +16,11 @@ from optuna.trial import TrialState
 
 from fssplat.common.errors import InputError
 from fssplat.engine.settings import Diverged, Interrupted
+from fssplat.launching.launch import Request
 from fssplat.launching.stop_request import StopRequest
 from fssplat.search.asha import passes_milestone
 from fssplat.search.output import best_point, ended_points, pareto_front
-from fssplat.search.prepare import Prepared
+from fssplat.search.prepare import Prepared, prepare
 from fssplat.search.sampler import draw_point
 from fssplat.search.space import Point
 from fssplat.search.storage import (
@@ -369,3 +373,49 @@ def test_a_storage_that_cannot_be_used_is_one_line(data: Path, tmp_path: Path) -
     with pytest.raises(InputError, match="cannot be used") as caught:
         opened(silent)
     assert "\n" not in str(caught.value)
+
+
+def test_a_dry_run_writes_into_no_database_and_makes_no_file(tmp_path: Path, data: Path) -> None:
+    path = search_file(tmp_path, data, experiment={"tracking": ""})
+    before = set(tmp_path.rglob("*"))
+    prepare(Request(path), make=False)
+    assert set(tmp_path.rglob("*")) == before
+    open_study((made := prepared_of(path)).search, made.database, made.mark)
+    file = tmp_path / "store" / "studies.db"
+    contents, files = file.read_bytes(), set(tmp_path.rglob("*"))
+    prepare(Request(path), make=False)
+    assert file.read_bytes() == contents
+    assert {f for f in tmp_path.rglob("*") if f.suffix == ".db"} == {
+        f for f in files if f.suffix == ".db"
+    }
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_one_database_for_mlflow_and_optuna_is_refused(
+    tmp_path: Path, data: Path, empty_database: Path, make: bool
+) -> None:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    before = (tmp_path / "mlflow.db").read_bytes()
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    both = search_file(tmp_path, data, storage=address, experiment={"tracking": address})
+    with pytest.raises(InputError, match="is MLflow's database too"):
+        prepare(Request(both), make=make)
+    alone = search_file(tmp_path, data, storage=address)
+    with pytest.raises(InputError, match="is a database of MLflow, not of Optuna"):
+        prepare(Request(alone), make=make)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("revision", "says"), [("v2.6.0.a", "made by an older Optuna"), ("v9", "made by a newer")]
+)
+def test_a_storage_of_another_optuna_is_refused(
+    tmp_path: Path, data: Path, revision: str, says: str
+) -> None:
+    made = prepared_of(path := search_file(tmp_path, data))
+    made.database.connect().engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "store" / "studies.db")) as database:
+        database.execute("update alembic_version set version_num = ?", (revision,))
+        database.commit()
+    with pytest.raises(InputError, match=says):
+        prepare(Request(path), make=False)
