@@ -13,8 +13,11 @@ def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     from fssplat.launching.launch import Request, plan_from
     from fssplat.tracking.launch_listener import deliver
 
-    plan, store = plan_from(Request(experiment, tuple(changes)))
-    count = deliver(plan.experiment, store, plan.trials, plan.fingerprints, print)
+    request = Request(experiment, tuple(changes))
+    plan, store = plan_from(request)
+    count = deliver(
+        plan.experiment, store, plan.trials, plan.fingerprints, say, request.command("sync")
+    )
     if count is None:
         raise typer.Exit(1)
     say(f"{count} trials delivered." if count else "MLflow already has every finished trial.")

@@ -39,7 +39,7 @@ class MlflowFeed:
     ) -> None:
         """`jobs` are those of the default point; `address` is empty if tracking is off."""
         self._search, self._jobs, self._study = search, jobs, study
-        self._address = address
+        self._address, self._warn = address, warn
         self._run: Any = None
         self._waiting: queue.SimpleQueue[EndedPoint | None] = queue.SimpleQueue()
         self._server = PausedCalls(PAUSE_S, "the search continues, its next driver delivers.", warn)
@@ -74,6 +74,9 @@ class MlflowFeed:
         if self._run is None and not self._server.succeeds(self._open):
             return
         self._server.succeeds(self._deliver_all, points, files, stop)
+        problem = self._run.tracking.artefacts.problem("the same command")
+        if problem:
+            self._warn(problem)
 
     def _deliver_points(self) -> None:
         self._server.succeeds(self._open)

@@ -58,10 +58,21 @@ class Delivery:
         self._thread.join()
         self._server.end_pause()
         for trial_id in sorted(self.missed):
-            if not self._server.succeeds(self._deliver, trial_id):
-                return
-            self.missed.discard(trial_id)
+            if self._server.succeeds(self._deliver, trial_id):
+                self.missed.discard(trial_id)
         self._write_table()
+        self._server.end_pause()
+        self._end_runs()
+
+    def _end_runs(self) -> None:
+        """End the runs that have no end yet: a job was lost, or a delivery failed."""
+        cut = {trial_id for trial_ids in self._jobs.values() for trial_id in trial_ids}
+        for trial_id in sorted(cut | self.missed):
+            reason = "not delivered" if trial_id in self.missed else "the launch ended"
+            if not self._server.succeeds(
+                self.tracking.end_without_result, trial_id, "pending", reason
+            ):
+                return
 
     def _follow(self) -> None:
         while True:
@@ -137,20 +148,27 @@ def sync(
     """
     tracking.add_table_view(trials.values())
     tracking.find_runs()
-    missing = [i for i in trials if i not in tracking.runs or not tracking.runs[i].delivered]
+    missing = [i for i in trials if not _is_whole(tracking, i)]
     results = store.results(missing)
     failed, failed_in_a_row = 0, 0  # one may be the trial's fault, two in a row are the server's
+    away = False
     for trial_id, result in results.items():
         trial = trials[trial_id]
         try:
             tracking.deliver(trial, trial_id, result, store, tags(trial))
             failed_in_a_row = 0
-        except MlflowError:
-            failed += 1
+        except MlflowError as error:
+            failed, away = failed + 1, error.away
             failed_in_a_row += 1
             if failed_in_a_row > 1:
                 raise
     tracking.write_table(trials)
     if failed:
-        raise MlflowError(f"{failed} of {len(results)} results were not delivered")
+        raise MlflowError(f"{failed} of {len(results)} results were not delivered", away)
     return len(results)
+
+
+def _is_whole(tracking: Tracking, trial_id: str) -> bool:
+    """Whether MLflow has the numbers and the files of a trial."""
+    run = tracking.runs.get(trial_id)
+    return run is not None and run.delivered and not run.lacks_files

@@ -16,6 +16,7 @@ from fssplat.results.notes import Note
 from fssplat.results.store import Store
 from fssplat.tracking.checks import check_tracking, refused
 from fssplat.tracking.connection import MlflowError, tracking_uri
+from fssplat.tracking.dead_launches import DeadLaunches
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.runs import open_tracking
 from fssplat.tracking.views import address
@@ -31,6 +32,7 @@ class MlflowListener:
     def __init__(self) -> None:
         self._delivery: Delivery | None = None
         self._info: LaunchInfo | None = None
+        self._dead: DeadLaunches | None = None
 
     def check(self, experiment: ExperimentSpec, store: Store, make: bool = True) -> str:
         """Raises InputError as `check_tracking`."""
@@ -39,7 +41,14 @@ class MlflowListener:
     def deliver_finished(self, info: LaunchInfo) -> None:
         """Deliver the finished trials that MLflow lacks."""
         if info.experiment.tracking != NO_TRACKING:
-            deliver(info.experiment, info.store, info.trials, info.fingerprints, info.warn)
+            deliver(
+                info.experiment,
+                info.store,
+                info.trials,
+                info.fingerprints,
+                info.warn,
+                info.sync_command,
+            )
 
     def open(self, info: LaunchInfo) -> None:
         """Connect, start the launch's run, deliver earlier results. Raises InputError.
@@ -61,6 +70,8 @@ class MlflowListener:
             return
         info.warn(_page_line(info, uri, tracking.experiment_id))
         try:
+            self._dead = DeadLaunches(tracking, info.store)
+            self._dead.end_runs()
             sync(tracking, info.store, info.trials, tags)
         except MlflowError as error:  # about results of earlier launches; this one's may arrive
             info.warn(f"MLflow lacks earlier results ({error}).")
@@ -86,10 +97,16 @@ class MlflowListener:
             note = _note(info.command, table.read_text("utf-8") if table in paths else "")
             status = "KILLED" if stopped else "FINISHED"
             delivery.tracking.end_launch(status, metrics, paths, note)
+        if self._dead is not None:
+            with suppress(MlflowError):
+                self._dead.end_runs()
         if delivery.missed:
             info.warn(
                 f"MLflow lacks {len(delivery.missed)} results; `{info.sync_command}` delivers them."
             )
+        problem = delivery.tracking.artefacts.problem(f"`{info.sync_command}`")
+        if problem:
+            info.warn(problem)
 
 
 def _page_line(info: LaunchInfo, uri: str, experiment_id: str) -> str:
@@ -128,19 +145,26 @@ def deliver(
     trials: Mapping[str, Trial],
     fingerprints: Mapping[str, str],
     warn: Callable[[str], None],
+    command: str = "fssplat sync",
 ) -> int | None:
-    """Deliver the finished trials that MLflow lacks.
+    """Deliver the finished trials that MLflow lacks, and end the runs of killed launches.
 
-    Returns how many those were, or None if MLflow does not answer. Raises InputError for an
-    address that MLflow cannot use, and for `tracking: none`.
+    Returns how many those were, or None if MLflow did not take all of them. `command` delivers the
+    others later. Raises InputError for an address that MLflow cannot use, and for `tracking: none`.
     """
     uri = tracking_uri(experiment.tracking, store)
+    check_tracking(experiment, store)
     try:
         tracking = open_tracking(uri, experiment.name, experiment.mlflow)
-        return sync(tracking, store, trials, tags_of(fingerprints, "", environment.commit()))
+        DeadLaunches(tracking, store).end_runs()
+        count = sync(tracking, store, trials, tags_of(fingerprints, "", environment.commit()))
     except MlflowError as error:
-        warn(f"{error.shown}; results stay in the store until `fssplat sync`.")
+        warn(f"{error.shown}; results stay in the store until `{command}`.")
         return None
+    problem = tracking.artefacts.problem(f"`{command}`")
+    if problem:
+        warn(problem)
+    return None if problem else count
 
 
 def tags_of(

@@ -1,7 +1,8 @@
 """Runs in MLflow: one experiment per YAML, a parent run per launch, a child run per trial.
 
 The store is the source of truth, and only the driver writes to MLflow. A run is FINISHED only when
-everything of its trial has arrived, so `sync` delivers every run again that is not FINISHED.
+all numbers of its trial have arrived, so `sync` delivers every run again that is not FINISHED, or
+that has the tag `fssplat.files`, because its files did not arrive.
 """
 
 import tempfile
@@ -16,6 +17,7 @@ from fssplat.results.notes import LossAtStep
 from fssplat.results.records import Result
 from fssplat.results.store import Store
 from fssplat.tracking import views
+from fssplat.tracking.artefacts import FILES_TAG, Artefacts
 from fssplat.tracking.connection import Connection, connect, mlflow_errors
 from fssplat.tracking.logged_models import local_files, show_model
 from fssplat.tracking.names import (
@@ -45,6 +47,7 @@ class TrialRun:
     delivered: bool
     described: bool = True  # has its parameters
     diverged: bool = False
+    lacks_files: bool = False  # its files did not arrive
     scores: Mapping[str, float] = field(default_factory=dict)  # of a delivered run
 
 
@@ -57,6 +60,10 @@ class Tracking:
     parent: str = ""  # run id of the launch
     runs: dict[str, TrialRun] = field(default_factory=dict)  # trial id -> its run
     curve_steps: dict[str, set[int]] = field(default_factory=dict)  # run id -> steps with a loss
+    artefacts: Artefacts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.artefacts = Artefacts(self.connection)
 
     @property
     def client(self) -> Any:
@@ -81,11 +88,15 @@ class Tracking:
         self, status: str, metrics: Mapping[str, float], files: Sequence[Path], note: str
     ) -> None:
         """Close the parent run with its totals, these files, and a description as Markdown."""
-        with mlflow_errors():
+
+        def send() -> None:
             for path in files:
                 self.client.log_artifact(self.parent, str(path))
+
+        with mlflow_errors():
             rows = metric_rows(metrics, 0, now_ms())
             self._log_batch(self.parent, rows, {"mlflow.note.content": note})
+            self.artefacts.upload("the launch", send)
             self.client.set_terminated(self.parent, status)
 
     # -------------------------------------------------------------- MLflow's pages
@@ -152,6 +163,7 @@ class Tracking:
                     delivered,
                     described=bool(run.data.params),
                     diverged=run.data.tags.get("fssplat.state") == "diverged",
+                    lacks_files=FILES_TAG in run.data.tags,
                     scores=_scores(run.data.metrics),
                 )
 
@@ -220,29 +232,47 @@ class Tracking:
     def deliver(
         self, trial: Trial, trial_id: str, result: Result, store: Store, tags: Mapping[str, str]
     ) -> None:
-        """Log everything of a finished trial: curve, files, metrics, and last FINISHED.
+        """Log everything of a finished trial: curve, metrics, files, and last FINISHED.
 
-        Time stamps come from the result, so that a repeated delivery writes the same rows, which
-        MLflow stores once.
+        Files that cannot be uploaded do not stop the rest; the run gets a tag with the reason. Time
+        stamps come from the result, so that a repeated delivery writes the same rows, which MLflow
+        stores once.
         """
-        run_id = self.start_run(trial, trial_id, tags)
+        known = self.runs.get(trial_id)
+        if known is not None and known.delivered and known.lacks_files:
+            run_id = known.run_id  # it stays FINISHED
+        else:
+            run_id = self.start_run(trial, trial_id, tags)
         with tempfile.TemporaryDirectory() as folder, mlflow_errors():
             scratch = Path(folder)
-            self._deliver_files(run_id, trial_id, result, store, scratch)
-            if self.spec.models:
-                show_model(self.connection, run_id, trial, result, store, scratch)
+            job = str(result.about.get("job", ""))
+            training = local_files(store, f"jobs/{job}", ["steps.parquet"], scratch / "training")
+            if training is not None:
+                self.log_curve(run_id, curve_of(training / "steps.parquet"))
             self._deliver_metrics(run_id, trial, result)
-            self.client.set_terminated(run_id, "FINISHED")
-        self.runs[trial_id] = TrialRun(run_id, delivered=True, scores=_scores(result.metrics))
 
-    def _deliver_files(
+            def send() -> None:
+                if training is not None:
+                    steps = str(training / "steps.parquet")
+                    self.client.log_artifact(run_id, steps, "training")
+                self._send_files(run_id, trial_id, result, store, scratch)
+                if self.spec.models:
+                    show_model(self.connection, run_id, trial, result, store, scratch)
+
+            arrived = self.artefacts.upload(trial_id, send)
+            if not arrived:
+                self.client.set_tag(run_id, FILES_TAG, f"missing: {self.artefacts.error}")
+            elif known is not None and known.lacks_files:
+                self.client.delete_tag(run_id, FILES_TAG)
+            self.client.set_terminated(run_id, "FINISHED")
+        scores = _scores(result.metrics)
+        self.runs[trial_id] = TrialRun(
+            run_id, delivered=True, lacks_files=not arrived, scores=scores
+        )
+
+    def _send_files(
         self, run_id: str, trial_id: str, result: Result, store: Store, scratch: Path
     ) -> None:
-        job = str(result.about.get("job", ""))
-        training = local_files(store, f"jobs/{job}", ["steps.parquet"], scratch / "training")
-        if training is not None:
-            self.log_curve(run_id, curve_of(training / "steps.parquet"))
-            self.client.log_artifact(run_id, str(training / "steps.parquet"), "training")
         files = local_files(store, trial_id, result.files, scratch / "trial")
         if files is not None:
             wanted = {Path(name).parts[0] for name in result.files}

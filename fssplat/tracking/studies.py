@@ -122,7 +122,7 @@ class StudyRun:
         self, status: str, metrics: Mapping[str, float], params: Mapping[str, str], files: Path
     ) -> None:
         """Log the study's totals and files. The best point's `params` become tags: a tag can be
-        replaced when a better point is found.
+        replaced when a better point is found. Files that cannot be uploaded do not stop the rest.
 
         Raises MlflowError.
         """
@@ -133,12 +133,15 @@ class StudyRun:
             rows = [Metric(name, _finite(value), at, 0) for name, value in metrics.items()]
             tags = [RunTag(f"best.{name}", value) for name, value in params.items()]
             client.log_batch(self.run_id, metrics=rows, tags=tags)
-            for path in sorted(files.iterdir()) if files.is_dir() else ():
-                if path.is_file():
-                    client.log_artifact(self.run_id, str(path))
-                elif path.name == "plots":
-                    client.log_artifacts(self.run_id, str(path), path.name)
+            self.tracking.artefacts.upload("the study", lambda: self._send(files))
             client.set_terminated(self.run_id, status)
+
+    def _send(self, files: Path) -> None:
+        for path in sorted(files.iterdir()) if files.is_dir() else ():
+            if path.is_file():
+                self.tracking.client.log_artifact(self.run_id, str(path))
+            elif path.name == "plots":
+                self.tracking.client.log_artifacts(self.run_id, str(path), path.name)
 
     def fail(self) -> None:
         """End the run of a search that failed; the next driver sets it to RUNNING again.

@@ -1,5 +1,6 @@
 """MLflow on real SQLite files: everything arrives, and arrives once."""
 
+import json
 import math
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from fssplat.common.errors import InputError
 from fssplat.experiment.schema import MlflowSpec
+from fssplat.results.claims import claim
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, JobUsage, LossAtStep, TrialDone
 from fssplat.results.store import Store
 from fssplat.tracking.connection import (
@@ -19,6 +21,7 @@ from fssplat.tracking.connection import (
     sqlite_path,
     tracking_uri,
 )
+from fssplat.tracking.dead_launches import DeadLaunches
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.names import flattened
 from fssplat.tracking.runs import Tracking, open_tracking
@@ -330,6 +333,85 @@ def test_another_process_that_ends_does_not_remove_our_write_ahead_log(tmp_path:
     other = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('select * from runs')"
     subprocess.run([sys.executable, "-c", other, str(path)], check=True)
     assert log.is_file()
+
+
+def refuse_files(*_: Any, **__: Any) -> None:
+    raise PermissionError(13, "Permission denied", "/proc/mlflow/artifacts")
+
+
+def test_numbers_arrive_and_runs_end_when_files_cannot_be_uploaded(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, warned = scored(store), []
+    with monkeypatch.context() as patch:
+        for name in ("log_artifact", "log_artifacts", "log_model_artifacts"):
+            patch.setattr(tracking.client, name, refuse_files)
+        delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
+        delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
+        for trial_id in task.job.trial_ids:
+            delivery.on_note(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
+        delivery.close()
+        tracking.end_launch("FINISHED", {"trials/finished": 2.0}, [store.folder], "note")
+    assert (delivery.missed, warned) == (set(), [])
+    for run in runs(tracking):
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["miou"] == 0.5
+        assert run.data.tags["fssplat.files"].startswith("missing: PermissionError")
+    parent = tracking.client.get_run(tracking.parent)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials/finished"] == 2.0
+    line = tracking.artefacts.problem("`fssplat sync x.yaml`")
+    assert "lacks the files of 3 runs" in line
+    assert "mlartifacts" in line  # the address
+    assert "`fssplat sync x.yaml` delivers the files" in line
+    assert "away" not in line
+    again = reopened(tracking)  # the artefact store works again
+    assert sync(again, store, trials_of(task), tags) == 2
+    assert sync(again, store, trials_of(task), tags) == 0
+    for run in runs(again):
+        assert run.info.status == "FINISHED"
+        assert "fssplat.files" not in run.data.tags
+        assert len(history(again, run.info.run_id, "miou")) == 1
+        files = {item.path for item in again.client.list_artifacts(run.info.run_id)}
+        assert {"spec.json", "training"} <= files
+
+
+def test_runs_of_a_killed_launch_end_with_the_next_one(tracking: Tracking, store: Store) -> None:
+    store.files.write("launches/l1/experiment.json", b"{}")
+    run_id = tracking.start_run(trial(), "t1", {})
+    following = reopened(tracking)
+    own_claim = claim(store.files, "launches/l1/claim", "l1")
+    assert own_claim is not None
+    assert DeadLaunches(following, store).end_runs() == 0  # it still runs
+    own_claim.release()
+    other = Store.open(store.address + "-other")
+    assert DeadLaunches(following, other).end_runs() == 0  # not a launch of that store
+    assert DeadLaunches(following, store).end_runs() == 1
+    for name in (run_id, tracking.parent):
+        assert following.client.get_run(name).info.status == "KILLED"
+    assert following.start_run(trial(), "t1", {}) != ""
+
+
+def test_the_claim_of_another_machine_is_dead_after_a_minute_without_change(
+    tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.files.write("launches/l1/experiment.json", b"{}")
+    beat = {"owner": "l1", "host": "elsewhere", "pid": 1, "token": "a", "beat": 3}
+    store.files.write("launches/l1/claim", json.dumps(beat).encode())
+    dead = DeadLaunches(reopened(tracking), store)
+    assert dead.end_runs() == 0
+    monkeypatch.setattr("fssplat.tracking.dead_launches.EXPIRY_S", -1.0)
+    store.files.write("launches/l1/claim", json.dumps({**beat, "beat": 4}).encode())
+    assert dead.end_runs() == 0  # it counted up
+    assert dead.end_runs() == 1
+
+
+def test_a_job_without_an_end_leaves_no_running_run(tracking: Tracking, store: Store) -> None:
+    task = scored(store)
+    delivery = Delivery(tracking, store, trials_of(task), tags, print)
+    delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
+    delivery.close()
+    assert {run.info.status for run in runs(tracking)} == {"KILLED"}
 
 
 def test_a_missing_server_raises_mlflow_error() -> None:
