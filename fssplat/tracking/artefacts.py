@@ -46,9 +46,10 @@ class Artefacts:
         """
         if not self.lacking:
             return ""
+        count = "1 run" if len(self.lacking) == 1 else f"{len(self.lacking)} runs"
         return (
-            f"MLflow has the numbers but lacks the files of {len(self.lacking)} runs: they cannot "
-            f"be written to {self._address()} ({self.error}). Make that address writable from "
+            f"MLflow has the numbers but lacks the files of {count}: they cannot be written to "
+            f"{self._address()} ({self.error}). Make that address writable from "
             "here, with its client and credentials, or start the server with --serve-artifacts; "
             f"then {command} delivers the files."
         )
