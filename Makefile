@@ -1,4 +1,4 @@
-# Every target starts from a bare clone: the environment is made first where it is missing.
+# Every target starts from a bare clone: the environment is made first if it is missing.
 # VENV may point outside the checkout, so that several clones share one environment.
 PYTHON ?= python3
 VENV ?= .venv

@@ -233,7 +233,10 @@ def services() -> Iterator[Found]:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """`http://head:5000` or `head:6379` -> its parts; an empty host for files, `auto`, `local`."""
+    """The host and port of an address: `http://head:5000` -> ("head", 5000).
+
+    The host is "" for files, `auto` and `local`, which have no port to check.
+    """
     if not address or address in ("auto", "local") or address.startswith(("sqlite", "file")):
         return "", 0
     parts = urlsplit(address if "://" in address else f"//{address}")

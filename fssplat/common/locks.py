@@ -18,7 +18,7 @@ class FileLock:
         self._file = file
 
     def release(self) -> None:
-        """Release the lock, for child processes that inherited the file too. Safe to call twice."""
+        """Release the lock, also if child processes inherited the file. Safe to call twice."""
         if not self._file.closed:
             fcntl.flock(self._file, fcntl.LOCK_UN)
             self._file.close()

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import unquote
 
 CONNECT_S, READ_S = 5.0, 6.0  # a server that does not answer in time
-ATTEMPTS = 3  # of one call; the last error is told after less than 30 seconds
+ATTEMPTS = 3  # of one call; the last error is raised after less than 30 seconds
 
 
 def filesystem(address: str) -> tuple[Any, str]:

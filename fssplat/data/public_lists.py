@@ -27,7 +27,7 @@ SCHEMA = pa.schema([("key", pa.string()), ("class_id", pa.int32()), ("entry", pa
 
 @dataclass(frozen=True)
 class PublicList:
-    """A list as stored beside a data set."""
+    """One list of the public code: the keys of its images, and the class of each entry."""
 
     name: str
     keys: tuple[str, ...]

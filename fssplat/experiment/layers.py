@@ -208,7 +208,10 @@ def _whole_list(layered: Layered, path: Path, start: int, value: Any) -> tuple[P
 
 
 def read_change(change: str) -> tuple[Path, Any]:
-    """The setting and the value of `key=value`. Raises InputError if it cannot be read."""
+    """The path of a setting, and its new value, from `key=value`.
+
+    Raises InputError if the text cannot be read.
+    """
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

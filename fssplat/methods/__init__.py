@@ -76,7 +76,7 @@ def _imported(name: str) -> type[FewShotSegmenter]:
 
 
 def build_method(spec: MethodSpec, backbone: BackboneSpec) -> FewShotSegmenter:
-    """The network with its backbone built as the method wants it; the head by the current seed.
+    """The network with its backbone built as the method needs it; the head by the current seed.
 
     Raises InputError for an unknown name or option, and for missing backbone weights.
     """

@@ -52,7 +52,7 @@ class BaseImages(Images, Protocol):
         ...
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each image once: network input float32 [i, 3, H, W] and its labels int64 [i, H, W]."""
+        """Yield each image once: network input float32 [i, 3, H, W] and labels int64 [i, H, W]."""
         ...
 
     def remaining(self) -> Images:

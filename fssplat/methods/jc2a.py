@@ -107,9 +107,10 @@ class JC2A(FewShotSegmenter):
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
-        """Section 4.1; epochs and schedule are those of PFENet, since the paper has neither.
+        """The settings of section 4.1, and epochs and schedule of PFENet: the paper gives neither.
 
-        Shorter, at a higher rate, on the other data sets, which have small images.
+        On FSS-1000 and the synthetic set, whose images are small, training is shorter and its
+        learning rate is higher.
         """
         lengths: dict[str, dict[str, Any]] = {
             "coco-20i": {"epochs": 50},

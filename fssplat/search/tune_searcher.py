@@ -270,7 +270,7 @@ class StudySearcher(NotRestored, OptunaSearch):
                     storage.record_heartbeat(trial._trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: the study is the state, and no Tuner is ever restored."""
+        """Does nothing: the study has all the state, and fssplat never restores a Tuner."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Does nothing, since `save` saves nothing."""

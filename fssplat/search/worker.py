@@ -224,7 +224,7 @@ def _mean(index: int, share: float, parts: Mapping[str, StageScore]) -> Mileston
 
 
 def score_key(job: Job) -> str:
-    """Digest of a training and its scoring; `job.key` lacks options that only scoring reads."""
+    """Digest of a training and its scoring. `job.key` does not cover options of scoring alone."""
     return digest(job.key, job.first.method)
 
 

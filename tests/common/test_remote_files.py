@@ -1,4 +1,4 @@
-"""A server that does not answer is told in time; credentials in an address are used and hidden."""
+"""A server that never answers is reported in time; address credentials are used and hidden."""
 
 import socket
 import time

@@ -33,7 +33,10 @@ def default_source(name: str, out: Path | None = None) -> Path:
 
 
 def expected_synthetic(name: str, options: SourceOptions) -> tuple[str, dict[str, int]] | None:
-    """dataset.json's `source` and `counts` of the synthetic set; None for other data sets."""
+    """`source` and `counts` that dataset.json of the synthetic set must have.
+
+    None for other data sets.
+    """
     return synthetic.expected(options) if name == "synthetic" else None
 
 

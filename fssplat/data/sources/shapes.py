@@ -76,7 +76,7 @@ def drop(x: Plane, y: Plane) -> Inside:
 
 
 def cell(u: Plane) -> Plane:
-    """Position within a period, in [-0.5, 0.5)."""
+    """Each coordinate as its position within a period of length 1, in [-0.5, 0.5)."""
     return np.asarray(u - np.floor(u) - 0.5)
 
 

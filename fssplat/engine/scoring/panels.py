@@ -102,7 +102,7 @@ def grown(area: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def side_by_side(tiles: Sequence[tuple[str, Pixels, Mask]]) -> Image.Image:
-    """All images at one height in a row, each with its mask and below its title."""
+    """All images at one height in a row, each with its mask, and with its title below it."""
     height = tile_height([(image.shape[1], image.shape[0]) for _, image, _ in tiles])
     pictures = []
     for _, image, mask in tiles:
