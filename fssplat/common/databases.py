@@ -119,8 +119,8 @@ def contents_of(url: str, table: str) -> Contents:
 
 
 def _contents_of_file(file: Path, table: str) -> Contents:
-    if not file.is_file() or file.stat().st_size == 0:
-        return Contents()
+    if not file.exists() or (file.is_file() and file.stat().st_size == 0):
+        return Contents()  # a folder is left to SQLite, which raises
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as database:
         names = database.execute("select name from sqlite_master where type = 'table'")
         tables = frozenset(name for (name,) in names)
