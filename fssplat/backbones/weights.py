@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import wrong_kind
 
 PUBLIC_HASH = re.compile(
     r"-([0-9a-f]{8})\.pth$"
@@ -27,16 +29,28 @@ WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys of a mapping arou
 DROPPED = ("fc.", "classifier.", "head.")  # ImageNet classifiers, which no method uses
 
 
-def read_state(path: Path | str) -> dict[str, Tensor]:
+def require_file(path: Path) -> None:
+    """Raises InputError for a missing file, a folder, a web page or a git-LFS pointer."""
+    if not path.exists():
+        raise InputError(f"{path}: no such weight file. Give a .safetensors or .pth file.")
+    try:
+        wrong = wrong_kind(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if wrong:
+        raise InputError(f"{path}: not a readable weight file: it {wrong}")
+
+
+def read_state(path: Path | str, values: bool = True) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors or .pth file; `module.` prefixes and wrappers removed.
 
+    Tensors have no values (device `meta`) if `values` is False, which reads little of the file.
     Raises InputError if the file is missing, damaged, or a pickle that would run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such weight file. Give a .safetensors or .pth file.")
+    require_file(path)
     try:
-        content: Any = _load(path)
+        content: Any = _load(path) if values else _load_names(path)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path}: contains more than tensors, and loading it could run code. "
@@ -61,6 +75,29 @@ def _load(path: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickle protocols; refused files raise an error
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _load_names(path: Path) -> Any:
+    """As `_load`, on device `meta`. A file of PyTorch before 1.6 is read whole."""
+    if path.suffix == ".safetensors":
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mapped = zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped or None)
+    return _without_values(content)
+
+
+def _without_values(content: Any) -> Any:
+    if isinstance(content, Tensor):
+        return torch.empty_like(content, device="meta")
+    if isinstance(content, Mapping):
+        return {name: _without_values(value) for name, value in content.items()}
+    return content
 
 
 def bare_state(content: Any, where: str) -> dict[str, Tensor]:
@@ -128,6 +165,12 @@ def missing(name: str, reason: str) -> InputError:
         f"{Path(folder) / file_stem(name)}.pth (folder: $FSSPLAT_WEIGHTS or ./weights), "
         f"or set backbones.{name}.weights to a path or to random."
     )
+
+
+def downloaded_file(url: str) -> Path | None:
+    """The file of an earlier `download`, if there is one."""
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    return path if path.is_file() else None
 
 
 def download(name: str, url: str) -> dict[str, Tensor]:

@@ -33,6 +33,7 @@ def plan(
     import json
 
     from fssplat.common.printing import Screen
+    from fssplat.launching.checks import check_weights
     from fssplat.launching.launch import Request, plan_from
     from fssplat.planning import gantt as chart
     from fssplat.planning import packing, plan_table
@@ -44,6 +45,9 @@ def plan(
         say(json.dumps(plan_table.as_json(planned), indent=1))
     else:
         Screen().print(plan_table.plan_table(planned))
+    unchecked = check_weights(planned)  # after the plan, which is right without the weights
+    for line in () if as_json else unchecked:
+        say(line)
     if gantt is not None:
         with writing(gantt):
             chart.draw_plan(planned, gantt)

@@ -26,8 +26,8 @@ def search(
     if dry_run:
         prepared = prepare.prepare(request, make=False)
         say("Space, data, storage and machine: no problem found.")
-        if prepared.unchecked:
-            say(prepared.unchecked)
+        for line in prepared.unchecked:
+            say(line)
         return
     code = driver.search(request)
     if code:

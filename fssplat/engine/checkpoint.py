@@ -8,6 +8,7 @@ another network unnoticed.
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import wrong_kind
 from fssplat.common.whole_files import write_whole
 from fssplat.methods.base import FewShotSegmenter
 
@@ -91,12 +93,12 @@ def identity(path: Path) -> tuple[Header, str]:
 
 
 def _header(path: Path) -> tuple[Header, int]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint.")
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint. Give a head.safetensors of a training.")
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {}).get("fssplat", "null"))
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: {_wrong_format(path)}") from error
     if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
         raise InputError(
@@ -114,6 +116,12 @@ def _header(path: Path) -> tuple[Header, int]:
 
 def _wrong_format(path: Path) -> str:
     """What is wrong with a file that is not safetensors, by its first bytes, and what to do."""
+    try:
+        wrong = wrong_kind(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})."
+    if wrong:
+        return wrong
     with path.open("rb") as file:
         start = file.read(2)
     if start == b"PK" or (start[:1] == b"\x80" and start[1:] <= b"\x05"):
@@ -186,17 +194,41 @@ def weights(network: FewShotSegmenter) -> dict[str, Tensor]:
 def load_weights(network: FewShotSegmenter, checkpoint: Checkpoint, where: str) -> None:
     """Fill the network in place. Raises InputError if names or shapes differ from the network's."""
     own, given = weights(network), checkpoint.group("weights")
-    wrong = sorted(set(own) ^ set(given)) or sorted(
-        name for name in own if own[name].shape != given[name].shape
+    _require_fit(
+        {name: tuple(value.shape) for name, value in own.items()},
+        {name: tuple(value.shape) for name, value in given.items()},
+        where,
     )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(given[name])
+
+
+def check_fit(path: Path, network: FewShotSegmenter) -> None:
+    """Compare a file with a network that may be on device `meta`; reads names and shapes alone.
+
+    Raises InputError as `load_weights` does.
+    """
+    _header(path)
+    with safe_open(path, framework="pt") as file:
+        given = {
+            name.removeprefix("weights/"): tuple(file.get_slice(name).get_shape())
+            for name in file.keys()  # noqa: SIM118
+            if name.startswith("weights/")
+        }
+    own = {name: tuple(value.shape) for name, value in weights(network).items()}
+    _require_fit(own, given, str(path))
+
+
+def _require_fit(
+    own: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]], where: str
+) -> None:
+    wrong = sorted(set(own) ^ set(given)) or sorted(n for n in own if own[n] != given[n])
     if wrong:
         raise InputError(
             f"{where}: its weights do not fit this network ({len(wrong)} differ, first "
             f"{wrong[0]}). The checkpoint is of other options or another backbone; train again."
         )
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(given[name])
 
 
 def check_owner(header: Header, wanted: Header, where: str) -> None:

@@ -11,6 +11,7 @@ from fssplat.engine.job_data import open_dataset
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.ray_faults.address import check_address, ray_address
 from fssplat.launching.ray_faults.folder import check_ray_folder, ray_folder
+from fssplat.planning import inputs
 from fssplat.planning.plan import Plan
 from fssplat.results.files import nearest_existing, try_to_write
 from fssplat.results.store import Store
@@ -40,6 +41,14 @@ def check_ray() -> None:
         check_address(address)
     else:
         check_ray_folder(ray_folder())
+
+
+def check_weights(plan: Plan) -> list[str]:
+    """Check the weights that pending jobs read. Raises InputError.
+
+    Returns a line for each backbone whose weights will be downloaded.
+    """
+    return inputs.check_weights([trial for item in plan.pending for trial in item.job.trials])
 
 
 def check_data(plan: Plan) -> None:

@@ -99,12 +99,15 @@ def launch(
         request_rerun(plan.jobs, again, Store.open(experiment.store))
         plan = make_plan(experiment)
     checks.check_machine(plan)
+    unchecked = checks.check_weights(plan)
     console.print(plan_table(plan))
     checks.check_data(plan)
     store = Store.open(experiment.store)
     checks.check_disk(store)
     for listener in listeners:
         listener.check(experiment, store)
+    for line in unchecked:
+        console.print(line, soft_wrap=True)
     console.print(checks.disk_warning(plan, store), end="", soft_wrap=True)
     started = Launch(request, plan, store, console, work, listeners)
     if plan.pending:
@@ -128,13 +131,14 @@ def dry_run(
     if again:
         console.print(f"{len(again)} finished trials would run again, beside these:")
     checks.check_machine(plan)
+    unchecked = checks.check_weights(plan)
     checks.check_data(plan)
     checks.check_writable(store)
     checks.check_disk(store)
-    unchecked = [listener.check(plan.experiment, store, make=False) for listener in listeners]
+    unchecked += [listener.check(plan.experiment, store, make=False) for listener in listeners]
     console.print(plan_table(plan))
     for line in filter(None, unchecked):
-        console.print(line, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)
     console.print(checks.disk_warning(plan, store), end="", soft_wrap=True)
 
 

@@ -74,3 +74,43 @@ def checkpoint_fingerprints(trials: Sequence[Trial]) -> dict[str, str]:
             expected = replace(header, method=trial.method.name, backbone=trial.backbone.name)
             check_owner(header, expected, given)
     return found
+
+
+def check_weights(trials: Sequence[Trial]) -> list[str]:
+    """Check the backbone weights and checkpoints that trials read, by names and shapes.
+
+    Returns a line for each backbone whose weights will be downloaded, so that they were not
+    checked. Raises InputError for weights with which a job would fail.
+    """
+    from fssplat.backbones.weight_checks import check_weights as check_backbone
+    from fssplat.experiment.schema import digest, validate
+    from fssplat.methods import method_named
+
+    lines: list[str] = []
+    checked: set[tuple[object, ...]] = set()
+    for trial in trials:
+        method, spec = method_named(trial.method.name), trial.backbone
+        options = validate(method.Options, trial.method.options, f"{trial.method.name}.options")
+        layout = method.backbone_layout(spec.name, options)
+        timm = spec.name.startswith("timm:")  # their layout changes more than the stages
+        key: tuple[object, ...] = (spec.name, spec.weights, layout if timm else layout.stages)
+        if key not in checked:
+            checked.add(key)
+            lines.append(check_backbone(spec, layout))
+        given = (trial.training.checkpoint, spec.name, digest(trial.method))
+        if given[0] and given not in checked:
+            checked.add(given)
+            _check_checkpoint(trial)
+    return list(dict.fromkeys(filter(None, lines)))
+
+
+def _check_checkpoint(trial: Trial) -> None:
+    """Raises InputError if the trial's checkpoint does not fit its network."""
+    import torch
+
+    from fssplat.engine.checkpoint import check_fit
+    from fssplat.methods import build_method
+
+    with torch.device("meta"):
+        network = build_method(trial.method, trial.backbone)
+    check_fit(Path(trial.training.checkpoint), network)

@@ -51,7 +51,8 @@ def search(
     with prepared.database.in_use(), disk_full_as_input_error():
         study = open_study(prepared.search, prepared.database, prepared.mark)
         driver = SearchDriver(request, prepared, study, console, objective)
-        console.print(driver.introduction(), soft_wrap=True)
+        for line in (driver.introduction(), *prepared.unchecked):
+            console.print(line, soft_wrap=True)
         feed = MlflowFeed(
             prepared.search,
             prepared.jobs(prepared.search.defaults),

@@ -18,7 +18,7 @@ from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.launch import Request
 from fssplat.launching.ray_faults.address import ray_address
 from fssplat.planning.absolute_paths import absolute_job
-from fssplat.planning.inputs import content_fingerprints, dataset_infos
+from fssplat.planning.inputs import check_weights, content_fingerprints, dataset_infos
 from fssplat.planning.packing import PlannedJob, check_resources, this_machine
 from fssplat.results.store import Store
 from fssplat.search.reading import load_search
@@ -41,7 +41,7 @@ class Prepared:
     database: StudyDatabase
     fingerprints: dict[str, str]
     mark: str  # digest of all that makes values comparable
-    unchecked: str = ""  # a line about what could not be checked, for a dry run
+    unchecked: tuple[str, ...] = ()  # lines about what could not be checked
 
     def jobs(self, point: Point) -> tuple[Job, ...]:
         """The trainings of a point, one per fold and seed. Raises InputError."""
@@ -69,9 +69,10 @@ def prepare(request: Request, make: bool = True) -> Prepared:
         check_writable(store)
     database = database_of(search.spec, store.folder)
     _check_apart(search, store, database)
-    unchecked = check_tracking(search.experiment, store, make)
+    tracking = check_tracking(search.experiment, store, make)
     trials = search.trials(search.defaults)
     fingerprints |= content_fingerprints(trials)
+    unchecked = tuple(filter(None, [*check_weights(trials), tracking]))
     default_jobs = jobs(trials, fingerprints)
     _check_machine(search, default_jobs[0])
     _check_data(search, default_jobs, fingerprints)

@@ -147,6 +147,32 @@ def test_weights_of_another_shape_are_refused() -> None:
         checkpoint.load_weights(network, checkpoint.Checkpoint(HEADER, given), "here")
 
 
+def test_a_file_is_compared_with_a_network_by_its_header(tmp_path: Path) -> None:
+    network = prototype_network()
+    tensors = {f"weights/{name}": value for name, value in checkpoint.weights(network).items()}
+    checkpoint.save(tmp_path / "right.safetensors", HEADER, tensors)
+    checkpoint.check_fit(tmp_path / "right.safetensors", network)
+    name = next(iter(tensors))
+    checkpoint.save(tmp_path / "shape.safetensors", HEADER, {**tensors, name: torch.zeros(7, 7, 7)})
+    checkpoint.save(tmp_path / "more.safetensors", HEADER, tensors | {"weights/x": torch.ones(1)})
+    for other in ("shape", "more"):
+        path = tmp_path / f"{other}.safetensors"
+        with pytest.raises(InputError, match=rf"{other}\.safetensors: its weights do not fit"):
+            checkpoint.check_fit(path, network)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"<html>", "a web page"), (b"version https://git-lfs.github", "LFS pointer"), (b"", "empty")],
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        checkpoint.identity(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        checkpoint.identity(tmp_path)
+
+
 def test_the_optimisers_slots_are_saved_and_restored() -> None:
     network = prototype_network()
     names = list(network.learnable())

@@ -1,0 +1,20 @@
+"""What a file is that was given or downloaded in place of another, by its first bytes."""
+
+from pathlib import Path
+
+LOOKED_AT = 512  # bytes
+
+
+def wrong_kind(path: Path) -> str:
+    """Why the file cannot be one of weights, and what to do; empty if its start does not say so."""
+    if path.is_dir():
+        return "is a folder. Give the file in it."
+    with path.open("rb") as file:
+        start = file.read(LOOKED_AT).lstrip().lower()
+    if not start:
+        return "is empty. Copy or download it again."
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-LFS pointer, not the file itself. Run `git lfs pull` in its repository."
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "is a web page, not a weight file. Download the file itself, not the page about it."
+    return ""
