@@ -69,7 +69,11 @@ def test_missing_data_is_reported_in_one_line_with_exit_code_2(tmp_path: Path) -
         ("tracking=sqlite:////proc/none/mlflow.db", "cannot be written"),
         ("tracking=sqlite:////proc", "cannot be written"),
         ("grid.backbone=[resnet50_v2]", "resnet50_v2: its public weights have no stable address"),
-        ("backbones={resnet50:{name:resnet50,weights:/proc}} grid.backbone=[resnet50]", "a folder"),
+        (
+            "backbones.resnet50.name=resnet50 backbones.resnet50.weights=/proc"
+            " grid.backbone=[resnet50]",
+            "is a folder",
+        ),
         ("training.checkpoint=/proc/none grid.method=[panet]", "no such checkpoint"),
         ("training.checkpoint=/proc grid.method=[panet]", "is a folder"),
         ("store=/proc/none", "cannot be written"),
