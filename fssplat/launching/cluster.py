@@ -14,6 +14,7 @@ from typing import Any
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError, RayLostError, first_line
 from fssplat.common.locks import FileLock
+from fssplat.common.printing import complain
 from fssplat.launching.ray_faults.address import check_address, no_answer, ray_address
 from fssplat.launching.ray_faults.folder import check_ray_folder, give_ray_a_token, ray_folder
 from fssplat.launching.ray_faults.leftovers import SESSIONS, mark_as_owned, remove_leftovers
@@ -147,7 +148,7 @@ def _time_limit(address: str) -> Iterator[None]:
     """End the process if the body takes longer than JOIN_S: Ray waits in code without signals."""
 
     def end_process() -> None:
-        print(f"fssplat: {no_answer(address, f'nothing within {JOIN_S:g} s')}", file=sys.stderr)
+        complain(str(no_answer(address, f"nothing within {JOIN_S:g} s")))
         sys.stderr.flush()
         os._exit(2)
 

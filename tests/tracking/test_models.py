@@ -15,7 +15,6 @@ from fssplat.engine.job_data import JobData
 from fssplat.experiment.schema import MlflowSpec
 from fssplat.experiment.trial import Job
 from fssplat.results.store import Store
-from fssplat.tracking.connection import MlflowError
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.models import Segmenter, model_key
 from fssplat.tracking.runs import Tracking, open_tracking
@@ -142,9 +141,8 @@ def test_a_delivery_interrupted_within_a_model_leaves_one_complete_model(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking.client, "finalize_logged_model", dies)
-        with pytest.raises(MlflowError):
-            sync(tracking, store, trials, lambda _: {})
-    assert sync(open_tracking(database, "cut"), store, trials, lambda _: {}) == 2
+        sync(tracking, store, trials, lambda _: {})  # the numbers arrive, the model does not
+    sync(open_tracking(database, "cut"), store, trials, lambda _: {})
     again = delivered(job, store, database, "cut")
     (model,) = models(again)
     assert str(model.status) == "READY"
