@@ -222,7 +222,7 @@ def test_five_ways_have_five_outputs_and_a_background_of_zero() -> None:
 
 def test_ways_that_the_network_was_not_built_for_are_refused() -> None:
     batch = random_episodes(n=2)
-    with pytest.raises(InputError, match=r"built for 1 classes per episode, the batch has 2\. Set"):
+    with pytest.raises(InputError, match=r"built for 1 classes .* has 2\. Set the method's option"):
         network()(batch.query, batch.supports, batch.masks)
 
 

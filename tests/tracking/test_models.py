@@ -141,8 +141,10 @@ def test_a_delivery_interrupted_within_a_model_leaves_one_complete_model(
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking.client, "finalize_logged_model", dies)
-        sync(tracking, store, trials, lambda _: {})  # the numbers arrive, the model does not
-    sync(open_tracking(database, "cut"), store, trials, lambda _: {})
+        assert sync(tracking, store, trials, lambda _: {}) == 2  # the numbers; no model
+    assert all(tracking.runs[i].delivered and tracking.runs[i].lacks_files for i in trials)
+    assert [str(model.status) for model in models(tracking)] != ["READY"]
+    assert sync(open_tracking(database, "cut"), store, trials, lambda _: {}) == 2
     again = delivered(job, store, database, "cut")
     (model,) = models(again)
     assert str(model.status) == "READY"
