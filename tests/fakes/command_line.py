@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,3 +26,26 @@ def output_of(process: subprocess.Popen[str], timeout_s: float = 280) -> tuple[i
     """Wait until the command ends; return its exit code, standard output and standard error."""
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
+
+
+@contextmanager
+def module_with_own_ray(
+    *arguments: str | Path, start_new_session: bool = False, **variables: str
+) -> "Iterator[subprocess.Popen[str]]":
+    """`python -m` with these arguments, on a Ray of its own; killed when the block ends."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=start_new_session,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -27,11 +27,13 @@ from fssplat.launching.job_run import run
 from fssplat.launching.launch import Request, launch, plan_from, trial_states
 from fssplat.results.store import Store
 from fssplat.tracking.launch_listener import MlflowListener, deliver
+from tests.fakes.command_line import module_with_own_ray
 from tests.fakes.engines import score_after_pause, train_and_score
 from tests.fakes.experiment_files import experiment_without_images
 from tests.fakes.trials import job, planned_job, trial
 
 REPOSITORY = Path(__file__).parents[2]
+LAUNCH = "tests.fakes.processes.launch"
 SECOND_LAUNCH = [sys.executable, "-m", "tests.fakes.processes.second_launch"]
 
 
@@ -40,23 +42,6 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data sets of these tests have no images, so there are none to check."""
     monkeypatch.setattr(checks, "check_data", lambda plan: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@contextmanager
-def driven(work: str, path: Path, **settings: bool) -> "Iterator[subprocess.Popen[str]]":
-    """A launch in a separate process with a separate Ray; both end with the test."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        environment.pop(name, None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.processes.launch", work, str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, **settings,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def eventually(holds: Callable[[], bool], what: str, limit_s: float = 120) -> None:
@@ -171,7 +156,8 @@ def test_jumping_clocks_start_no_job_twice_and_skip_none(
 def test_two_launches_of_one_file_at_once_run_each_job_once(tmp_path: Path) -> None:
     path = experiment_without_images(tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3, 4, 5]}",
                       tracking="none")  # fmt: skip
-    with driven("score_after_pause", path) as one, driven("score_after_pause", path) as other:
+    command = (LAUNCH, "score_after_pause", path)
+    with module_with_own_ray(*command) as one, module_with_own_ray(*command) as other:
         said = [process.communicate(timeout=200)[0] for process in (one, other)]
     assert [one.returncode, other.returncode] == [0, 0], said
     assert list(attempts(tmp_path / "store").values()) == [1] * 6
@@ -182,7 +168,7 @@ def test_a_signal_to_the_whole_process_group_still_lets_jobs_write_checkpoints(
     tmp_path: Path,
 ) -> None:
     path = experiment_without_images(tmp_path, grid="{method: [panet], seed: [0]}", tracking="none")
-    with driven("run_until_stopped", path, start_new_session=True) as process:
+    with module_with_own_ray(LAUNCH, "run_until_stopped", path, start_new_session=True) as process:
         eventually(lambda: bool(attempts(tmp_path / "store")), "no job started")
         os.killpg(process.pid, signal.SIGTERM)
         said, _ = process.communicate(timeout=100)

@@ -3,16 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fssplat.launching.ray_faults.leftovers import OWNER
+from tests.fakes.command_line import module_with_own_ray
 from tests.fakes.experiment_files import experiment_with_images
 
 LITE0 = "efficientnet_lite0"
@@ -25,23 +25,6 @@ def experiment(folder: Path, data: Path, steps: int) -> Path:
         backbones={LITE0: {"name": LITE0, "weights": "random"}},
         grid={"method": ["panet"], "backbone": [LITE0]},
     )  # fmt: skip
-
-
-@contextmanager
-def launched(path: Path, **variables: str) -> "Iterator[subprocess.Popen[str]]":
-    """`fssplat launch` on a Ray of its own, which does not outlive the test."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        environment.pop(name, None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fssplat", "launch", str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def eventually(find: Callable[[], Any], what: str, limit_s: float = 60) -> Any:
@@ -81,7 +64,7 @@ def test_a_launch_whose_ray_ends_says_how_to_go_on(
     tmp_path: Path, synthetic: Path, name: str
 ) -> None:
     path = experiment(tmp_path / "cut", synthetic, steps=40)
-    with launched(path) as process:
+    with module_with_own_ray("fssplat", "launch", path) as process:
         eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
         os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
         said, _ = process.communicate(timeout=90)
@@ -91,7 +74,7 @@ def test_a_launch_whose_ray_ends_says_how_to_go_on(
     assert "are kept in" in line
     quiet = experiment(tmp_path / "quiet", synthetic, steps=40)
     for one in (path, quiet):
-        with launched(one) as process:
+        with module_with_own_ray("fssplat", "launch", one) as process:
             said, _ = process.communicate(timeout=90)
         assert process.returncode == 0, said
     found = scores(tmp_path / "cut" / "store")
@@ -105,7 +88,7 @@ def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails(
     tmp_path: Path, synthetic: Path
 ) -> None:
     path = experiment(tmp_path, synthetic, steps=40)
-    with launched(path, **LOW_MEMORY) as process:
+    with module_with_own_ray("fssplat", "launch", path, **LOW_MEMORY) as process:
         said, _ = process.communicate(timeout=110)
     assert process.returncode == 1, said
     assert "starts again from its last checkpoint" in said
@@ -122,12 +105,12 @@ def test_the_next_launch_removes_what_a_killed_launch_left(tmp_path: Path, synth
     place = f"/tmp/f{os.getpid()}"  # tmp_path is too long for Ray's sockets
     Path(place).symlink_to(tmp_path / "t")
     try:
-        with launched(path, TMPDIR=place) as process:
+        with module_with_own_ray("fssplat", "launch", path, TMPDIR=place) as process:
             eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
             os.kill(process.pid, signal.SIGKILL)
         left = {mark.parent for mark in Path(place).glob(f"**/{OWNER}")}
         assert len(left) == 2  # Tune's and Ray's
-        with launched(path, TMPDIR=place) as process:
+        with module_with_own_ray("fssplat", "launch", path, TMPDIR=place) as process:
             said, _ = process.communicate(timeout=90)
         assert process.returncode == 0, said
         assert not any(one.exists() for one in left)
