@@ -24,6 +24,7 @@ from fssplat.data.labels import IGNORE, UNREADABLE, Label
 
 THRESHOLD = 128  # least grey or opaque value of an object with soft edges
 SHOWN = 6  # number of values in a message
+MOST_OBJECTS = 64  # values of a mask of several objects; more are soft edges
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,33 @@ def object_mask(given: Any, where: str, pick: str = "", soft: bool = False) -> L
         return label
     values = _values(array, where)
     return _picked(values, pick, where) if pick else _one_object(values, where)
+
+
+def objects_in(given: Any, where: str) -> dict[str, Label]:
+    """Every object of a mask by its value ("255") or colour ("#ff0000"), each as `object_mask` has
+    it; {} if all is background.
+
+    Beside other grey values, 255 is ignored. Raises InputError as `object_mask` does, and for more
+    than MOST_OBJECTS values, as soft edges give.
+    """
+    mode, array = _array(given, where)
+    opaque = _opaque(mode, array, where)
+    if opaque is not None:
+        return {"opaque": opaque.astype(np.uint8)}
+    if mode in ("LA", "RGBA"):
+        array = array[..., 0] if mode == "LA" else array[..., :3]
+    values = _values(array, where)
+    if not values.background or len(values.names) > MOST_OBJECTS:
+        _one_object(values, where)  # raises InputError
+    names = values.names[1:]
+    border = len(names) > 1 and str(IGNORE) in names
+    ignored = values.numbers == values.names.index(str(IGNORE)) if border else None
+    found = {}
+    for number, name in enumerate(names, start=1):
+        if not (border and name == str(IGNORE)):
+            label = (values.numbers == number).astype(np.uint8)
+            found[name] = label if ignored is None else np.where(ignored, IGNORE, label)
+    return {name: label.astype(np.uint8) for name, label in found.items()}
 
 
 def _one_object(values: MaskValues, where: str) -> Label:

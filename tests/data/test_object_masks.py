@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fssplat.common.errors import InputError
-from fssplat.data.object_masks import object_mask
+from fssplat.data.object_masks import object_mask, objects_in
 
 INSIDE = np.zeros((6, 8), dtype=np.uint8)
 INSIDE[1:4, 2:6] = 1
@@ -150,3 +150,22 @@ def test_one_of_several_objects_is_picked_by_its_value_or_its_colour() -> None:
     assert (object_mask(palette_of_voc(classes), "mask", pick="#808000") == INSIDE).all()
     with pytest.raises(InputError, match=r"no pixel of the mask is '4'\. Its values: 0, 3, 9\."):
         object_mask(classes, "mask", pick="4")
+
+
+def test_several_objects_are_found_by_their_values() -> None:
+    label = np.array([[0, 1, 2, 255]], dtype=np.uint8)
+    found = objects_in(label, "mask")
+    assert {name: mask.tolist() for name, mask in found.items()} == {
+        "1": [[0, 1, 0, 255]],
+        "2": [[0, 0, 1, 255]],
+    }
+    assert list(objects_in(label[:, [0, 3]], "mask")) == ["255"]
+    assert objects_in(label[:, :1], "mask") == {}
+    assert list(objects_in(coloured(RED, BLACK), "mask")) == ["#ff0000"]
+    assert list(objects_in(coloured((*RED, 255), (0, 0, 0, 0), "RGBA"), "mask")) == ["opaque"]
+
+
+@pytest.mark.parametrize("values", [[[3, 4]], [list(range(100))]])
+def test_objects_without_background_or_with_soft_edges_are_refused(values: Any) -> None:
+    with pytest.raises(InputError, match=r"mask: the mask has the values"):
+        objects_in(np.array(values, dtype=np.uint8), "mask")

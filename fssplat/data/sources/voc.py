@@ -20,6 +20,7 @@ from PIL import Image
 from fssplat.common.errors import InputError
 from fssplat.common.plain_names import plain_name
 from fssplat.data.labels import UNREADABLE, Label
+from fssplat.data.readers.voc import CLASSES
 from fssplat.data.sources.record import (
     BadSampleError,
     Record,
@@ -28,13 +29,6 @@ from fssplat.data.sources.record import (
     names_in,
     safe_key,
 )
-
-CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle",
-    "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person",
-    "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 
 VOC_PLACES = ("VOC2012", "VOCdevkit/VOC2012", ".")
 AUG = "SegmentationClassAug"

@@ -13,7 +13,7 @@ import pytest
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
-from fssplat.data.sources.coco_shapes import draw_shape
+from fssplat.data.readers.shapes.coco_shapes import draw_shape
 from tests.fakes.official_layouts import coco_layout
 
 HEIGHT, WIDTH = 24, 32  # as in `coco_layout`

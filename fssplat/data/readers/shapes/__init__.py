@@ -1,0 +1,1 @@
+"""Which pixels does a region cover? Polygons, discs, pasted masks and run-length encodings."""
