@@ -60,7 +60,7 @@ def list_rows(prefix: str, every: bool) -> None:
     """Print the published rows of a paper or table, and how many of them can be run."""
     from fssplat.common.printing import Screen, command_line, say
     from fssplat.report import published
-    from fssplat.report.comparison import published_rows_table
+    from fssplat.report.terminal.comparison import published_rows_table
 
     found = published.matching(prefix)
     runnable = [one for one in found if not published.why_not_run(one)]

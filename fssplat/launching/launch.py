@@ -32,8 +32,8 @@ from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.planning.plan_table import plan_table
 from fssplat.planning.rerun import chosen_trials
-from fssplat.report.efficiency import cost_table
-from fssplat.report.table import results_table
+from fssplat.report.terminal.efficiency import cost_table
+from fssplat.report.terminal.table import results_table
 from fssplat.results import environment
 from fssplat.results.claims import claim
 from fssplat.results.launch_listener import LaunchInfo, LaunchListener

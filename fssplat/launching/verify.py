@@ -17,8 +17,8 @@ from fssplat.launching import launch as launching
 from fssplat.methods import METHODS
 from fssplat.planning.plan import Plan
 from fssplat.report import published
-from fssplat.report.comparison import comparison_table
 from fssplat.report.published import PublishedRow
+from fssplat.report.terminal.comparison import comparison_table
 from fssplat.results.launch_listener import LaunchListener
 from fssplat.worker.claimed_job import Work
 

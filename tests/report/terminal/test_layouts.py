@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from fssplat.report.blocks import Block, Cell, Row
-from fssplat.report.layouts import FittedBlock
-from fssplat.report.statistics import Interval
+from fssplat.report.statistics.paired import Interval
+from fssplat.report.terminal.layouts import FittedBlock
 from fssplat.results.records import Result
 from tests.fakes.trials import trial
 

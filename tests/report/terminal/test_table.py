@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fssplat.experiment.schema import BackboneSpec
 from fssplat.experiment.trial import Trial
-from fssplat.report.table import Cell, Row, blocks, remarks, results_table
+from fssplat.report.terminal.table import Cell, Row, blocks, remarks, results_table
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store
 from tests.fakes.engines import write_scores

@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from fssplat.report.efficiency import cost_table
+from fssplat.report.terminal.efficiency import cost_table
 from fssplat.results.records import Result
 from tests.fakes.trials import trial
 

@@ -10,8 +10,8 @@ from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import made_experiment
 from fssplat.methods import METHODS
 from fssplat.report import published
-from fssplat.report.comparison import comparison_table, published_rows_table
 from fssplat.report.published import PublishedRow
+from fssplat.report.terminal.comparison import comparison_table, published_rows_table
 from fssplat.results.records import Result
 
 

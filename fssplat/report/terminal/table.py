@@ -12,8 +12,8 @@ from fssplat.common.printing import whole_line
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
-from fssplat.report.layouts import FittedBlock
-from fssplat.report.statistics import Interval, Pair, paired_interval, read_episodes
+from fssplat.report.statistics.paired import Interval, Pair, paired_interval, read_episodes
+from fssplat.report.terminal.layouts import FittedBlock
 from fssplat.results.reading import content
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store

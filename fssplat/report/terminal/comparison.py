@@ -11,7 +11,7 @@ from fssplat.common.printing import whole_line
 from fssplat.experiment.trial import Trial
 from fssplat.report import published
 from fssplat.report.published import PublishedRow
-from fssplat.report.table import Block, blocks
+from fssplat.report.terminal.table import Block, blocks
 from fssplat.results.records import Result
 
 Values = list[float | None]  # percent; None if there is no number

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fssplat.engine.scoring.rows import SCHEMA
-from fssplat.report.statistics import (
+from fssplat.report.statistics.paired import (
     Episodes,
     Pair,
     draw_counts,

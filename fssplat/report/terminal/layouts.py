@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fssplat.report.blocks import ANCHOR, Block, Row
-from fssplat.report.statistics import Interval
+from fssplat.report.statistics.paired import Interval
 
 Intervals = Mapping[tuple[str, str], Interval]  # (method, backbone) -> difference to the anchor
 AGAINST = f"vs {ANCHOR}, 95 %"
