@@ -68,6 +68,9 @@ def status(
     ]
     if rows:
         console.print(status_table(rows, console.width))
+    failed = [one for one, (state, _) in found.items() if state in ("failed", "diverged")]
+    if failed:
+        console.print(f"To see what a trial printed: {request.command('logs')} {failed[0]}")
     console.print(stale_note(request, plan, store), end="")
     if gantt is not None:
         with writing(gantt):

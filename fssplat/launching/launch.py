@@ -160,7 +160,8 @@ def conclude(
         return 143 if stop.signal == signal.SIGTERM else 130
     bad = sum(status.state in ("failed", "diverged") for status in states.values())
     if bad:
-        console.print(f"{bad} trials failed. After you fix them: {request.command('retry')}")
+        console.print(f"{bad} trials failed. What they printed: {request.command('logs')}")
+        console.print(f"After you fix them: {request.command('retry')}")
     cut = sum(status.state not in (*SETTLED, "failed") for status in states.values())
     if cut:  # their state could not be written, e.g. on a full disk
         console.print(f"{cut} trials were cut short. To go on: {request.command()}")

@@ -35,9 +35,9 @@ class RowRequest:
         return made_experiment(published.experiment(self.row), self.base, self.changes)
 
     def command(self, name: str = "launch") -> str:
-        """The `verify` command, which launches, retries and delivers, or the one named `ui`."""
-        if name == "ui":
-            return shlex.join(["fssplat", "ui", "--store", hidden(self.load().store)])
+        """The `verify` command, which launches, retries and delivers, or that of a store."""
+        if name in ("logs", "status", "ui"):
+            return shlex.join(["fssplat", name, "--store", hidden(self.load().store)])
         base = ["--base", str(self.base)] if self.base is not None else []
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])

@@ -7,6 +7,8 @@ from pathlib import Path
 from fssplat.common.plain_names import plain_path
 from fssplat.results.store import Store
 
+LOG_FILE = "log.txt"  # in a job's folder: what the job printed
+
 
 class JobFolder:
     """Copies a job's files between this machine and a store behind an address.
@@ -29,6 +31,7 @@ class JobFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._store.folder is not None:
             return
+        self._upload_longer_log()
         stored = self._store.files.sizes(f"jobs/{self._key}")
         stored.pop("claim", None)
         for name in self._present():
@@ -37,6 +40,20 @@ class JobFolder:
             plain_path(name, f"store {self._store.address}, jobs/{self._key}")
             self._store.files.get(f"jobs/{self._key}/{name}", self.folder / name)
         self._sent = self._present()
+
+    def upload_log(self) -> None:
+        """Send only the log."""
+        if self._store.folder is None:
+            _send(self._store, f"jobs/{self._key}/{LOG_FILE}", self.folder / LOG_FILE)
+
+    def _upload_longer_log(self) -> None:
+        """Send the log of an attempt here whose process died before it could send the end of it."""
+        local = self.folder / LOG_FILE
+        if local.is_file():
+            stored = self._store.files.read(f"jobs/{self._key}/{LOG_FILE}") or b""
+            written = local.read_bytes()
+            if len(written) > len(stored) and written.startswith(stored):
+                self.upload_log()
 
     def remove(self) -> None:
         """Delete the local copy, once all of it is in the store."""

@@ -7,12 +7,15 @@ from pathlib import Path
 from fssplat.common.errors import InputError
 from fssplat.engine.predict import FILES
 from fssplat.experiment.trial import Job
+from fssplat.results.job_folder import LOG_FILE
 from fssplat.results.reading import content
 from fssplat.results.records import SETTLED, TrialStatus
 from fssplat.results.source_code import weights_are_stale
 from fssplat.results.store import MARKER, Store, marker_differs, sha256
 
-KEPT = (*FILES, "steps.parquet", "record.json", "source.json", "claim.lock")  # of a finished job
+# Files of a finished job that are kept.
+KEPT = (*FILES, "steps.parquet", "record.json", "source.json", LOG_FILE, "claim.lock")
+UNTOUCHED = ("claim", "claim.lock", LOG_FILE)  # if a job starts from the beginning
 RERUN = "runs again; its result before is kept until then"
 STALE_S = 3600.0  # the writer of an unfinished file this old has died
 
@@ -20,13 +23,14 @@ STALE_S = 3600.0  # the writer of an unfinished file this old has died
 def reset_failed(jobs: Sequence[Job], states: Mapping[str, TrialStatus], store: Store) -> int:
     """Mark failed and diverged trials as pending again. Returns how many there were.
 
-    The files of a diverged training are deleted: it would diverge again from its checkpoint.
+    The files of a diverged training are deleted, but for its log: it would diverge again from its
+    checkpoint.
     """
     chosen = [i for i, status in states.items() if status.state in ("failed", "diverged")]
     for job in jobs:
         if any(states[i].state == "diverged" for i in job.trial_ids):
             for name in store.files.sizes(f"jobs/{job.key}"):
-                if name not in ("claim", "claim.lock"):
+                if name not in UNTOUCHED:
                     store.files.delete(f"jobs/{job.key}/{name}")
     for trial_id in chosen:
         if states[trial_id].rerun:
@@ -78,7 +82,7 @@ def request_rerun(jobs: Sequence[Job], chosen: Container[str], store: Store) -> 
     for job in affected:
         stale = weights_are_stale(store, job)
         for name in store.files.sizes(f"jobs/{job.key}"):
-            if name.startswith("trials/") or (stale and name not in ("claim", "claim.lock")):
+            if name.startswith("trials/") or (stale and name not in UNTOUCHED):
                 store.files.delete(f"jobs/{job.key}/{name}")
         again = [one for one in job.trial_ids if one in chosen]
         store.mark(again, "pending", RERUN, job.key, rerun=again)

@@ -27,6 +27,7 @@ from fssplat.results.store import Store
 from fssplat.worker import retry_limit
 from fssplat.worker.event_recorder import EventRecorder
 from fssplat.worker.heartbeat import Channel, Heartbeat
+from fssplat.worker.job_log import JobLog
 from fssplat.worker.job_task import JobTask
 from fssplat.worker.process import (
     Outcome,
@@ -64,9 +65,11 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
         if not job.trials:
             return Outcome("finished", "another launch finished it")
         job_folder = JobFolder(store, key)
+        log = JobLog(job_folder.folder, task.launch)
         upload, meter = _at_intervals(job_folder.upload), Meter()
 
         def beat() -> None:
+            log.keep_short()
             upload()
             used = meter.read()
             if used is not None:
@@ -80,12 +83,15 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
             recorder = EventRecorder(job, task, store, heartbeat, job_folder.upload, rerun)
             store.mark(job.trial_ids, "running", job=key, launch=task.launch, rerun=rerun)
             outcome = _run(
-                job, task, store, job_folder, heartbeat, claim, work or run_engine, recorder
+                job, task, store, job_folder, heartbeat, claim, work or run_engine, recorder, log
             )
         except InputError as error:  # the reason itself could not be written to the store
             outcome = Outcome("failed", str(error))
         finally:
+            _close_log(log, job_folder, outcome, claim)
             heartbeat.end(JobEnded(key, outcome.state, outcome.reason))
+            if outcome.state != "failed" and not claim.lost.is_set():
+                job_folder.remove()
             reset_process()
         return outcome
 
@@ -111,9 +117,11 @@ def _run(
     claim: Claim,
     work: Work,
     recorder: EventRecorder,
+    log: JobLog,
 ) -> Outcome:
     try:
         job_folder.download()
+        log.start()
         record_training_source(job, job_folder.folder)
         died = retry_limit.record_attempt(
             store, job.key, task.launch, job_folder.folder, len(job.trials)
@@ -134,6 +142,8 @@ def _run(
         work(job, task.fingerprints, job_folder.folder, recorder.emit, stopping, settings)
         job_folder.upload()
     except Exception as error:
+        if not isinstance(error, Interrupted | Diverged | InputError):
+            log.add_traceback()
         if claim.lost.is_set():  # the job belongs to another launch now: write nothing
             return Outcome("busy", "another launch took it over")
         outcome = _end_by_error(error, job, store, job_folder, recorder)
@@ -143,9 +153,15 @@ def _run(
         recorder.record_cost()
         outcome = recorder.close("failed", "the engine returned without a result for it")
     retry_limit.clear_attempts(store, job.key)
-    if outcome.state != "failed":
-        job_folder.remove()
     return outcome
+
+
+def _close_log(log: JobLog, job_folder: JobFolder, outcome: Outcome, claim: Claim) -> None:
+    """End the log of an attempt and send it, unless another launch has the job now."""
+    log.close(f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state)
+    if not claim.lost.is_set():
+        with suppress(Exception):  # the log must not change how the job ends
+            job_folder.upload_log()
 
 
 def _end_by_error(

@@ -149,3 +149,57 @@ def test_ui_serves_the_experiment_on_loopback_only(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         code, _, _ = output_of(process, 60)
     assert code == 0
+
+
+def failed_job(path: Path, log: bytes | None = None, error: bytes | None = None) -> tuple[str, str]:
+    """Mark the first trial as failed and write its job's files; returns its id and title."""
+    plan, store = plan_from(Request(path))
+    one = plan.jobs[0]
+    store.mark([one.trial_ids[0]], "failed", "ValueError: shapes", one.key)
+    for name, data in (("log.txt", log), ("error.txt", error)):
+        if data is not None:
+            store.files.write(f"jobs/{one.key}/{name}", data)
+    return one.trial_ids[0], one.trials[0].title
+
+
+def test_logs_shows_what_the_failed_jobs_printed_and_status_names_the_command(
+    tmp_path: Path,
+) -> None:
+    path = experiment_without_images(tmp_path)
+    assert "No trial has failed" in RUN.invoke(app, ["logs", str(path)]).output
+    log = b"\x1b[31mred\x1b[0m\r\n10 %\r50 %\r100 %\npostgresql://me:secret@host/x\n\x1b[2Jend\n"
+    trial_id, title = failed_job(path, log)
+    command = f"fssplat logs {path} {trial_id}"
+    assert command in RUN.invoke(app, ["status", str(path)]).output
+    found = RUN.invoke(app, ["logs", str(path)])
+    assert found.exit_code == 0
+    assert found.output.splitlines()[1:] == [
+        f"  {trial_id}  {title}: failed, ValueError: shapes",
+        "red", "100 %", "postgresql://me:***@host/x", r"\x1b[2Jend",
+    ]  # fmt: skip
+    store = ["--store", str(tmp_path / "store")]
+    for words in ([str(path), trial_id], [str(path), trial_id[:6]], [trial_id, *store], store):
+        assert "100 %" in RUN.invoke(app, ["logs", *words]).output
+    last = RUN.invoke(app, ["logs", str(path), trial_id, "--lines", "1"]).output.splitlines()
+    assert last[-1] == r"\x1b[2Jend"
+    assert f"... 3 lines before. All of them: {command}" in last
+
+
+def test_logs_finds_trials_by_words_of_their_titles(tmp_path: Path) -> None:
+    path = experiment_without_images(tmp_path)
+    trial_id, _ = failed_job(path, b"printed\n")
+    found = RUN.invoke(app, ["logs", str(path), "PANET 1-shot"]).output
+    assert trial_id in found
+    assert "printed" in found
+    assert "Nothing is kept" in found  # of the other job, which has not run
+    nothing = RUN.invoke(app, ["logs", str(path), "hsnet"])
+    assert isinstance(nothing.exception, InputError)
+    assert "no trial has 'hsnet'" in str(nothing.exception)
+    unknown = RUN.invoke(app, ["logs", "../x", "--store", str(tmp_path / "store")])
+    assert "no trial has the id '../x'" in str(unknown.exception)
+
+
+def test_logs_shows_the_traceback_that_an_older_version_kept(tmp_path: Path) -> None:
+    path = experiment_without_images(tmp_path)
+    failed_job(path, error=b"Traceback (most recent call last)\n")
+    assert "Traceback" in RUN.invoke(app, ["logs", str(path)]).output

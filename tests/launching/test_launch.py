@@ -121,7 +121,7 @@ def test_only_files_that_no_result_needs_are_removable(tmp_path: Path) -> None:
     request = Request(experiment_without_images(tmp_path))
     plan, store = plan_from(request)
     first, second = plan.jobs
-    for name in ("weights.safetensors", "checkpoints/step-1.safetensors"):
+    for name in ("weights.safetensors", "checkpoints/step-1.safetensors", "log.txt"):
         store.files.write(f"jobs/{first.key}/{name}", b"12")
         store.files.write(f"jobs/{second.key}/{name}", b"12")
     store.mark(first.trial_ids, "skipped", "nothing to score")
