@@ -1,7 +1,6 @@
 """`fssplat logs`: show what a job printed, with the traceback of its failure."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from fssplat.cli.options import SET, STORE
 from fssplat.cli.store_status import DEFAULT_STORE, existing_store
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
-from fssplat.common.printing import say
+from fssplat.common.printing import command_line, say
 
 if TYPE_CHECKING:
     from fssplat.planning.plan import Plan
@@ -61,8 +60,8 @@ def logs(
     chosen = matching(trial, plan, f"{request.command('status')} --all") if trial else _bad(states)
     if not chosen:
         say("No trial has failed and none runs. To see another one, name it:")
-        say(f"    {request.command('logs')} <id or words of the title>")
-        say(f"    {request.command('status')} --all lists them.")
+        say(f"    {request.command('logs')} {next(iter(plan.trials))}")
+        say(f"To list them: {request.command('status')} --all")
         return
     jobs = [job for job in plan.jobs if chosen.intersection(job.trial_ids)]
     last = lines or (LAST_LINES if len(jobs) > 1 else None)
@@ -122,7 +121,7 @@ def _show_of_store(trial_id: str, store_address: str, lines: int | None) -> None
         key = status.job or (str(result.about.get("job", "")) if result else "")
         say(f"{one}: {status.state}{', ' if status.reason else ''}{status.reason}")
         last = lines or (LAST_LINES if len(chosen) > 1 else None)
-        command = shlex.join(["fssplat", "logs", one, "--store", store_address or DEFAULT_STORE])
+        command = command_line(["fssplat", "logs", one, "--store", store_address or DEFAULT_STORE])
         _print_log(store, key if is_plain_path(key) else "", last, hidden(command))
 
 

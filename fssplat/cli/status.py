@@ -46,18 +46,35 @@ def status(
     if experiment is None:
         print_store(existing_store(store_address, "status"), store_address)
         return
-    from collections import Counter
-
     from fssplat.common.printing import Screen
-    from fssplat.launching.launch import Request, plan_from, stale_note, trial_states
+    from fssplat.launching.launch import Request, plan_from
     from fssplat.planning.gantt import draw_results
 
     request = Request(experiment, tuple(changes))
     plan, store = plan_from(request)
+    console = Screen()
+    print_states(request, plan, store, console, every)
+    if gantt is not None:
+        with writing(gantt):
+            missing = draw_results(plan, store.results(plan.trials), gantt)
+        console.print(missing, end="\n" if missing else "")
+    if since:
+        print_changes(plan, store, console)
+    if check and not is_whole(request, plan, store, console):
+        raise typer.Exit(1)
+
+
+def print_states(
+    request: "Request", plan: "Plan", store: "Store", console: "Screen", every: bool
+) -> None:
+    """Print how many trials are in each state, and those that need a look, or every one."""
+    from collections import Counter
+
+    from fssplat.launching.launch import stale_note, trial_states
+
     found = trial_states(plan, store)
     counts = Counter(state for state, _ in found.values())
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    console = Screen()
     console.print(
         f"{plan.experiment.name}: {len(found)} trials, {line}. Store: {store.shown_address}"
     )
@@ -72,14 +89,6 @@ def status(
     if failed:
         console.print(f"To see what a trial printed: {request.command('logs')} {failed[0]}")
     console.print(stale_note(request, plan, store), end="")
-    if gantt is not None:
-        with writing(gantt):
-            missing = draw_results(plan, store.results(plan.trials), gantt)
-        console.print(missing, end="\n" if missing else "")
-    if since:
-        print_changes(plan, store, console)
-    if check and not is_whole(request, plan, store, console):
-        raise typer.Exit(1)
 
 
 def print_changes(plan: "Plan", store: "Store", console: "Screen") -> None:

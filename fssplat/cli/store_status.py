@@ -1,10 +1,9 @@
 """`fssplat status` without an experiment file: the launches and experiments of a store."""
 
-import shlex
 from typing import TYPE_CHECKING
 
 from fssplat.common.errors import InputError
-from fssplat.common.printing import one_line, say
+from fssplat.common.printing import command_line, one_line, say
 
 if TYPE_CHECKING:
     from fssplat.results.launch_records import ExperimentRecord, LaunchRecord
@@ -69,4 +68,4 @@ def described(launch: "LaunchRecord") -> str:
 def stop_command(launch: str, address: str) -> str:
     """The command that stops one launch of the store that was typed as `address`."""
     store = ["--store", address] if address else []
-    return shlex.join(["fssplat", "stop", launch, *store])
+    return command_line(["fssplat", "stop", launch, *store])

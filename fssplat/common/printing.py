@@ -17,6 +17,9 @@ from rich.text import Text
 # C0 but for line feed and tab, DEL, C1, line and paragraph separators, bidirectional controls.
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
+# The same, and tab and line feed: no such character can stand in a command on one line.
+BREAKING = re.compile(STEERING.pattern[:-1] + "\t\n]")
+
 
 def visible(text: str) -> str:
     """The text with every character that steers a terminal written as an escape, e.g. \\x1b."""
@@ -34,8 +37,21 @@ def whole_line(text: str) -> Text:
 
 
 def command_line(parts: Iterable[str]) -> str:
-    """A command as it can be pasted into bash or zsh."""
-    return shlex.join(parts)
+    """A command as it can be pasted into bash or zsh, on one line."""
+    return " ".join(map(_quoted, parts))
+
+
+def _quoted(part: str) -> str:
+    """A word for a shell; `$'...'` with escapes if the screen cannot show all its characters."""
+    if not BREAKING.search(part):
+        return shlex.quote(part)
+    text = part.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + BREAKING.sub(lambda found: _escape(found[0]), text) + "'"
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 128 else f"\\u{code:04x}"
 
 
 class Screen(Console):

@@ -1,7 +1,6 @@
 """One launch from the YAML to the table: check, plan, run, show."""
 
 import json
-import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,15 @@ from rich.console import Console
 
 from fssplat.common.errors import InputError, RayLostError
 from fssplat.common.passwords import hidden, hidden_in
-from fssplat.common.printing import Screen
+from fssplat.common.printing import Screen, command_line
 from fssplat.experiment.reading import load_experiment
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.launching import checks
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.context import LaunchContext
+from fssplat.launching.display.progress import Progress
 from fssplat.launching.job_run import run
-from fssplat.launching.progress import Progress
+from fssplat.launching.ray_faults.address import ray_address
 from fssplat.launching.ray_faults.watch import complain_of_loss
 from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.packing import Machine
@@ -73,7 +73,7 @@ class Request:
         """The command line of this request, with `***` for passwords."""
         files = [self.path, *(self.following if name == "launch" else ())]
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
-        return shlex.join(["fssplat", name, *map(str, files), *settings])
+        return command_line(["fssplat", name, *map(str, files), *settings])
 
     def typed(self) -> str:
         """The experiment file as it is written, with `***` for passwords."""
@@ -232,9 +232,17 @@ class Launch:
                 stack.enter_context(own_claim)
             self._write_description()
             opening = ThreadPoolExecutor(1).submit(self._open_listeners)
+            address = ray_address()
+            self.console.print(f"Joining Ray at {address}." if address else "Starting Ray.")
             machines = stack.enter_context(cluster())
             plan = self._plan_for(machines)
-            progress = Progress(plan.pending, plan.trials, plan.devices, self.console)
+            progress = Progress(
+                plan.pending,
+                plan.trials,
+                plan.devices,
+                self.console,
+                logs_command=self.request.command("logs"),
+            )
             opening.result()
             with progress:
                 stop = run(plan.pending, self._context(plan, progress), machines)

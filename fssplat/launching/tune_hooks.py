@@ -18,6 +18,7 @@ from fssplat.experiment.trial import Job
 from fssplat.launching.cluster import Node, nodes
 from fssplat.launching.context import UNSEEN, LaunchContext, mark_lost
 from fssplat.launching.stop_request import StopRequest
+from fssplat.results.notes import JobProgress
 from fssplat.worker.process import Outcome
 
 MAX_OUT_OF_MEMORY = 10  # ends of one task's worker by it, in one run
@@ -71,6 +72,7 @@ class OutcomeCallback(NotRestored, tune.Callback):
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         if not self._stop.requested.is_set():
             self.running.add(_key(trial))
+            self._context.on_note(JobProgress(_key(trial), "starting a worker", 0.0))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         key, last = _key(trial), trial.last_result or {}

@@ -1,6 +1,5 @@
 """Run a published row again: its experiment, the launch, and a comparison of the results."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import yaml
 from rich.console import Console
 
 from fssplat.common.passwords import hidden
-from fssplat.common.printing import Screen
+from fssplat.common.printing import Screen, command_line
 from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import made_experiment
 from fssplat.experiment.schema import ExperimentSpec
@@ -37,10 +36,10 @@ class RowRequest:
     def command(self, name: str = "launch") -> str:
         """The `verify` command, which launches, retries and delivers, or that of a store."""
         if name in ("logs", "status", "ui"):
-            return shlex.join(["fssplat", name, "--store", hidden(self.load().store)])
+            return command_line(["fssplat", name, "--store", hidden(self.load().store)])
         base = ["--base", str(self.base)] if self.base is not None else []
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
-        return shlex.join(["fssplat", "verify", self.row.name, *base, *settings])
+        return command_line(["fssplat", "verify", self.row.name, *base, *settings])
 
     def typed(self) -> str:
         """The row as an experiment file."""

@@ -32,23 +32,29 @@ HEADROOM = 1.25  # a job may need this many times the memory that was measured
 SHARES = (1, 2, 3, 4)  # jobs on one GPU; few values, since Ray starts a worker for each
 
 
-def operations(job: Job, images: Mapping[str, int], trained: bool = False) -> float:
-    """Floating-point operations of a job: its training, unless it is `trained`, and evaluations.
+def operations(job: Job, images: Mapping[str, int], trained: float = 0.0) -> float:
+    """Floating-point operations of a job: the rest of its training, and its evaluations.
 
-    `images` counts the training images by data set, for schedules in epochs.
+    `trained` is the share of the training that is done, 0 to 1. `images` counts the training
+    images by data set, for schedules in epochs.
     """
-    training = 0.0 if trained else training_operations(job.first, images)
+    training = (1 - trained) * training_operations(job.first, images)
     return training + sum(map(evaluation_operations, job.trials))
+
+
+def training_steps(trial: Trial, images: Mapping[str, int]) -> int:
+    """Optimiser steps of a training; of one in epochs, a guess if its images are not counted."""
+    training = trial.training
+    if training.steps is not None:
+        return training.steps
+    name = trial.train_on.name
+    listed = images.get(name, 0) or NOMINAL_IMAGES.get(name, 10_000)
+    return (training.epochs or 0) * max(1, listed // training.batch)
 
 
 def training_operations(trial: Trial, images: Mapping[str, int]) -> float:
     training = trial.training
-    steps = training.steps
-    if steps is None:
-        name = trial.train_on.name
-        listed = images.get(name, 0) or NOMINAL_IMAGES.get(name, 10_000)
-        steps = (training.epochs or 0) * max(1, listed // training.batch)
-    encoded = steps * training.batch * (1 + training.shot * trial.way)
+    encoded = training_steps(trial, images) * training.batch * (1 + training.shot * trial.way)
     one = image_operations(trial.backbone.name, training.size)
     return encoded * one * (1 + HEAD * (1 + BACKWARD))
 

@@ -23,6 +23,9 @@ class PlannedJob:
     measured: bool  # whether the prediction uses finished jobs of the same kind
     gpu: float  # share of a GPU, or a number of GPUs; 0 on CPU
     cpu: float
+    training_share: float = 0.0  # of the whole job's operations; 0 if nothing is to be trained
+    done: float = 0.0  # share of the training that its checkpoint has
+    step: int = 0  # of that checkpoint
 
 
 @dataclass(frozen=True)

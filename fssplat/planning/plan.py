@@ -7,7 +7,7 @@ from functools import cached_property
 from fssplat.experiment.expand import expand, jobs
 from fssplat.experiment.schema import ExperimentSpec, ResourceSpec
 from fssplat.experiment.trial import Job, Trial
-from fssplat.planning.cost import CostModel, operations
+from fssplat.planning.cost import CostModel, operations, training_operations, training_steps
 from fssplat.planning.inputs import content_fingerprints, dataset_infos
 from fssplat.planning.packing import (
     Machine,
@@ -117,7 +117,9 @@ def make_plan(
         left = unfinished(job, states)
         trained = job.key in records or len(left.trials) < len(job.trials)
         if left.trials:
-            pending.append(_planned(left, resources, model, images, use_gpu, trained))
+            started = any(states[i].job for i in left.trial_ids)
+            step = store.checkpoint_step(job.key) if started and not trained else 0
+            pending.append(_planned(left, resources, model, images, use_gpu, trained, step))
     return Plan(
         experiment=experiment,
         jobs=grid,
@@ -151,12 +153,15 @@ def _planned(
     images: Mapping[str, int],
     use_gpu: bool,
     trained: bool,
+    step: int,
 ) -> PlannedJob:
-    flops = operations(job, images, trained)
+    done = 1.0 if trained else min(1.0, step / max(1, training_steps(job.first, images)))
+    flops = operations(job, images, done)
     gpu = _gpu_share(resources, model, job) if use_gpu else 0.0
-    return PlannedJob(
-        job, flops, model.seconds(job, flops), model.measured(job), gpu, resources.cpu
-    )
+    whole = operations(job, images, float(trained))
+    share = 0.0 if trained else training_operations(job.first, images) / max(whole, 1.0)
+    seconds, measured = model.seconds(job, flops), model.measured(job)
+    return PlannedJob(job, flops, seconds, measured, gpu, resources.cpu, share, done, step)
 
 
 def _gpu_share(resources: ResourceSpec, model: CostModel, job: Job) -> float:

@@ -103,7 +103,7 @@ def _row(item: Placement) -> tuple[str, ...]:
         duration(item.start_s),
         duration(item.planned.seconds),
         f"{item.device}{share}",
-        item.planned.job.title,
+        item.planned.job.title + (f" from step {item.planned.step}" if item.planned.step else ""),
         ", ".join(_trial_labels(item.planned.job)),
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fssplat.results.records import State
 
+PHASES = ("training", "scoring")  # of a job
 CURVE_POINTS = 200  # losses of a training that are shown; the Parquet file has every step
 
 
@@ -21,14 +22,19 @@ class LossAtStep:
 class JobStarted:
     key: str
     trial_ids: tuple[str, ...]
+    device: str = ""  # e.g. CPU, GPU 3
 
 
 @dataclass(frozen=True)
 class JobProgress:
     key: str
-    phase: str  # training, scoring
+    phase: str  # one of PHASES, or what the job waits for
     done: float  # share of the phase, 0 to 1
     points: tuple[LossAtStep, ...] = ()  # thinned losses since the last note
+    step: int = 0  # of a training; while scoring, the episodes of one trial
+    steps: int = 0
+    loss: float | None = None  # the latest, as minimised
+    episodes_per_s: float = 0.0  # 0: not measured yet
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Container, Iterable, Mapping
@@ -31,6 +32,7 @@ from fssplat.results.reading import read_job_record, read_result, read_status
 from fssplat.results.records import JobRecord, Result, State, TrialStatus
 
 MARKER = "result.json"
+CHECKPOINT = re.compile(r"step-(\d{1,18})\.safetensors")  # file name of one
 CHECKSUM = "checksum"  # key in the marker: SHA-256 of its other keys
 
 
@@ -213,6 +215,11 @@ class Store:
 
     def record_job(self, key: str, record: JobRecord) -> None:
         self.files.write(f"jobs/{key}/record.json", _json(asdict(record)))
+
+    def checkpoint_step(self, key: str) -> int:
+        """The step from which a job's training would resume; 0 without a checkpoint."""
+        names = self.files.sizes(f"jobs/{key}/checkpoints")
+        return max((int(one[1]) for one in map(CHECKPOINT.fullmatch, names) if one), default=0)
 
     def job_records(self) -> dict[str, JobRecord]:
         """The cost of finished jobs, by job key; unreadable records are left out."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from fssplat.common.errors import InputError
 from fssplat.common.printing import complain
+from fssplat.engine.device import device_label, reserved_device
 from fssplat.engine.events import Event
 from fssplat.engine.job_data import JobData
 from fssplat.engine.run import run_job
@@ -21,7 +22,7 @@ from fssplat.experiment.trial import Job
 from fssplat.planning.plan import unfinished
 from fssplat.results.claims import Claim
 from fssplat.results.job_folder import JobFolder
-from fssplat.results.notes import JobEnded, JobStarted, JobUsage
+from fssplat.results.notes import JobEnded, JobProgress, JobStarted, JobUsage
 from fssplat.results.source_code import record_training_source
 from fssplat.results.store import Store
 from fssplat.worker import retry_limit
@@ -52,18 +53,20 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
     Raises only errors that another attempt in a new process may not meet.
     """
     store, key = Store(task.store), task.job.key
+    channel.send([JobProgress(key, "waiting for its claim", 0.0)])
     try:
         claim = store.claim_job(key, task.launch)
     except InputError as error:  # the store's disk is full or no longer writable
-        return Outcome("failed", str(error))
+        return _end_unstarted(channel, key, Outcome("failed", str(error)))
     if claim is None:
-        return Outcome("busy", "another launch runs it")
+        return _end_unstarted(channel, key, Outcome("busy", "another launch runs it"))
     with claim:
         states = store.states(task.job.trial_ids)
         job = unfinished(task.job, states)
         rerun = frozenset(one for one in job.trial_ids if states[one].rerun)
         if not job.trials:
-            return Outcome("finished", "another launch finished it")
+            finished = Outcome("finished", "another launch finished it")
+            return _end_unstarted(channel, key, finished)
         job_folder = JobFolder(store, key)
         log = JobLog(job_folder.folder, task.launch)
         upload, meter = _at_intervals(job_folder.upload), Meter()
@@ -76,7 +79,8 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
                 heartbeat.add(JobUsage(key, *used))
 
         heartbeat = Heartbeat(channel, beat)
-        if heartbeat.start(JobStarted(key, job.trial_ids)):
+        device = device_label(reserved_device(task.gpu))
+        if heartbeat.start(JobStarted(key, job.trial_ids, device)):
             return Outcome("interrupted", "the launch is stopping")
         outcome = Outcome("failed", "its worker died")
         try:
@@ -94,6 +98,12 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
                 job_folder.remove()
             reset_process()
         return outcome
+
+
+def _end_unstarted(channel: Channel, key: str, outcome: Outcome) -> Outcome:
+    """Report the end of a job that did nothing here."""
+    channel.send([JobEnded(key, outcome.state, outcome.reason)])
+    return outcome
 
 
 def run_engine(

@@ -4,6 +4,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Container
+from dataclasses import replace
 
 from fssplat.engine.device import device_label, model_and_memory, reserved_device
 from fssplat.engine.events import (
@@ -24,6 +25,7 @@ from fssplat.results.store import Store
 from fssplat.worker.heartbeat import Heartbeat
 from fssplat.worker.job_task import JobTask
 from fssplat.worker.process import Outcome
+from fssplat.worker.speed import Speed
 
 
 class EventRecorder:
@@ -49,6 +51,7 @@ class EventRecorder:
         self._unfinished = dict.fromkeys(job.trial_ids)
         self._started, self._started_at = time.monotonic(), time.time()
         self._steps, self._stride = 0, 1
+        self._speed, self._scoring = Speed(), ""  # of the phase, and of which trial
         self._training_s, self._peak = 0.0, 0
         self._whole = not job.trains  # whether this attempt does all the work of the job
 
@@ -60,6 +63,10 @@ class EventRecorder:
             self._steps = event.steps
             self._stride = curve_stride(event.steps)
             self._whole = event.first_step == 0
+            self._speed = Speed(event.first_step)
+            done = event.first_step / max(1, event.steps)
+            note = JobProgress(self._job.key, "training", done)
+            self._heartbeat.add(replace(note, step=event.first_step, steps=event.steps))
         elif isinstance(event, TrainingDone):
             self._training_s, self._peak = event.seconds, event.peak_memory
         elif isinstance(event, EpisodesScored):
@@ -93,12 +100,19 @@ class EventRecorder:
         shown = event.step % self._stride == 0 or event.step in (1, self._steps)
         losses = (LossAtStep(event.step, dict(event.losses), event.lr),) if shown else ()
         done = event.step / max(1, self._steps)
-        self._heartbeat.add(JobProgress(self._job.key, "training", done, losses))
+        note = JobProgress(self._job.key, "training", done, losses, event.step, self._steps)
+        speed = self._speed.per_s(event.step) * self._job.first.training.batch
+        loss = event.losses.get("total")
+        self._heartbeat.add(replace(note, loss=loss, episodes_per_s=speed))
 
     def _scored(self, event: EpisodesScored) -> None:
         before = len(self._trials) - len(self._unfinished)
         done = (before + event.done / max(1, event.total)) / len(self._trials)
-        self._heartbeat.add(JobProgress(self._job.key, "scoring", done))
+        if self._scoring != event.trial_id:
+            self._scoring, self._speed = event.trial_id, Speed(event.done)
+        speed = self._speed.per_s(event.done)
+        note = JobProgress(self._job.key, "scoring", done, (), event.done, event.total)
+        self._heartbeat.add(replace(note, episodes_per_s=speed))
 
     def _end(self, trial_id: str, state: State, reason: str) -> None:
         self._store.mark([trial_id], state, reason, self._job.key, self._task.launch, self._rerun)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from fssplat.results.notes import JobProgress, Note
@@ -45,9 +46,7 @@ class Heartbeat:
                 and isinstance(last, JobProgress)
                 and last.phase == note.phase
             ):
-                self._waiting[-1] = JobProgress(
-                    note.key, note.phase, note.done, last.points + note.points
-                )
+                self._waiting[-1] = replace(note, points=last.points + note.points)
             else:
                 self._waiting.append(note)
 

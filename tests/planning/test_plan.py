@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from fssplat.common.errors import InputError
 from fssplat.launching.launch import Request, plan_from
@@ -217,3 +218,24 @@ def test_the_store_of_a_plan_is_not_made(tmp_path: Path) -> None:
     _, store = plan_from(Request(experiment_without_images(tmp_path)))
     assert isinstance(store, Store)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_resumed_job_is_planned_from_its_checkpoint(tmp_path: Path) -> None:
+    path = experiment_without_images(tmp_path, training="{steps: 400}")
+    plan, store = plan_from(Request(path))
+    one = plan.pending[0]
+    assert (one.step, one.done) == (0, 0.0)
+    assert 0 < one.training_share < 1
+    for step in (100, 300):
+        name = f"jobs/{one.job.key}/checkpoints/step-{step:09d}.safetensors"
+        store.files.write(name, b"")
+    store.mark(one.job.trial_ids, "pending", "stopped at step 300", one.job.key)
+    again, _ = plan_from(Request(path))
+    (resumed,) = (item for item in again.pending if item.job.key == one.job.key)
+    assert (resumed.step, resumed.done) == (300, 0.75)
+    saved = 0.75 * one.training_share * one.flops
+    assert resumed.flops == pytest.approx(one.flops - saved)
+    assert resumed.training_share == one.training_share
+    console = Console(file=StringIO(), width=200)
+    console.print(plan_table.plan_table(again))
+    assert "panet resnet50 from step 300" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -128,7 +128,7 @@ def test_a_stopped_job_is_pending_with_its_step_as_the_reason(store: Store) -> N
     class StopsLater(RecordedNotes):
         def send(self, notes):  # type: ignore[no-untyped-def]
             super().send(notes)
-            return len(self) > 1 or not notes
+            return len(self) > 2 or not notes
 
     one = task(store)
     outcome = perform(one, StopsLater(), run_until_stopped)

@@ -88,7 +88,9 @@ def test_each_attempt_has_a_header_and_its_end_and_a_warning_is_shown_in_each(
     attempts = 2
     perform(task, RecordedNotes(), fail)
     log = log_of(store, one)
-    headers = re.findall(r"^--- attempt (\d): (.*), host (.*), process (\d+), launch l1$", log, re.M)
+    headers = re.findall(
+        r"^--- attempt (\d): (.*), host (.*), process (\d+), launch l1$", log, re.M
+    )
     assert [number for number, *_ in headers] == ["1", "2"]
     assert {process for *_, process in headers} == {str(os.getpid())}
     assert log.count("the same place") == 4  # the line of the warning and its source line, twice

@@ -1,0 +1,1 @@
+"""What a launch shows while it runs: its jobs, and the time that is left."""
