@@ -2,7 +2,6 @@
 
 import importlib.util
 import keyword
-import shlex
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -12,7 +11,7 @@ import typer
 import fssplat
 from fssplat.cli.unknown_command import Commands
 from fssplat.common.errors import InputError
-from fssplat.common.printing import say
+from fssplat.common.printing import command_line, say
 
 app = typer.Typer(
     cls=Commands,
@@ -92,7 +91,7 @@ def next_commands(name: str, title: str) -> list[str]:
     commands = [f"python -m pytest test_{name}.py"]
     if contract.is_file():  # not part of an installed package
         start = f"FSSPLAT_CONTRACT={name}:{title} python -m pytest"
-        commands.append(f"{start} {shlex.quote(str(contract))}")
+        commands.append(f"{start} {command_line([str(contract)])}")
     commands.append("fssplat data build synthetic")
     commands.append(f"fssplat launch {name}.yaml")
     return commands

@@ -1,6 +1,5 @@
 """The answer to a command that does not exist: one line with the command to type instead."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ import typer
 
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
-from fssplat.common.printing import one_line
+from fssplat.common.printing import command_line, one_line
 from fssplat.common.similar import allowed, mistakes
 
 # What other tools call our commands. An argument of ours is shown if the user typed none.
@@ -73,15 +72,16 @@ def answer(typed_before: str, words: Sequence[str], known: Sequence[str]) -> str
     if at_top and name in OPTIONS:
         return _line(typed_before, name, f"{typed_before} --{name}")
     if at_top and name.endswith((".yaml", ".yml")):
-        return _line(typed_before, name, shlex.join([*typed_before.split(), "launch", name, *rest]))
+        command = command_line([*typed_before.split(), "launch", name, *rest])
+        return _line(typed_before, name, command)
     if at_top and name in OURS:
-        ours = OURS[name] if not rest else f"{OURS[name].split()[0]} {shlex.join(rest)}"
+        ours = OURS[name] if not rest else f"{OURS[name].split()[0]} {command_line(rest)}"
         advice = f" {ADVICE[name]}" if name in ADVICE else ""
         return _line(typed_before, name, f"{typed_before} {ours}") + advice
     near = [one for one in known if mistakes(name.lower(), one) <= allowed(one)]
     near.sort(key=lambda one: mistakes(name.lower(), one))
     if near:
-        return _line(typed_before, name, shlex.join([*typed_before.split(), near[0], *rest]))
+        return _line(typed_before, name, command_line([*typed_before.split(), near[0], *rest]))
     return f"{shown(name)} is not a command of {typed_before}. Commands: {', '.join(known)}."
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fssplat.common.passwords import hidden_in
+from fssplat.common.printing import command_line
 from fssplat.common.whole_files import write_whole
 from fssplat.search.space import Point, Search, with_point
 from fssplat.search.study import objectives, point_of
@@ -250,7 +250,7 @@ def write_best(search: Search, one: EndedPoint, study: str, count: int, path: Pa
     head = (
         f"# Point {one.number}{origin} of study {study}: the best of {count} by mIoU ({value} %)\n"
         f"# on {SCORED_ON[spec.selection]}.\n"
-        f"# fssplat launch {shlex.quote(path.name)}\n"
+        f"# {command_line(['fssplat', 'launch', path.name])}\n"
     )
     body = yaml.safe_dump(_as_file(search, one), sort_keys=False, allow_unicode=True)
     write_whole(path, lambda to: _text(to, head + body))
