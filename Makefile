@@ -10,8 +10,8 @@ export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER ?= 0
 export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export OMP_NUM_THREADS ?= 1
-# Test files run side by side; each keeps its own Ray.
-TEST_WORKERS ?= 2
+# Test files run side by side; each keeps its own Ray. Three on two cores: many tests wait for processes.
+TEST_WORKERS ?= 3
 
 .PHONY: help setup quickstart test test-full ablations-smoke lint coverage clean
 

@@ -69,7 +69,7 @@ def run(path: Path, *words: str) -> str:
 
 @pytest.mark.parametrize("name", ["result.json", "status.json", "metrics.json"])
 def test_a_damaged_file_of_a_trial_makes_it_pending_with_a_reason(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
+    name: str, tmp_path: Path
 ) -> None:
     path, plan, store = finished_store(tmp_path, 1, len(KINDS) + 1)
     assert store.folder is not None
@@ -90,25 +90,44 @@ def test_a_damaged_file_of_a_trial_makes_it_pending_with_a_reason(
     assert all(trial_id in shown for trial_id in damaged)
     for words in READERS:
         run(path, *words)
-    if name != "result.json":  # one launch is enough: each is slow
-        return
-    request.getfixturevalue("machines")
+
+
+@pytest.mark.slow  # a Ray of its own
+def test_a_launch_runs_the_trials_with_a_damaged_result_again(
+    tmp_path: Path, machines: Cluster
+) -> None:
+    path, plan, store = finished_store(tmp_path, 1, len(KINDS) + 1)
+    assert store.folder is not None
+    for trial_id, kind in zip(plan.trials, KINDS, strict=False):
+        place = store.folder / trial_id / "result.json"
+        damage_with(place, kind, place.read_bytes())
     out = StringIO()
     assert launch(Request(path), Console(file=out, width=200), train_and_score) == 0
     assert set(store.results(plan.trials)) == set(plan.trials)
     assert "0 trials will run again" in run(path, "retry")
 
 
-def test_damaged_files_of_a_job_are_ignored(tmp_path: Path, machines: Cluster) -> None:
+def store_with_damaged_jobs(folder: Path) -> tuple[Path, Plan, Store]:
+    """Jobs without a result, each with a record, a claim and a count damaged in one way."""
     kinds = ("empty", "deep list", "folder", "read error", "pipe")
-    path, plan, store = finished_store(tmp_path, len(kinds))
+    path, plan, store = finished_store(folder, len(kinds))
     assert store.folder is not None
     for job, kind in zip(plan.jobs, kinds, strict=True):
         store.delete_trial(job.trial_ids[0])
         for name in ("record.json", "claim", "lives.json"):
             damage_with(store.folder / "jobs" / job.key / name, kind, b"")
+    return path, plan, store
+
+
+def test_commands_ignore_damaged_files_of_a_job(tmp_path: Path) -> None:
+    path, _, _ = store_with_damaged_jobs(tmp_path)
     for words in (*READERS, ("status",)):
         run(path, *words)
+
+
+@pytest.mark.slow  # a Ray of its own
+def test_a_launch_ignores_damaged_files_of_a_job(tmp_path: Path, machines: Cluster) -> None:
+    path, plan, store = store_with_damaged_jobs(tmp_path)
     out = StringIO()
     assert launch(Request(path), Console(file=out, width=200), train_and_score) == 0
     assert set(store.results(plan.trials)) == set(plan.trials)

@@ -65,7 +65,14 @@ def test_training_lowers_the_loss_and_logs_every_step(whole: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("after", "saved", "seed"), [(2, 0, 0), (6, 4, 9), (9, 8, 9)])
+@pytest.mark.parametrize(
+    ("after", "saved", "seed"),
+    [
+        pytest.param(2, 0, 0, marks=pytest.mark.slow),
+        (6, 4, 9),
+        pytest.param(9, 8, 9, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_training_ends_with_the_same_bits(
     whole: Path, tmp_path: Path, after: int, saved: int, seed: int
 ) -> None:

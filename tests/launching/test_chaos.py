@@ -48,6 +48,7 @@ def check(kills: RandomKills, quiet: Path) -> None:
     assert differences(store, quiet) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_worker_raylet_and_driver_change_no_bit(synthetic: Path, tmp_path: Path) -> None:
     quiet = undisturbed(experiment_of_many_jobs(tmp_path / "quiet", synthetic, 4))

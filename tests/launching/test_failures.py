@@ -62,6 +62,7 @@ def attempts(store: Path) -> dict[str, int]:
 # ------------------------------------------------------------------ a full disk
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_at_any_moment_loses_no_result_and_no_bit(tmp_path: Path) -> None:
     script = (
         f"mount -t tmpfs -o size=4m none {tmp_path} && "
@@ -129,6 +130,7 @@ def under_a_jumping_clock(one: Job, *arguments: object) -> None:
         time.time = CLOCK
 
 
+@pytest.mark.slow
 def test_jumping_clocks_start_no_job_twice_and_skip_none(
     tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_each_job_ends_in_its_own_way_and_a_killed_worker_is_replaced(
     assert not stop.requested.is_set()
 
 
+@pytest.mark.slow
 def test_a_store_that_the_workers_do_not_share_ends_the_launch_with_one_message(
     store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_job_that_kills_every_worker_fails_with_this_reason_and_no_other_job_f
     assert reason == "its worker died 2 times in a row without getting any further"
 
 
+@pytest.mark.slow
 def test_two_launches_at_once_run_each_job_once(
     store: Store, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def test_files_run_one_after_the_other_and_share_the_trials_of_one_store(
     assert run(paths, fail_if_started)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_failed_trial_of_one_file_does_not_stop_the_next(
     tmp_path: Path, machines: Cluster
 ) -> None:

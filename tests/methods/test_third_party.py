@@ -51,6 +51,7 @@ def test_the_error_for_a_wrong_method_name_gives_the_reason(name: str, says: str
     assert says in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_example_is_launched_and_scored(tmp_path: Path) -> None:
     options = SourceOptions(train_images=24, val_images=40)
     build("synthetic", out=tmp_path / "synthetic", settings=BuildSettings(options=options))

@@ -197,6 +197,7 @@ def test_points_that_all_fail_end_the_search_with_their_reason(data: Path, tmp_p
     assert {one.reason for one in found} == {"one episode does not fit the device."}
 
 
+@pytest.mark.slow
 def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ray(
     data: Path, tmp_path: Path
 ) -> None:
