@@ -6,13 +6,14 @@ from pathlib import Path
 from fssplat.common.errors import InputError
 from fssplat.common.json_files import all_strings, is_number, json_object, json_value
 from fssplat.data.episodes.manifest import Manifest
-from fssplat.engine import checkpoint, predict
+from fssplat.engine import checkpoint
 from fssplat.engine.artefacts import ArtefactCache
 from fssplat.engine.checkpoint import Header
 from fssplat.engine.device import deterministic
 from fssplat.engine.events import Emit, TrialScored, TrialSkipped, ignore
 from fssplat.engine.job_data import JobData
 from fssplat.engine.network import fresh_network
+from fssplat.engine.predicting.model_files import save_model
 from fssplat.engine.scoring.evaluate import evaluate
 from fssplat.engine.scoring.metrics import Metrics
 from fssplat.engine.settings import RunSettings, Stop, never
@@ -49,7 +50,7 @@ def run_job(
             load_given_weights(network, job.first, Path(given))
         best = None if given else data.selection(job.first, settings.device)
         trained = train(network, job.first, data, folder, emit, stop, settings, job.key, best)
-        predict.save_model(network, job.first, folder)
+        save_model(network, job.first, folder)
         results = {}
         for trial_id, (trial, episodes) in manifests.items():
             trial_folder = folder / "trials" / trial_id

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fssplat.common.errors import InputError
-from fssplat.engine.predict import FILES
+from fssplat.engine.predicting.model_files import FILES
 from fssplat.experiment.trial import Job
 from fssplat.results.job_folder import LOG_FILE
 from fssplat.results.reading import content

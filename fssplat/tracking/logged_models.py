@@ -85,7 +85,7 @@ def _new_model(
 
 def _training_files(store: Store, job: str, scratch: Path) -> Path | None:
     """The folder of a finished training's files; returns None if the store lacks one of them."""
-    from fssplat.engine.predict import FILES, MODEL, WEIGHTS
+    from fssplat.engine.predicting.model_files import FILES, MODEL, WEIGHTS
 
     found = local_files(store, f"jobs/{job}", FILES, scratch)
     whole = found is not None and all((found / name).is_file() for name in (MODEL, WEIGHTS))

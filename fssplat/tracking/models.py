@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from fssplat import __version__
 from fssplat.common.errors import InputError
-from fssplat.engine.predict import EVALUATION, MODEL, WEIGHTS, Predictor, model_json
+from fssplat.engine.predicting.model_files import EVALUATION, MODEL, WEIGHTS, model_json
+from fssplat.engine.predicting.predictor import Predictor
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 

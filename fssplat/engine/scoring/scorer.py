@@ -113,29 +113,34 @@ class Scorer:
         encoded = [encoder.get(episode.roles(self.rules.shot)) for episode in episodes]
         size = self.inputs.network_size(episodes[0].drawn.query)
         ways = len(episodes[0].drawn.classes)
-        every = self._fitting_logits(encoded, ways, size)
+        every = self.logits(encoded, ways, size)
         for episode, logits in zip(episodes, every, strict=True):
             row, classes = episode.drawn.query, episode.drawn.classes
             predictions, counts = {}, {}
             for score in self.rules.scores:
                 truth = self.inputs.truth(row, classes, score)
                 at_score = self.inputs.scored(logits, row, score, truth.shape)
-                prediction = self._fuse(at_score)
+                prediction = self.fuse(at_score)
                 counts[score] = overlap(
                     prediction, truth.to(self.device), logits.shape[1], self.rules.ignore_border
                 )
                 predictions[score] = prediction
             yield ScoredEpisode(episode, predictions, counts)
 
-    def _fuse(self, logits: Tensor) -> Tensor:
+    def fuse(self, logits: Tensor) -> Tensor:
+        """Logits of one episode -> classes int64 [H, W], 0 background."""
         if self.network.SHOT_FUSION == "network":
             return labels(logits)[0]
         return fuse_shots(logits, self.network.SHOT_FUSION)
 
-    def _fitting_logits(
+    def logits(
         self, encoded: list[list[Encoded]], ways: int, size: tuple[int, int]
     ) -> list[Tensor]:
-        """`_logits`; if memory runs out, with half as many per pass from then on."""
+        """Per episode float32 [1, p, H, W], or [k, p, H, W] if shots are fused afterwards.
+
+        An episode is its query, then its supports, way by way. If memory runs out, half as many are
+        computed per pass from then on.
+        """
         while True:
             try:
                 return self._logits(encoded, ways, size)

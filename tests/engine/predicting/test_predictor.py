@@ -12,7 +12,8 @@ from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.data.index import Dataset
-from fssplat.engine.predict import EVALUATION, MODEL, Predictor, score_at_image_size
+from fssplat.engine.predicting.model_files import EVALUATION, MODEL
+from fssplat.engine.predicting.predictor import Predictor, score_at_image_size
 from fssplat.engine.run import JobData, run_job
 from fssplat.engine.settings import RunSettings
 from fssplat.experiment.protocols import PROTOCOLS
