@@ -19,8 +19,10 @@ from fssplat.cli import (
     launch,
     logs,
     methods,
+    models,
     options,
     plan,
+    predict,
     retry,
     search,
     settings,
@@ -62,9 +64,13 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     methods.methods,
     settings.settings,
     doctor.doctor,
+    predict.predict,
+    models.models,
+    models.export,
 )
 for command in COMMANDS:
     app.command(cls=options.RerunCommand if command is launch.launch else None)(command)
+app.command("import")(models.import_model)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fssplat.cli.progress_bar import Bar
 from fssplat.cli.unknown_command import Commands
 from fssplat.common.printing import Screen, say
 
@@ -62,7 +63,7 @@ def build(
     workers = workers or _cores()
     options = SourceOptions(lists, year, seed, train_images, val_images, workers)
     settings = BuildSettings(options, workers, skip_bad, overwrite)
-    with _progress(f"building {name}") as advance:
+    with Bar(f"building {name}") as advance:
         report = build_dataset(name, source, out, settings, advance)
     _print_report(report)
 
@@ -89,7 +90,7 @@ def verify(
     """Read every byte again and compare it with the index: fssplat data verify data/pascal-5i"""
     from fssplat.data.checks.verify import verify as verify_dataset
 
-    with _progress("verifying") as advance:
+    with Bar("verifying") as advance:
         found = verify_dataset(_root(root), workers or _cores(), advance)
     say(
         f"{root}: {found.images:,} images in {found.shards} shards, "
@@ -127,7 +128,7 @@ def audit(
     changes = AugmentSpec(scale=(0.9, 1.1), rotate=10, blur=True, flip=True, keep_object=0.85)
     training = TrainingSpec(steps=episodes, batch=1, shot=shot, seed=seed, augment=changes)
     batches = TrainingBatches(Dataset.open(_root(root)), fold, rules, training, way)
-    with _progress("auditing", "episodes") as advance:
+    with Bar("auditing", "episodes") as advance:
         found = audit_training(batches, episodes, advance)
     found.require_clean()
     _print_audit(found, batches)
@@ -187,45 +188,6 @@ def _cores() -> int:
     import os
 
     return len(os.sched_getaffinity(0))
-
-
-def _progress(title: str, unit: str = "images") -> "_Bar":
-    return _Bar(title, unit)
-
-
-class _Bar:
-    """A rich progress bar; call it with (done, total)."""
-
-    def __init__(self, title: str, unit: str) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Screen(stderr=True),
-        )
-        self._task = self._progress.add_task(title, total=None)
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
 
 
 def _print_report(report: "BuildReport") -> None:

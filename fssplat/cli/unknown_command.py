@@ -12,6 +12,7 @@ from fssplat.common.similar import allowed, mistakes
 
 # What other tools call our commands. An argument of ours is shown if the user typed none.
 OTHER_WORDS: Mapping[str, str] = {
+    "predict --help": "segment infer inference",
     "launch X.yaml": "run train fit start resume continue eval evaluate test score table",
     "search X.yaml": "sweep tune optimize optimise",
     "retry X.yaml": "rerun",
@@ -21,12 +22,12 @@ OTHER_WORDS: Mapping[str, str] = {
     "ui": "mlflow dashboard",
     "verify --list": "reproduce papers",
     "settings": "options config set",
-    "methods": "models method",
+    "methods": "method",
     "doctor": "check info env",
     "init method my_method": "new create",
     "data build synthetic": "build",
     "data download pascal": "download",
-    "import-checkpoint --help": "import convert",
+    "import-checkpoint --help": "convert",
 }
 OURS = {word: command for command, words in OTHER_WORDS.items() for word in words.split()}
 SCORES = "A launch trains and scores; it does only what has no result yet."
@@ -35,10 +36,6 @@ ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("eval", "evaluate", "test", "score", "table"), SCORES),
     **dict.fromkeys(("resume", "continue"), RESUMES),
 }
-PREDICT = (
-    "predict is not a command of fssplat. In Python, mlflow.pyfunc.load_model loads a finished "
-    "training and segments images: docs/compare.md shows how."
-)
 OPTIONS = ("version", "help")
 
 
@@ -67,8 +64,6 @@ def answer(typed_before: str, words: Sequence[str], known: Sequence[str]) -> str
     """
     name, rest = words[0], [hidden(word) for word in words[1:]]
     at_top = " " not in typed_before.removeprefix("python -m ")
-    if at_top and name == "predict":
-        return PREDICT
     if at_top and name in OPTIONS:
         return _line(typed_before, name, f"{typed_before} --{name}")
     if at_top and name.endswith((".yaml", ".yml")):

@@ -18,10 +18,13 @@ import numpy.typing as npt
 
 from fssplat import __version__
 from fssplat.common.errors import InputError
+from fssplat.common.passwords import hidden
 from fssplat.engine.predicting.model_files import EVALUATION, MODEL, WEIGHTS, model_json
 from fssplat.engine.predicting.predictor import Predictor
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
+from fssplat.results.store import Store
+from fssplat.tracking.connection import MlflowError, mlflow_errors, tracking_uri
 
 Mask = npt.NDArray[np.uint8]  # [H, W]
 INPUTS = {
@@ -87,6 +90,31 @@ def _pixels(value: Any) -> npt.NDArray[Any]:
 def _load_pyfunc(path: str, model_config: Any = None) -> Segmenter:
     """Load the model from the folder of its data. MLflow calls this."""
     return Segmenter(Predictor.load(Path(path)))
+
+
+def download_model(address: str, store: Store, scratch: Path) -> Path:
+    """The folder with a model's files, copied from MLflow to `scratch`.
+
+    `address` is models:/... or runs:/...; the server is MLFLOW_TRACKING_URI or SQLite in the store.
+    Raises InputError if there is no such model.
+    """
+    from mlflow import artifacts
+
+    uri = tracking_uri("", store)
+    try:
+        with mlflow_errors():
+            found = artifacts.download_artifacts(
+                artifact_uri=address, dst_path=str(scratch), tracking_uri=uri
+            )
+    except MlflowError as error:
+        raise InputError(
+            f"model {address}: {error.shown} at {hidden(uri)}. Set MLFLOW_TRACKING_URI to the "
+            "server that has it."
+        ) from error
+    models = sorted(Path(found).rglob(MODEL))
+    if not models:
+        raise InputError(f"model {address}: it is not a model of fssplat ({MODEL} is missing).")
+    return models[0].parent
 
 
 def model_key(trial: Trial, job: str) -> str:

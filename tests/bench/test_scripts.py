@@ -24,6 +24,7 @@ SMALL_RUNS = {
         r"^stock: +[\d.]+ s per trial, 3 trials", r"^ours: +[\d.]+ s per job, 4 jobs", r"^ratio: ",
     ],
     "overhead.py --jobs 4": [r"^4 jobs: the driver spends [\d.]+ s"],
+    "predict.py --queries 4 --parts 2 --size 97 --cpu": [r"^whole / pure [\d.]+"],
     "relaunch.py --trials 40": [
         r"^40 trials filled in", r"^second relaunch: [\d.]+ s, no job started", r"^status: ",
     ],

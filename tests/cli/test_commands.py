@@ -115,7 +115,6 @@ def test_a_command_of_another_tool_or_a_typo_is_answered_by_ours(
 
 def test_one_line_and_exit_code_2_for_an_unknown_command() -> None:
     assert typed("run", "X.yaml").endswith("Did you mean `fssplat launch X.yaml`?")
-    assert "load_model" in typed("predict", "x.png")
     assert typed("data", "bild").endswith("Did you mean `fssplat data build`?")
 
 

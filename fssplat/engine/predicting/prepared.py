@@ -169,15 +169,28 @@ class PreparedSupports:
         inside: npt.NDArray[np.bool_] = self._one_class(query, kept)[0].cpu().numpy()
         return inside
 
-    def _one_class(self, query: EncodedQuery, supports: list[Encoded]) -> tuple[Tensor, Tensor]:
-        """bool [H, W], whether a pixel is of the class, and its probability float32 [H, W]."""
-        device = self.predictor.device
-        rules = Rules(len(supports), (self.score,), ignore_border=True)
-        scorer = Scorer(self.predictor.network, query.inputs, rules, self.spec, device)
+    def logits(self, query: EncodedQuery, supports: list[Encoded]) -> Tensor:
+        """[k, 2, h, w] at the size of the network's input, or [1, 2, h, w] if it fuses shots."""
         with deterministic():
             episode = [query.features, *supports]
-            (logits,) = scorer.logits([episode], 1, query.inputs.network_size(0))
+            size = query.inputs.network_size(0)
+            (found,) = self._scorer(query, len(supports)).logits([episode], 1, size)
+        return found
+
+    def encoded(self, name: str) -> list[Encoded]:
+        """The supports of a class."""
+        return self._encoded[name]
+
+    def _one_class(self, query: EncodedQuery, supports: list[Encoded]) -> tuple[Tensor, Tensor]:
+        """bool [H, W], whether a pixel is of the class, and its probability float32 [H, W]."""
+        logits = self.logits(query, supports)
+        with deterministic():
             sized = query.inputs.scored(logits, 0, self.score, torch.Size(query.size))
             chance = (sized[:, 1] - sized[:, 0]).sigmoid().mean(dim=0)
-            inside = scorer.fuse(sized) > 0 if self.threshold == HALF else chance > self.threshold
-        return inside, chance
+            if self.threshold != HALF:
+                return chance > self.threshold, chance
+            return self._scorer(query, len(supports)).fuse(sized) > 0, chance
+
+    def _scorer(self, query: EncodedQuery, shot: int) -> Scorer:
+        rules = Rules(shot, (self.score,), ignore_border=True)
+        return Scorer(self.predictor.network, query.inputs, rules, self.spec, self.predictor.device)

@@ -1,0 +1,1 @@
+"""Which models are there, and how is one opened, exported, imported?"""
