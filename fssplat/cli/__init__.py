@@ -68,8 +68,9 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.models,
     models.export,
 )
+RERUNNING = (launch.launch, verify.verify)  # commands with the option --rerun
 for command in COMMANDS:
-    app.command(cls=options.RerunCommand if command is launch.launch else None)(command)
+    app.command(cls=options.RerunCommand if command in RERUNNING else None)(command)
 app.command("import")(models.import_model)
 
 

@@ -21,6 +21,11 @@ RERUN = typer.Option(
     help="Run finished trials again: all, stale, unknown, or e.g. method=hsnet fold=0. Their "
     "results are kept until the new ones are complete.",
 )
+CHANGES = typer.Option(
+    False,
+    "--changes",
+    help="List what has changed since each result: commit, packages, code.",
+)
 SHOW_CONFIG = typer.Option(
     False,
     "--show-config",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fssplat.cli.options import ANY_EXPERIMENT, GANTT, SET, STORE, require_png, writing
+from fssplat.cli.options import ANY_EXPERIMENT, CHANGES, GANTT, SET, STORE, require_png, writing
 from fssplat.cli.store_status import existing_store, print_store
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ def status(
         help="Compare every file of a result with its checksum; exit code 1 if one differs.",
     ),
     gantt: Path | None = GANTT,
-    since: bool = typer.Option(
-        False,
-        "--changes",
-        help="List what has changed since each result: commit, packages, code.",
-    ),
+    since: bool = CHANGES,
 ) -> None:
     """Show which trials are finished, running, failed or pending: fssplat status X.yaml
 

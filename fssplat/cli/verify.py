@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fssplat.cli.options import SET
+from fssplat.cli.options import CHANGES, RERUN, SET
 
 BASE = Path("experiments/base.yaml")
 
@@ -19,6 +19,8 @@ def verify(
         f"[default: {BASE} if it exists]",
         show_default=False,
     ),
+    rerun: list[str] = RERUN,
+    since: bool = CHANGES,
     listed: bool = typer.Option(
         False, "--list", help="List the rows that can be run, of a paper, a table, or all."
     ),
@@ -30,6 +32,7 @@ def verify(
 
     Protocol, schedule and backbone are those of the row. --set profile=smoke is a quick test run.
     """
+    from fssplat.cli.status import print_changes
     from fssplat.common.errors import InputError
     from fssplat.common.printing import Screen
     from fssplat.report import published
@@ -46,7 +49,10 @@ def verify(
 
     if base is None and BASE.is_file():
         base = BASE
-    request = RowRequest(published.find(row), base, tuple(changes))
+    request = RowRequest(published.find(row), base, tuple(changes), tuple(rerun))
+    if since:
+        print_changes(*launching.plan_from(request), Screen())
+        return
     if dry_run:
         launching.dry_run(request, Screen(), [MlflowListener()])
         show(request, Screen())

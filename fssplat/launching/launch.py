@@ -50,6 +50,11 @@ TABLE_WIDTH = 200  # columns of the result table in a file
 class LaunchRequest(Protocol):
     """An experiment to launch, and the command line that launches it again."""
 
+    @property
+    def rerun(self) -> tuple[str, ...]:
+        """Which finished trials to run again, see `chosen_trials`."""
+        ...
+
     def load(self) -> ExperimentSpec: ...
 
     def command(self, name: str = "launch") -> str: ...
@@ -169,8 +174,9 @@ def conclude(
 
 
 def _trials_to_rerun(request: LaunchRequest, plan: Plan, store: Store) -> list[str]:
-    where = getattr(request, "rerun", ())
-    return chosen_trials(where, plan.trials, store.results(plan.trials)) if where else []
+    if not request.rerun:
+        return []
+    return chosen_trials(request.rerun, plan.trials, store.results(plan.trials))
 
 
 def page(console: Console) -> Console:

@@ -29,13 +29,15 @@ class RowRequest:
     row: PublishedRow
     base: Path | None = None  # experiment file that gives data sets, weights and profiles
     changes: tuple[str, ...] = ()
+    rerun: tuple[str, ...] = ()  # which finished trials to run again, see `chosen_trials`
 
     def load(self) -> ExperimentSpec:
         return made_experiment(published.experiment(self.row), self.base, self.changes)
 
     def command(self, name: str = "launch") -> str:
-        """The `verify` command, which launches, retries and delivers, or that of a store."""
-        if name in ("logs", "status", "ui"):
+        """The command of a store, or else `verify`: it launches, retries, delivers, and with
+        --changes it takes the place of `status`."""
+        if name in ("logs", "ui"):
             return command_line(["fssplat", name, "--store", hidden(self.load().store)])
         base = ["--base", str(self.base)] if self.base is not None else []
         settings = [part for change in self.changes for part in ("--set", hidden(change))]

@@ -1,5 +1,6 @@
 """The command `fssplat verify`: output, errors and the rows that it can run."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,15 @@ from typer.testing import CliRunner
 from fssplat.cli import app
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import build
-from fssplat.launching.launch import plan_from
+from fssplat.launching import launch as launching
+from fssplat.launching.launch import plan_from, stale_note
 from fssplat.launching.verify import RowRequest, differs
+from fssplat.planning import rerun
 from fssplat.report import published
+from fssplat.worker.claimed_job import perform
+from fssplat.worker.job_task import JobTask
 from tests.fakes.command_line import output_of, start_command
+from tests.fakes.engines import RecordedNotes, train_and_score
 from tests.fakes.official_layouts import voc_layout
 
 BASE = """
@@ -91,6 +97,24 @@ def test_a_changed_setting_is_marked_as_different_from_the_row(base: Path) -> No
         request = RowRequest(row, base, changes)
         plan, _ = plan_from(request)
         assert differs(request, plan) is other
+
+
+def test_the_hints_about_stale_results_can_be_typed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = RowRequest(published.find(ROW), base, TINY[1:])
+    plan, store = plan_from(request)
+    perform(JobTask(plan.jobs[0], store.address, "l1"), RecordedNotes(), train_and_score)
+    for module in (launching, rerun):
+        monkeypatch.setattr(module, "freshness", lambda *_: "stale")
+    hints = stale_note(request, *plan_from(request)).splitlines()
+    commands = [hint.partition("fssplat verify ")[2] for hint in hints]
+    again, changes = (shlex.split(command) for command in commands if command)
+    assert (again[-2:], changes[-1]) == (["--rerun", "stale"], "--changes")
+    assert "1 finished trials would run again" in typed(*again, "--dry-run")[1]
+    code, output = typed(*changes)
+    assert code == 0
+    assert "Changes since 1 results were made" in output
 
 
 def test_the_command_of_a_row_is_quoted_for_the_shell() -> None:
