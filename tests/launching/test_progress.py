@@ -87,7 +87,7 @@ def test_a_running_job_shows_step_loss_speed_time_device_and_memory() -> None:
     clock.now = 65.0
     train(progress, one, 120)
     progress.on_note(JobUsage(one.key, 60, {"process_memory_megabytes": 1234.0}))
-    facts = "training step 120 of 400, loss 0.312, 12 episodes/s, 1 min 5 s, GPU 3, 1.2 GB"
+    facts = "step 120 of 400, loss 0.312, 12 episodes/s, 1 min 5 s, GPU 3, 1.2 GB"
     assert facts in progress.report()
     with progress:
         progress._console.print(progress.screen())
@@ -125,7 +125,7 @@ def test_without_a_terminal_a_report_is_printed_every_minute_in_plain_lines() ->
     assert "\r" not in out.getvalue()
     assert "\x1b" not in out.getvalue()
     assert lines[4].startswith("0 of 1 jobs done, 1 running, 0 waiting, 0 failed, 3 min elapsed")
-    assert f"{one.title}: training step 180 of 400, loss 0.312" in lines[5]
+    assert f"{one.title}: step 180 of 400, loss 0.312" in lines[5]
 
 
 def test_a_wide_or_a_low_terminal_is_never_overfull() -> None:
@@ -140,7 +140,7 @@ def test_a_wide_or_a_low_terminal_is_never_overfull() -> None:
     assert len(lines) == 2 * 12 + 2
     assert max(map(len, lines)) <= 80
     assert "... and 18 more jobs that run" in lines
-    assert sum("training step 390000 of 400000, loss 0.312" in line for line in lines) == 12
+    assert sum("step 390000 of 400000, loss 0.312" in line for line in lines) == 12
 
 
 def test_points_of_the_curve_are_not_needed_for_the_loss() -> None:

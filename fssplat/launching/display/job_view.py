@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -62,8 +62,8 @@ class JobView:
         note = self.progress
         if note is None or note.phase != self.phase or not note.steps:
             return self.phase
-        unit = "step " if self.phase == "training" else "episode "
-        return f"{self.phase} {unit}{note.step} of {note.steps}"
+        unit = "step" if self.phase == "training" else f"{self.phase} episode"
+        return f"{unit} {note.step} of {note.steps}"
 
     def _memory(self) -> str:
         values = self.usage.values if self.usage is not None else {}
@@ -79,15 +79,15 @@ def speed(value: float) -> str:
 
 def job_rows(views: list[tuple[str, JobView]], now: float, width: int) -> RenderableType:
     """Two lines per job: a bar with the title, and the facts. Longer ones are cut at the edge."""
-    rows = Table.grid(padding=(0, 1))
-    rows.add_column(width=BAR_WIDTH)
-    rows.add_column(no_wrap=True, overflow="ellipsis", max_width=max(10, width - BAR_WIDTH - 1))
+    rows: list[RenderableType] = []
     for title, view in views:
-        bar = ProgressBar(total=1.0, completed=view.share, width=BAR_WIDTH)
-        rows.add_row(bar, Text(title))
-        percent = Text(f"{view.share:.0%}".rjust(BAR_WIDTH))
-        rows.add_row(percent, Text(view.facts(now)))
-    return rows
+        first = Table.grid(padding=(0, 1))
+        first.add_column(width=BAR_WIDTH)
+        first.add_column(no_wrap=True, overflow="ellipsis", max_width=width - BAR_WIDTH - 1)
+        first.add_row(ProgressBar(total=1.0, completed=view.share, width=BAR_WIDTH), Text(title))
+        facts = f"{view.share:4.0%} {view.facts(now)}"
+        rows += [first, Text(facts, no_wrap=True, overflow="ellipsis")]
+    return Group(*rows)
 
 
 def title_of(planned: PlannedJob | None, key: str) -> str:
