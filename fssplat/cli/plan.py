@@ -41,11 +41,11 @@ def plan(
     require_png(gantt)
     machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
+    unchecked = check_weights(planned)
     if as_json:
         say(json.dumps(plan_table.as_json(planned), indent=1))
     else:
         Screen().print(plan_table.plan_table(planned))
-    unchecked = check_weights(planned)  # after the plan, which is right without the weights
     for line in () if as_json else unchecked:
         say(line)
     if gantt is not None:

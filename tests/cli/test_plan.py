@@ -35,6 +35,16 @@ def test_a_change_from_the_command_line_changes_the_plan(tmp_path: Path) -> None
     assert json.loads(done.output)["trials"] == 6
 
 
+def test_wrong_weights_are_reported_before_the_plan_is_printed(tmp_path: Path) -> None:
+    change = "backbones.resnet50={name: resnet50, weights: /proc}"
+    path = str(experiment_without_images(tmp_path))
+    for more in ([], ["--json"]):
+        done = RUN.invoke(app, ["plan", path, "--set", change, *more])
+        assert isinstance(done.exception, InputError)
+        assert "is a folder" in str(done.exception)
+        assert done.output == ""
+
+
 def test_a_chart_that_is_not_a_png_is_refused_before_planning(tmp_path: Path) -> None:
     done = RUN.invoke(
         app, ["plan", str(experiment_without_images(tmp_path)), "--gantt", str(tmp_path / "plan.x")]
