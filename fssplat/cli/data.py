@@ -7,7 +7,7 @@ import typer
 
 from fssplat.cli.progress_bar import Bar
 from fssplat.cli.unknown_command import Commands
-from fssplat.common.printing import Screen, say
+from fssplat.common.printing import Screen, one_line, say
 
 if TYPE_CHECKING:
     from fssplat.data.build.convert import BuildReport
@@ -150,7 +150,7 @@ def import_lists(
         kind = "as published" if found.published else "NOT the published list"
         say(f"{found.name}: {found.lines:,} lines, {found.images:,} images, {kind}")
         if found.unmatched:
-            shown = ", ".join(found.unmatched[:3])
+            shown = one_line(", ".join(found.unmatched[:3]))
             say(f"  {len(found.unmatched):,} lines are not in the data set, e.g. {shown}")
 
 
@@ -196,9 +196,9 @@ def _print_report(report: "BuildReport") -> None:
     info = report.info
     images = ", ".join(f"{count:,} {split}" for split, count in info.counts.items())
     for note in report.notes:
-        say(f"note: {note}")
+        say(one_line(f"note: {note}"))
     for item in report.bad:
-        say(f"left out: {item.reason}")
+        say(one_line(f"left out: {item.reason}"))
     if report.bad:
         say(f"{len(report.bad)} images were left out; {report.root / REPORT_FILE} lists them.")
     kept = f", {report.shards_kept} kept from an earlier run" if report.shards_kept else ""
@@ -213,12 +213,12 @@ def _print_audit(found: "Audit", batches: "TrainingBatches") -> None:
     drawn = ", ".join(f"{names[c - 1]} {n}" for c, n in sorted(found.classes.items()))
     seen = " and ".join(f"{n:,} as {kind}" for kind, n in sorted(found.novel_pixels.items()) if n)
     say(f"fold {batches.fold}, protocol {batches.protocol.name}: no novel label is seen.")
-    say(f"{found.episodes:,} training episodes, {len(found.images):,} images; {drawn}")
+    say(f"{found.episodes:,} training episodes, {len(found.images):,} images; {one_line(drawn)}")
     say(f"{len(found.with_novel):,} images show novel classes; their pixels: {seen or 'none'}")
     for note in batches.episodes.notes:
-        say(f"note: {note}")
+        say(one_line(f"note: {note}"))
     if batches.episodes.dropped:
-        say(f"left out, too few images: {', '.join(batches.episodes.dropped)}")
+        say(one_line(f"left out, too few images: {', '.join(batches.episodes.dropped)}"))
 
 
 def _print_info(dataset: "Dataset", contiguous: bool) -> None:

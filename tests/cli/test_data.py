@@ -9,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import data
+from fssplat.data.build.convert import BuildReport
+from fssplat.data.build.write_shards import BadImage
+from fssplat.data.index import DatasetInfo
 from tests.fakes.official_layouts import voc_layout
 
 RUN = CliRunner()
@@ -42,6 +45,19 @@ def test_images_left_out_are_named_on_the_terminal(tmp_path: Path) -> None:
     assert "left out: " in done.output
     assert "t1.jpg: the image cannot be read" in done.output
     assert "1 images were left out" in done.output
+
+
+def test_a_hostile_name_of_an_image_that_is_left_out_stays_on_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = DatasetInfo("synthetic", ("a",), "test", "", "f", {"train": 1}, ())
+    bad = BadImage("1", "a\nleft out: b\x1b[2J.jpg: the image cannot be read")
+    data._print_report(BuildReport(tmp_path, info, (bad,), ("a\nb",)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "note: a b",
+        r"left out: a left out: b\x1b[2J.jpg: the image cannot be read",
+    ]
 
 
 @pytest.mark.parametrize("command", ["build", "info", "verify", "download"])
