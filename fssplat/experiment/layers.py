@@ -207,6 +207,16 @@ def _whole_list(layered: Layered, path: Path, start: int, value: Any) -> tuple[P
     return path[start:], value
 
 
+def too_many_values(error: Exception) -> str:
+    """What is wrong with a YAML text of more values than OmegaConf reads; empty for other errors.
+
+    Its limit stops texts whose aliases (`*name`) repeat each other until memory is full.
+    """
+    found = re.search(r"node expansion exceeds the configured limit of (\d+)", str(error))
+    most = f"more than {found[1]} values, counted with those that aliases repeat" if found else ""
+    return f"{most}. Give fewer values." if most else ""
+
+
 def read_change(change: str) -> tuple[Path, Any]:
     """The path of a setting, and its new value, from `key=value`.
 
@@ -225,6 +235,8 @@ def read_change(change: str) -> tuple[Path, Any]:
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
     except yaml.YAMLError as error:
+        if too_many := too_many_values(error):
+            raise InputError(f"--set {key}: {too_many}") from error
         raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
     except (OmegaConfBaseException, RecursionError) as error:
         reason = str(error).splitlines()[0]

@@ -13,6 +13,7 @@ from fssplat.experiment.layers import (
     add_profile,
     profile_settings,
     read_change,
+    too_many_values,
     with_entries,
 )
 from fssplat.experiment.protocols import Protocol
@@ -188,6 +189,8 @@ def _yaml(path: Path) -> dict[str, Any]:
     try:
         config = OmegaConf.load(path)
     except yaml.YAMLError as error:
+        if too_many := too_many_values(error):
+            raise InputError(f"{path}: {too_many}") from error
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not valid YAML"

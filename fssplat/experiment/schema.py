@@ -23,6 +23,7 @@ from pydantic import (
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import did_you_mean
+from fssplat.experiment.booleans import wrong_booleans
 
 DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
 NO_TRACKING = "none"  # as `tracking:`; results are in the store alone
@@ -330,6 +331,9 @@ def validate(
     `under` is the prefix of the values' keys in the file, e.g. `training.`. `also` are settings of
     other sections that a misspelled key may stand for.
     """
+    for place, given in wrong_booleans(model, value):
+        key = under + dotted(place)
+        raise InputError(f"{where}: {key} is {str(given).lower()}, but it is no yes-or-no setting.")
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from fssplat.common.errors import InputError
+from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import load_experiment
 from fssplat.experiment.schema import DatasetSpec, TrainingSpec, digest
+from fssplat.methods import METHODS
 
 MINIMAL = "dataset: synthetic\ngrid: {method: [prior]}\n"
 
@@ -38,6 +40,45 @@ def test_a_wrong_type_names_the_key_and_the_value(tmp_path: Path) -> None:
     text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: [x]}\n")
     assert "grid.fold[0]" in text
     assert "'x'" in text
+
+
+def test_a_file_or_a_setting_of_too_many_values_is_named(tmp_path: Path) -> None:
+    many = ", ".join(map(str, range(10_001)))
+    ending = "more than 10000 values, counted with those that aliases repeat. Give fewer values."
+    text = message(tmp_path, f"dataset: synthetic\ngrid: {{method: [prior], seed: [{many}]}}\n")
+    assert text == f"{tmp_path / 'mine.yaml'}: {ending}"
+    assert message(tmp_path, MINIMAL, f"grid.seed=[{many}]") == f"--set grid.seed: {ending}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ("training: {steps: true}", "training.steps"),
+        ("training: {steps: 1, milestones: [0.5, false]}", "training.milestones[1]"),
+        ("training: {steps: 1, augment: {rotate: yes}}", "training.augment.rotate"),
+        ("protocol: {name: fssplat, episodes: true}", "protocol.episodes"),
+        ("evaluation: {panels: false}", "evaluation.panels"),
+        ("resources: {gpu: true}", "resources.gpu"),
+        ("backbones: {vgg16: {name: vgg16, weights: true}}", "backbones.vgg16.weights"),
+    ],
+)
+def test_true_is_not_read_as_the_number_one(tmp_path: Path, keys: str, key: str) -> None:
+    with pytest.raises(InputError) as caught:
+        expand(load_experiment(write(tmp_path, MINIMAL.replace("prior", "panet") + keys)), METHODS)
+    boolean = "false" if "false" in keys else "true"
+    assert f"{key} is {boolean}, but it is no yes-or-no setting" in str(caught.value)
+
+
+def test_true_in_the_grid_in_an_option_or_in_a_loss_weight_is_refused(tmp_path: Path) -> None:
+    entry = "dataset: synthetic\ngrid: {fold: [%s], method: [{name: mining, %s}]}\n"
+    for fold, more, key in (
+        ("true", "variant: x", "grid.fold[0]"),
+        ("0", "loss_weights: {auxiliary: true}", "grid.method[0].loss_weights.auxiliary"),
+        ("0", "options: {clusters: true}", "mining: options.clusters"),
+    ):
+        with pytest.raises(InputError, match="true, but it is no yes-or-no setting") as caught:
+            expand(load_experiment(write(tmp_path, entry % (fold, more))), METHODS)
+        assert key in str(caught.value)
 
 
 @pytest.mark.parametrize(
