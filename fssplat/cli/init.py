@@ -91,7 +91,6 @@ def next_commands(name: str, title: str) -> list[str]:
     commands = [f"python -m pytest test_{name}.py"]
     if contract.is_file():  # not part of an installed package
         start = f"FSSPLAT_CONTRACT={name}:{title} python -m pytest"
-        commands.append(f"{start} {command_line([str(contract)])}")
-    commands.append("fssplat data build synthetic")
-    commands.append(f"fssplat launch {name}.yaml")
-    return commands
+        commands.append(f"{start} {command_line([contract])}")
+    launch = command_line(["fssplat", "launch", f"{name}.yaml"])
+    return [*commands, "fssplat data build synthetic", launch]

@@ -13,13 +13,11 @@ def retry(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
 
     A diverged training starts from the beginning; a failed one resumes from its checkpoint.
     """
-    from fssplat.launching.launch import Request, launch, plan_from
-    from fssplat.results.maintenance import reset_failed
+    from fssplat.launching.launch import Request, launch, reset
     from fssplat.tracking.launch_listener import MlflowListener
 
     request = Request(experiment, tuple(changes))
-    plan, store = plan_from(request)
-    say(f"{reset_failed(plan.jobs, plan.states, store)} trials will run again.")
+    say(reset(request))
     code = launch(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)

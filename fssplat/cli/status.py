@@ -9,6 +9,8 @@ from fssplat.cli.options import ANY_EXPERIMENT, CHANGES, GANTT, SET, STORE, requ
 from fssplat.cli.store_status import existing_store, print_store
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import RenderableType
 
     from fssplat.common.printing import Screen
@@ -37,9 +39,8 @@ def status(
     Without a file: the launches that run, and all experiments of the store: fssplat status
     """
     require_png(gantt)
-    if experiment is None and gantt is not None:
-        raise typer.BadParameter("it draws one experiment: fssplat status X.yaml --gantt F.png")
     if experiment is None:
+        require_none({"--gantt F.png": gantt, "--changes": since, "--check": check, "--all": every})
         print_store(existing_store(store_address, "status"), store_address)
         return
     from fssplat.common.printing import Screen
@@ -58,6 +59,16 @@ def status(
         print_changes(plan, store, console)
     if check and not is_whole(request, plan, store, console):
         raise typer.Exit(1)
+
+
+def require_none(given: "Mapping[str, object]") -> None:
+    """Raises InputError if one of these options, which are about one experiment, is given."""
+    from fssplat.common.errors import InputError
+
+    for option in (name for name, value in given.items() if value):
+        raise InputError(
+            f"{option.split()[0]}: needs an experiment, as in `fssplat status X.yaml {option}`."
+        )
 
 
 def print_states(

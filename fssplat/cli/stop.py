@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fssplat.cli.options import SET, STORE
-from fssplat.cli.store_status import described, existing_store, stop_command
+from fssplat.cli.store_status import described, existing_store
 from fssplat.common.errors import InputError
 from fssplat.common.printing import say
 
@@ -65,6 +65,8 @@ def _chosen(
 
     Raises InputError if the id does not run, or if several launches run and none is named.
     """
+    from fssplat.results.launch_records import stop_command
+
     listed = "; ".join(described(one) for one in running) or "none"
     if launch_id:
         chosen = [one for one in running if one.id == launch_id]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fssplat.common.errors import InputError
-from fssplat.common.printing import command_line, one_line, say
+from fssplat.common.printing import one_line, say
 
 if TYPE_CHECKING:
     from fssplat.results.launch_records import ExperimentRecord, LaunchRecord
@@ -30,7 +30,7 @@ def existing_store(address: str, command: str) -> "Store":
 
 def print_store(store: "Store", address: str) -> None:
     """Print the launches that run, how to stop each, and all experiments with their trials."""
-    from fssplat.results.launch_records import experiments
+    from fssplat.results.launch_records import experiments, stop_command
 
     found = experiments(store)
     running = [launch for record in found for launch in record.launches if launch.running]
@@ -63,9 +63,3 @@ def described(launch: "LaunchRecord") -> str:
     if launch.process:
         words.append(f"process {launch.process} on {launch.host.split('-')[0]}")
     return f"{one_line(launch.id)}  {one_line(', '.join(filter(None, words)))}".rstrip()
-
-
-def stop_command(launch: str, address: str) -> str:
-    """The command that stops one launch of the store that was typed as `address`."""
-    store = ["--store", address] if address else []
-    return command_line(["fssplat", "stop", launch, *store])

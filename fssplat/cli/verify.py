@@ -21,6 +21,7 @@ def verify(
     ),
     rerun: list[str] = RERUN,
     since: bool = CHANGES,
+    retry: bool = typer.Option(False, help="First reset trials that failed or diverged."),
     listed: bool = typer.Option(
         False, "--list", help="List the rows that can be run, of a paper, a table, or all."
     ),
@@ -34,7 +35,7 @@ def verify(
     """
     from fssplat.cli.status import print_changes
     from fssplat.common.errors import InputError
-    from fssplat.common.printing import Screen
+    from fssplat.common.printing import Screen, say
     from fssplat.report import published
 
     if listed:
@@ -57,6 +58,8 @@ def verify(
         launching.dry_run(request, Screen(), [MlflowListener()])
         show(request, Screen())
         return
+    if retry:
+        say(launching.reset(request))
     code = run(request, listeners=[MlflowListener()])
     if code:
         raise typer.Exit(code)

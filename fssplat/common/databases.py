@@ -43,7 +43,8 @@ def check_address(setting: str, url: str) -> None:
     try:
         sqlalchemy.create_engine(url)  # imports the driver
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        extra = "pip install 'fssplat[postgres]'" if url.startswith("postgres") else "Install it"
+        postgres = url.startswith("postgres")
+        extra = "Run `pip install 'fssplat[postgres]'`" if postgres else "Install it"
         raise InputError(
             f"{setting} {hidden(url)}: its driver is not installed ({first_line(error)}). "
             f"{extra}, or give sqlite:///<file>.db."

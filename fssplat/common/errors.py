@@ -27,3 +27,9 @@ class RayLostError(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its type if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def described(error: BaseException) -> str:
+    """An exception as one line for a person: its type, then the first line of its text."""
+    kind, first = type(error).__name__, first_line(error)
+    return kind if first == kind else f"{kind}: {first}"[:300]

@@ -36,9 +36,9 @@ def whole_line(text: str) -> Text:
     return Text(text, no_wrap=True, overflow="ignore")
 
 
-def command_line(parts: Iterable[str]) -> str:
-    """A command as it can be pasted into bash or zsh, on one line."""
-    return " ".join(map(_quoted, parts))
+def command_line(words: Iterable[object]) -> str:
+    """A command as it can be pasted into bash or zsh, on one line, whatever its words hold."""
+    return " ".join(_quoted(str(word)) for word in words)
 
 
 def _quoted(part: str) -> str:

@@ -5,7 +5,6 @@ pixels of each class. Episodes are drawn as row numbers; images are read last.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,11 +20,12 @@ from pydantic import ConfigDict, TypeAdapter
 
 from fssplat.common.errors import InputError
 from fssplat.common.plain_names import FINGERPRINT, SHARD, plain_name
+from fssplat.common.printing import command_line
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
 from fssplat.data.index_columns import first_problem
 from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
+from fssplat.data.places import rebuild
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
-from fssplat.experiment.schema import DATASETS
 
 FORMAT_VERSION = 1
 INFO_FILE, INDEX_FILE, REPORT_FILE = "dataset.json", "index.parquet", "report.json"
@@ -78,16 +78,16 @@ class DatasetInfo:
     @classmethod
     def from_json(cls, text: str, where: str) -> "DatasetInfo":
         """Raises InputError for other content, also for names that must not become paths."""
+        remedy = rebuild(where.removesuffix(INFO_FILE))
         try:
             version = json.loads(text)["format_version"]
             if version == FORMAT_VERSION:
                 info: DatasetInfo = TypeAdapter(cls).validate_json(text, strict=True)
                 return info._checked(where)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{where}: not a dataset.json of fssplat. {rebuild(where)}") from error
+            raise InputError(f"{where}: not a dataset.json of fssplat. {remedy}") from error
         raise InputError(
-            f"{where}: format version {version}, this fssplat reads {FORMAT_VERSION}. "
-            f"{rebuild(where)}"
+            f"{where}: format version {version}, this fssplat reads {FORMAT_VERSION}. {remedy}"
         )
 
     def _checked(self, where: str) -> "DatasetInfo":
@@ -104,19 +104,6 @@ class DatasetInfo:
         if self.class_counts and sum(self.class_counts.values()) != len(self.classes):
             raise ValueError("class_counts do not add up to the classes")
         return self
-
-
-def rebuild(root: str, name: str = "") -> str:
-    """A sentence with the command that builds the data set again."""
-    folder = str(root).removesuffix(INFO_FILE).rstrip("/")
-    last = folder.rsplit("/", 1)[-1]
-    known = name or (last if last in DATASETS else "NAME")
-    return f"Run `fssplat data build {known} --out {folder or '.'} --overwrite`."
-
-
-def default_root(name: str) -> str:
-    """The folder of a data set unless the experiment gives another one."""
-    return f"{os.environ.get('FSSPLAT_DATA', 'data')}/{name}"
 
 
 def fingerprint_of(name: str, classes: tuple[str, ...], table: pa.Table) -> str:
@@ -302,7 +289,7 @@ class Dataset:
         except UNREADABLE as error:
             raise InputError(
                 f"{self.root}: {self.keys[row]} cannot be decoded ({error}). "
-                f"Run `fssplat data verify {self.root}`."
+                f"Run `{command_line(['fssplat', 'data', 'verify', self.root])}`."
             ) from error
 
     def _member(self, row: int, kind: str) -> memoryview:
@@ -338,7 +325,7 @@ def read_info(read: Callable[[str], bytes], root: str, name: str = "") -> Datase
     try:
         text = read(INFO_FILE).decode()
     except (FileNotFoundError, NotADirectoryError):
-        hint = rebuild(root, name).replace(" --overwrite", "")
+        hint = rebuild(root, name, overwrite=False)
         raise InputError(f"{root}: no data set there ({INFO_FILE} is missing). {hint}") from None
     except OSError as error:
         raise InputError(

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from fssplat.common.errors import first_line
+
 IGNORE = 255  # label value of ignored pixels, also in masks and targets
 Label = npt.NDArray[np.uint8]
 # Errors of Pillow for a file that it cannot decode, or that has too many pixels.
@@ -42,7 +44,7 @@ def decode_image(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
     try:
         stored = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8))
     except RuntimeError as error:  # the message starts with a function and a C++ file
-        raise OSError(str(error).splitlines()[0].rsplit(", ", 1)[-1]) from error
+        raise OSError(first_line(error).rsplit(", ", 1)[-1]) from error
     if stored.shape[0] == 4:
         with Image.open(io.BytesIO(jpeg)) as picture:
             return np.array(picture.convert("RGB"))

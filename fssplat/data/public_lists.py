@@ -13,7 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fssplat.common.errors import InputError
-from fssplat.data.index import default_root, parquet_table
+from fssplat.common.printing import command_line
+from fssplat.data.index import parquet_table
+from fssplat.data.places import default_root
 from fssplat.data.shards import digest_of
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import DatasetSpec
@@ -62,7 +64,8 @@ def _public_list(root: str, name: str, changed: int) -> PublicList:
     import fsspec
 
     path = f"{root}/{FOLDER}/{name}.parquet"
-    remedy = f"Run `fssplat data import-lists {root} --source FOLDER`"
+    command = command_line(["fssplat", "data", "import-lists", root, "--source", "FOLDER"])
+    remedy = f"Run `{command}`"
     try:
         with fsspec.open(path, "rb") as stream:
             table = parquet_table(stream.read())

@@ -103,7 +103,7 @@ def _header(path: Path) -> tuple[Header, int]:
     if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
         raise InputError(
             f"{path}: not a checkpoint of this program (format {FORMAT}). For other safetensors "
-            "use `fssplat import-checkpoint`."
+            "use `fssplat import-checkpoint --help`."
         )
     try:
         crc = record.pop("crc32")
@@ -127,7 +127,7 @@ def _wrong_format(path: Path) -> str:
     if start == b"PK" or (start[:1] == b"\x80" and start[1:] <= b"\x05"):
         return (
             "a pickle, which this program never opens. Checkpoints are safetensors; for weights of "
-            "a public implementation use `fssplat import-checkpoint`."
+            "a public implementation use `fssplat import-checkpoint --help`."
         )
     return "not a complete safetensors file. Delete it and run again."
 

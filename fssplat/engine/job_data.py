@@ -11,8 +11,9 @@ from fssplat.backbones import weight_content
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
 from fssplat.data.episodes.manifest import Manifest, Part, manifest
-from fssplat.data.index import INFO_FILE, Dataset, default_root
+from fssplat.data.index import INFO_FILE, Dataset
 from fssplat.data.loader import training_episodes, training_loader
+from fssplat.data.places import default_root
 from fssplat.data.public_lists import lists_content
 from fssplat.engine.base_images import BaseImages
 from fssplat.engine.checkpoint import identity

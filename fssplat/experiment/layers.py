@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, first_line
 from fssplat.common.similar import known
 from fssplat.experiment.recipe import SET, Sources, names_in
 from fssplat.experiment.schema import dotted, merged
@@ -239,7 +239,7 @@ def read_change(change: str) -> tuple[Path, Any]:
             raise InputError(f"--set {key}: {too_many}") from error
         raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
     except (OmegaConfBaseException, RecursionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"--set {change}: {value} cannot be read ({reason}).") from error
     assert isinstance(parsed, dict)
     return path, parsed["value"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, first_line
 from fssplat.experiment.layers import (
     Layered,
     add_changes,
@@ -103,7 +103,7 @@ def _resolved(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     try:
         values = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
     except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise InputError(f"{where}: {first}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
@@ -198,7 +198,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file. An experiment is a YAML mapping.") from error
     except (OmegaConfBaseException, OSError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
+        raise InputError(f"{path}: cannot be read ({first_line(error)}).") from error
     if not isinstance(config, DictConfig):
         raise InputError(
             f"{path}: an experiment is a mapping of settings, e.g. `dataset: synthetic`."

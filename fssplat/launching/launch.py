@@ -37,7 +37,7 @@ from fssplat.report.terminal.table import results_table
 from fssplat.results import environment
 from fssplat.results.claims import claim
 from fssplat.results.launch_listener import LaunchInfo, LaunchListener
-from fssplat.results.maintenance import request_rerun
+from fssplat.results.maintenance import request_rerun, reset_failed
 from fssplat.results.notes import Note
 from fssplat.results.records import SETTLED
 from fssplat.results.source_code import freshness
@@ -78,7 +78,7 @@ class Request:
         """The command line of this request, with `***` for passwords."""
         files = [self.path, *(self.following if name == "launch" else ())]
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
-        return command_line(["fssplat", name, *map(str, files), *settings])
+        return command_line(["fssplat", name, *files, *settings])
 
     def typed(self) -> str:
         """The experiment file as it is written, with `***` for passwords."""
@@ -122,6 +122,12 @@ def launch(
         for listener in listeners:
             listener.deliver_finished(started.info)
     return conclude(request, plan, store, stop, console)
+
+
+def reset(request: LaunchRequest) -> str:
+    """Reset failed and diverged trials, so that the next launch runs them. Returns a line."""
+    plan, store = plan_from(request)
+    return f"{reset_failed(plan.jobs, plan.states, store)} trials will run again."
 
 
 def dry_run(

@@ -39,9 +39,10 @@ class RowRequest:
         --changes it takes the place of `status`."""
         if name in ("logs", "ui"):
             return command_line(["fssplat", name, "--store", hidden(self.load().store)])
+        again = ["--retry"] if name == "retry" else []
         base = ["--base", str(self.base)] if self.base is not None else []
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
-        return command_line(["fssplat", "verify", self.row.name, *base, *settings])
+        return command_line(["fssplat", "verify", self.row.name, *base, *settings, *again])
 
     def typed(self) -> str:
         """The row as an experiment file."""

@@ -33,7 +33,7 @@ def absolute_trial(trial: Trial) -> Trial:
 
 
 def _absolute_dataset(dataset: DatasetSpec) -> DatasetSpec:
-    from fssplat.data.index import default_root
+    from fssplat.data.places import default_root
 
     root = dataset.root or default_root(dataset.name)
     return dataset.model_copy(update={"root": _absolute(root)})

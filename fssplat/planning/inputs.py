@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fssplat.common.errors import InputError
 from fssplat.data.cache import Bucket, is_remote
-from fssplat.data.index import DatasetInfo, default_root, read_info
+from fssplat.data.index import DatasetInfo, read_info
+from fssplat.data.places import default_root
 from fssplat.experiment.rules import dataset_names
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.experiment.trial import Trial

@@ -134,6 +134,12 @@ def held(files: Files, name: str) -> bool:
     return found is not None and not (found["host"] == host() and _process_ended(found))
 
 
+def owner_of(files: Files, name: str) -> str:
+    """The `owner` of the claim in the store, which may be dead; empty if there is no claim."""
+    found = _read(files, name)
+    return str(found["owner"]) if found is not None else ""
+
+
 def _claim_object(files: RemoteFiles, name: str, owner: str, watch_s: float) -> Claim | None:
     """A claim in an object store: the first process that creates the object has it."""
     token = uuid4().hex

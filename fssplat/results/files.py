@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
-from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.errors import InputError, StoreAwayError, described
 from fssplat.common.passwords import hidden
 from fssplat.common.plain_names import plain_path
 from fssplat.common.remote_files import filesystem
@@ -317,9 +317,8 @@ class TranslatedErrors:
 
 
 def away_message(address: str, error: Exception) -> str:
-    text = (str(error).strip() or "no answer").splitlines()[0]
     return (
-        f"store {hidden(address)}: not reached ({type(error).__name__}: {hidden(text)}). Check the "
+        f"store {hidden(address)}: not reached ({hidden(described(error))}). Check the "
         "address, the network and the credentials, then repeat the command: nothing is lost."
     )
 
@@ -331,7 +330,7 @@ def connect(address: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         raise InputError(
             f"store {hidden(address)}: {hidden(str(error))}. Install what this address needs "
-            "(s3://: `pip install fssplat[s3]`), or give a folder."
+            "(s3://: `pip install 'fssplat[s3]'`), or give a folder."
         ) from error
     return fs, base.rstrip("/")
 

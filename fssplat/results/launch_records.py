@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fssplat.common.plain_names import is_plain_path
+from fssplat.common.printing import command_line
 from fssplat.results.store import Store
 
 CUT = "cut short"  # marked as running by a launch that no longer runs
@@ -93,6 +94,11 @@ def experiments(store: Store) -> list[ExperimentRecord]:
         record = by_name.setdefault(launch.experiment, ExperimentRecord(launch.experiment))
         record.trials[CUT if cut else state] += 1
     return list(by_name.values())
+
+
+def stop_command(launch: str, address: str) -> str:
+    """The command that stops one launch; `address` is its store, if that is not ./results."""
+    return command_line(["fssplat", "stop", launch, *(["--store", address] if address else [])])
 
 
 def _trials(store: Store) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from fssplat.common.errors import InputError
 from fssplat.engine.predicting.model_files import FILES
 from fssplat.experiment.trial import Job
 from fssplat.results.job_folder import LOG_FILE
+from fssplat.results.launch_records import stop_command
 from fssplat.results.reading import content
 from fssplat.results.records import SETTLED, TrialStatus
 from fssplat.results.source_code import weights_are_stale
@@ -78,7 +79,8 @@ def request_rerun(jobs: Sequence[Job], chosen: Container[str], store: Store) -> 
     affected = [job for job in jobs if any(one in chosen for one in job.trial_ids)]
     for job in affected:
         if store.job_held(job.key):
-            raise InputError(f"--rerun: a launch runs {job.title}. Stop it with `fssplat stop`.")
+            stop = stop_command(store.job_owner(job.key), store.shown_address)
+            raise InputError(f"--rerun: a launch runs {job.title}. Stop it with `{stop}`.")
     for job in affected:
         stale = weights_are_stale(store, job)
         for name in store.files.sizes(f"jobs/{job.key}"):

@@ -26,7 +26,7 @@ from fssplat.common.passwords import hidden
 from fssplat.common.plain_names import is_plain_path, plain_path
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
-from fssplat.results.claims import Claim, claim, held
+from fssplat.results.claims import Claim, claim, held, owner_of
 from fssplat.results.files import LocalFiles, disk_errors, open_files
 from fssplat.results.reading import read_job_record, read_result, read_status
 from fssplat.results.records import JobRecord, Result, State, TrialStatus
@@ -212,6 +212,10 @@ class Store:
 
     def job_held(self, key: str) -> bool:
         return held(self.files, f"jobs/{key}/claim")
+
+    def job_owner(self, key: str) -> str:
+        """The launch that has the claim on a job; empty if none has it."""
+        return owner_of(self.files, f"jobs/{key}/claim")
 
     def record_job(self, key: str, record: JobRecord) -> None:
         self.files.write(f"jobs/{key}/record.json", _json(asdict(record)))

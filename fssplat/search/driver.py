@@ -13,9 +13,9 @@ from optuna.study import Study
 from rich.console import Console
 
 from fssplat.common.disk_space import is_disk_full
-from fssplat.common.errors import InputError, RayLostError
+from fssplat.common.errors import InputError, RayLostError, described
 from fssplat.common.passwords import hidden_in
-from fssplat.common.printing import Screen
+from fssplat.common.printing import Screen, command_line
 from fssplat.launching.board import OpenBoard, open_board
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.launch import TABLE_WIDTH, Request
@@ -31,7 +31,7 @@ from fssplat.search.prepare import STUDIES_FOLDER, Prepared, point_resources, pr
 from fssplat.search.space import Point
 from fssplat.search.study import open_study, study_progress
 from fssplat.search.worker import Objective, PerformPoint, PointTask, packed
-from fssplat.worker.process import RETRIES, describe
+from fssplat.worker.process import RETRIES
 
 POINTS_FOLDER = "points"
 BEST = "best.yaml"
@@ -80,7 +80,7 @@ def disk_full_as_input_error() -> Iterator[None]:
         if not is_disk_full(error):
             raise
         raise InputError(
-            f"{describe(error)}. Make room and run the same command: interrupted points continue."
+            f"{described(error)}. Make room and run the same command: interrupted points continue."
         ) from error
 
 
@@ -245,7 +245,8 @@ class SearchDriver:
             return 1
         if self.write_error:
             return 1
-        self.console.print(f"Next: fssplat launch {self.folder / BEST}", soft_wrap=True)
+        command = command_line(["fssplat", "launch", self.folder / BEST])
+        self.console.print(f"Next: {command}", soft_wrap=True)
         return 0
 
     def write_files(self, points: list[EndedPoint]) -> Path:
@@ -258,7 +259,7 @@ class SearchDriver:
             self._write_files(points)
         except OSError as error:
             self.write_error = (
-                f"{self.folder}: some files are missing ({describe(error)}). The study has every "
+                f"{self.folder}: some files are missing ({described(error)}). The study has every "
                 "point; repair the folder and run the same command."
             )
         return self.folder

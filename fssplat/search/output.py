@@ -246,11 +246,13 @@ def write_best(search: Search, one: EndedPoint, study: str, count: int, path: Pa
     """Write the experiment with the point's values in its method, for `fssplat launch`."""
     value = f"{100 * one.values['miou']:.2f}"
     spec = search.spec
+    # The roots of the data sets are as typed: relative ones begin at the folder of the search.
+    command = f"{command_line(['cd', Path.cwd()])} && {command_line(['fssplat', 'launch', path])}"
     origin = ", the default" if one.origin == "defaults" else ""
     head = (
         f"# Point {one.number}{origin} of study {study}: the best of {count} by mIoU ({value} %)\n"
         f"# on {SCORED_ON[spec.selection]}.\n"
-        f"# {command_line(['fssplat', 'launch', path.name])}\n"
+        f"# {command}\n"
     )
     body = yaml.safe_dump(_as_file(search, one), sort_keys=False, allow_unicode=True)
     write_whole(path, lambda to: _text(to, head + body))

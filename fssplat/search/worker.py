@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.disk_space import is_disk_full
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, described
 from fssplat.common.json_files import json_value
 from fssplat.common.locks import try_lock
 from fssplat.common.whole_files import write_json
@@ -29,7 +29,6 @@ from fssplat.experiment.trial import Job
 from fssplat.worker.heartbeat import Channel
 from fssplat.worker.process import (
     Outcome,
-    describe,
     is_transient,
     reset_process,
     set_threads,
@@ -91,7 +90,7 @@ def perform(
     except OSError as error:
         if not is_disk_full(error):
             raise
-        return Outcome("full", describe(error))  # its folder could not be made
+        return Outcome("full", described(error))  # its folder could not be made
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def _run(task: PointTask, report: Report, stopping: "StopPoll", objective: Objec
         except InputError as error:
             end = Outcome("full" if is_disk_full(error) else "failed", str(error))
         except Exception as error:
-            end = Outcome(_state_after(error), describe(error))
+            end = Outcome(_state_after(error), described(error))
             _write_error(task, traceback.format_exc())
             if end.state == "interrupted":
                 raise

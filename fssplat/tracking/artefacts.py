@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fssplat.common.errors import first_line
+from fssplat.common.errors import described
 from fssplat.common.passwords import hidden
 from fssplat.tracking.connection import Connection
 
@@ -30,7 +30,7 @@ class Artefacts:
             try:
                 send()
             except Exception as error:
-                self.error = hidden(f"{type(error).__name__}: {first_line(error)}")[:200]
+                self.error = hidden(described(error))[:200]
                 self._failed_in_a_row += 1
             else:
                 self._failed_in_a_row = 0

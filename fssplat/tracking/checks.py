@@ -31,7 +31,11 @@ def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) 
     """
     if experiment.tracking == NO_TRACKING:
         return ""
-    uri = tracking_uri(experiment.tracking, store)
+    return check_uri(tracking_uri(experiment.tracking, store), make)
+
+
+def check_uri(uri: str, make: bool = False) -> str:
+    """`check_tracking` for an address of MLflow."""
     check_writable(uri, make)
     try:
         with mlflow_errors():

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, described
 from fssplat.common.printing import complain
 from fssplat.engine.device import device_label, reserved_device
 from fssplat.engine.events import Event
@@ -32,7 +32,6 @@ from fssplat.worker.job_log import JobLog
 from fssplat.worker.job_task import JobTask
 from fssplat.worker.process import (
     Outcome,
-    describe,
     is_transient,
     reset_process,
     set_threads,
@@ -188,7 +187,7 @@ def _end_by_error(
         return recorder.close("failed", str(error))
     with suppress(InputError):  # a full disk has no room for it
         store.files.write(f"jobs/{job.key}/error.txt", traceback.format_exc().encode())
-    return recorder.close("failed", describe(error))
+    return recorder.close("failed", described(error))
 
 
 def _at_intervals(upload: Callable[[], None]) -> Callable[[], None]:
@@ -201,6 +200,6 @@ def _at_intervals(upload: Callable[[], None]) -> Callable[[], None]:
             try:
                 upload()
             except Exception as error:
-                complain(f"the store did not take a checkpoint: {describe(error)}")
+                complain(f"the store did not take a checkpoint: {described(error)}")
 
     return upload_if_due

@@ -49,9 +49,3 @@ def is_transient(error: BaseException) -> bool:
     lost_device = "CUDA error" in str(error) or "NCCL" in str(error)
     missing = isinstance(error, FileNotFoundError | PermissionError)
     return (isinstance(error, TRANSIENT) and not is_disk_full(error) and not missing) or lost_device
-
-
-def describe(error: BaseException) -> str:
-    """An exception as one line for a person."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"[:300] if first else type(error).__name__

@@ -1,7 +1,6 @@
 """The command `fssplat doctor`: what it finds, and the remedy of each problem."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from fssplat.cli.doctor_checks import MISSING, OK, PROBLEM, Found
 from fssplat.cli.doctor_torch import trial
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
+from tests.fakes.weight_files import write_weights
 
 RUN = CliRunner()
 
@@ -47,7 +47,8 @@ def test_a_healthy_machine_has_no_problem_and_lists_what_can_be_added() -> None:
         assert f"ok       {name}" in done.output
     assert "missing  resnet50   " in done.output
     assert "https://download.pytorch.org/models/resnet50-0676ba61.pth" in done.output
-    assert "missing  synthetic             not built. `fssplat data build synthetic`" in done.output
+    assert "missing  synthetic             data/synthetic: no data set there" in done.output
+    assert "Run `fssplat data build synthetic`." in done.output
     assert done.output.endswith("No problem found.\n")
 
 
@@ -117,18 +118,19 @@ def test_weight_files_are_found_or_refused(
     folder = empty_folder / "mine"
     folder.mkdir()
     monkeypatch.setenv("FSSPLAT_WEIGHTS", str(folder))
-    (folder / "resnet50.pth").write_bytes(b"PK\x03\x04" + bytes(2_000_000))
+    own = write_weights(folder, "resnet50")
     (folder / "resnet101.pth").write_text("version https://git-lfs.github.com/spec/v1\n")
     (folder / "vgg16.pth").write_bytes(b"<!DOCTYPE html>" + bytes(2_000_000))
     cached = empty_folder / "hub" / "hub" / "checkpoints"
     cached.mkdir(parents=True)
     (cached / "vgg16_bn-6c64b313.pth").write_bytes(b"\x80\x02" + bytes(2_000_000))
     found = {one.name: one for one in doctor_checks.weights()}
-    assert found["weights"].text == f"looked for in {folder} and weights"
-    assert found["resnet50"] == Found(OK, "resnet50", f"{folder / 'resnet50.pth'}, 2 MB")
+    assert found["weights"].text.startswith(f"looked for in {folder} and weights. ")
+    assert found["resnet50"] == Found(OK, "resnet50", f"{own}, 94 MB")
     assert found["resnet101"].state == PROBLEM
+    assert "is a git-LFS pointer" in found["resnet101"].text
     assert found["vgg16"].state == PROBLEM
-    assert found["vgg16_bn"].state == OK
+    assert found["vgg16_bn"].state == PROBLEM
     assert found["resnet50_v2"].state == MISSING
     assert str(folder / "resnet50_v2.pth") in found["resnet50_v2"].text
     monkeypatch.setenv("FSSPLAT_WEIGHTS", "/no/such/folder")
@@ -161,39 +163,35 @@ def test_folders_that_cannot_be_used_are_problems(
     assert found.state == PROBLEM
     assert found.text.endswith("Give another.")
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{'a' * 60}")
-    assert "too long for Ray's sockets" in doctor_checks.ray_folder().text
-    monkeypatch.setenv("RAY_TMPDIR", "/no-such")
-    assert "no such folder" in doctor_checks.ray_folder().text
+    assert "its path is too long for a socket" in doctor_checks.ray_folder().text
+    monkeypatch.setenv("RAY_TMPDIR", str(file))
+    assert doctor_checks.ray_folder().state == PROBLEM
+    monkeypatch.delenv("RAY_TMPDIR")
     monkeypatch.setattr(doctor_checks, "FREE_BYTES", 10**18)
     assert (
         "GB free. Give another." in doctor_checks.writable("x", empty_folder, "Give another.").text
     )
 
 
-def test_services_are_asked_only_if_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_are_asked_only_if_they_are_named(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert list(doctor_checks.services()) == []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
-        ray, mlflow = doctor_checks.services()
-    assert ray.state == OK
-    assert mlflow.state == PROBLEM
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    ray, mlflow = doctor_checks.services()
+    assert (ray.state, mlflow.state) == (PROBLEM, PROBLEM)
+    assert "no Ray cluster answers" in ray.text
     assert "secret" not in mlflow.text
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{empty_folder}/new.db")
+    assert [one.state for one in doctor_checks.services()] == [OK, OK]
+    assert not (empty_folder / "new.db").exists()
 
 
-@pytest.mark.parametrize(
-    ("address", "parts"),
-    [
-        ("", ("", 0)),
-        ("auto", ("", 0)),
-        ("sqlite:///x.db", ("", 0)),
-        ("head:6379", ("head", 6379)),
-        ("head", ("head", 6379)),
-        ("https://head/mlflow", ("head", 443)),
-        ("postgresql://u:p@db/x", ("db", 5432)),
-        ("head:port", ("head", 1)),
-    ],
-)
-def test_addresses_are_divided(address: str, parts: tuple[str, int]) -> None:
-    assert doctor_checks.host_and_port(address) == parts
+def test_a_command_in_the_report_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "fssplat data build pascal-5i --source 'a folder of some length' --overwrite"
+    lines = [Found(MISSING, "pascal-5i", f"It is not there at all. Run `{command}`.")]
+    monkeypatch.setattr(doctor_checks, "every_check", lambda: iter(lines))
+    done = RUN.invoke(app, ["doctor"], env={"COLUMNS": "80"})
+    assert f"`{command}`.\n" in done.output

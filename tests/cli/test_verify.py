@@ -120,7 +120,8 @@ def test_the_hints_about_stale_results_can_be_typed(
 def test_the_command_of_a_row_is_quoted_for_the_shell() -> None:
     request = RowRequest(published.find(ROW), Path("my base.yaml"), ("grid.fold=[1]",))
     expected = "fssplat verify HMFS:1:55 --base 'my base.yaml' --set 'grid.fold=[1]'"
-    assert request.command("retry") == expected
+    assert request.command("sync") == expected
+    assert request.command("retry") == f"{expected} --retry"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,9 @@ def copied(dataset: Dataset, folder: Path) -> Path:
 
 
 def test_a_missing_data_set_names_the_command_that_builds_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"fssplat data build pascal-5i --out .*pascal-5i`"):
+    with pytest.raises(
+        InputError, match=r"fssplat data build pascal-5i --source FOLDER --out .*pascal-5i`"
+    ):
         Dataset.open(tmp_path / "pascal-5i")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fssplat.common.errors import described
 from fssplat.engine.settings import RunSettings
 from fssplat.results.notes import (
     JobEnded,
@@ -18,7 +19,7 @@ from fssplat.results.notes import (
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import perform
 from fssplat.worker.job_task import JobTask
-from fssplat.worker.process import describe, is_transient, reset_process
+from fssplat.worker.process import is_transient, reset_process
 from tests.fakes.claims import job_claimed_by
 from tests.fakes.engines import (
     RecordedNotes,
@@ -166,7 +167,7 @@ def test_a_full_disk_is_no_transient_error() -> None:
     assert is_transient(RuntimeError("CUDA error: an illegal memory access"))
     assert not is_transient(OSError(errno.ENOSPC, "No space left on device"))
     assert not is_transient(ValueError("shapes"))
-    assert describe(ValueError("first\nsecond")) == "ValueError: first"
+    assert described(ValueError("first\nsecond")) == "ValueError: first"
 
 
 def test_a_curve_has_at_most_two_hundred_steps() -> None:

@@ -17,7 +17,8 @@ from fssplat.data.build.index_and_report import write_index, write_report
 from fssplat.data.build.resume import keep_finished_shards
 from fssplat.data.build.shard_plan import SHARD_SAMPLES, plan_shards
 from fssplat.data.build.write_shards import BadImage, OnProgress, write_shards
-from fssplat.data.index import REPORT_FILE, DatasetInfo, default_root
+from fssplat.data.index import REPORT_FILE, DatasetInfo
+from fssplat.data.places import default_root
 from fssplat.data.sources import check_name, default_source, read_source
 from fssplat.data.sources.record import Source, SourceOptions
 

@@ -81,7 +81,8 @@ def download_set(
     if name not in BUILDS:
         raise InputError(
             f"download of {name!r} is unknown. Known: {', '.join(BUILDS)}. FSS-1000 has no stable "
-            f"public address: unpack its archive yourself and give it to `fssplat data build`."
+            "public address: unpack its archive yourself into a folder, then run "
+            "`fssplat data build fss-1000 --source FOLDER`."
         )
     key = (name, "2012" if name == "pascal" else year)
     if key not in ARCHIVES:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, first_line
 from fssplat.data.build.samples import checksum
-from fssplat.data.index import Dataset, rebuild
+from fssplat.data.index import Dataset
 from fssplat.data.labels import (
     IGNORE,
     UNREADABLE,
@@ -18,6 +18,7 @@ from fssplat.data.labels import (
     decode_image,
     decode_label,
 )
+from fssplat.data.places import rebuild
 from fssplat.data.shards import members
 
 SHOWN = 3  # number of problems in the message
@@ -84,7 +85,7 @@ def row_problems(dataset: Dataset, row: int) -> list[str]:
         shape = decode_image(jpg).shape[:2]
         details = dataset.details(row)
     except UNREADABLE as error:
-        return [f"{key}: cannot be decoded ({str(error).splitlines()[0]})"]
+        return [f"{key}: cannot be decoded ({first_line(error)})"]
     size = tuple(int(side) for side in dataset.sizes[row])
     if shape != size or stored.shape != size:
         return [f"{key}: image {shape} and label {stored.shape} should be {size}"]

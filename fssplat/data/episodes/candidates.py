@@ -15,6 +15,7 @@ from fssplat.common.errors import InputError
 from fssplat.data.episodes.seeded_draws import Rows
 from fssplat.data.folds import base_classes, novel_classes, novel_split, selection_classes
 from fssplat.data.index import Dataset
+from fssplat.data.places import rebuild
 from fssplat.data.public_lists import PUBLIC, PublicList, public_list
 from fssplat.experiment.protocols import Protocol
 
@@ -207,6 +208,6 @@ def _too_few(
     names = ", ".join(f"{dataset.info.classes[c - 1]} ({n})" for c, n in images.items())
     return InputError(
         f"{dataset.info.name}: shot={shot} needs {need + 1} images per class; fewer in {names}. "
-        f"Lower shot, add images and run `fssplat data build {dataset.info.name}`, or leave these "
-        f"classes out with protocol.short_classes=drop."
+        "Lower shot, leave these classes out with protocol.short_classes=drop, or add images and "
+        f"build the data set again. {rebuild(dataset.root, dataset.info.name)}"
     )
