@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ CONDITION = re.compile(r"(all|stale|unknown|[a-z]+=\S+)( |$)")
 def _one_word_each(words: list[str]) -> Iterator[str]:
     """The command line with `--rerun a b` written as `--rerun a --rerun b`."""
     inside = False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word == "--rerun":
             inside = True
             if not CONDITION.match(following):

@@ -25,6 +25,10 @@ EVERY += [
     if group in KNOWN
     for name in GROUP.commands[group].commands  # type: ignore[attr-defined]
 ]
+NEEDS_MORE = {
+    "launch", "plan", "search", "retry", "sync", "gc", "import-checkpoint", "method",
+    "build", "info", "audit", "import-lists", "download",
+}  # fmt: skip
 
 
 def typed(*words: str) -> str:
@@ -111,6 +115,15 @@ def test_a_command_of_another_tool_or_a_typo_is_answered_by_ours(
     line = typed(*words)
     assert f"Did you mean `{hint}`?" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "words", [[*one] for one in EVERY if one[-1] in NEEDS_MORE and one != ["verify"]], ids=" ".join
+)
+def test_a_command_without_its_argument_says_which_is_missing(words: list[str]) -> None:
+    result = RUN.invoke(app, words)
+    assert result.exit_code == 2
+    assert "Error: Missing" in result.output
 
 
 def test_one_line_and_exit_code_2_for_an_unknown_command() -> None:
