@@ -139,9 +139,9 @@ def import_lists(
     root: str = ROOT,
     source: Path = typer.Option(..., help="Folder with the public code's list files."),
 ) -> None:
-    """Store PFENet's and HSNet's lists beside a data set: fssplat data import-lists data/pascal-5i
+    """Store the lists of public code beside a data set, for the protocols that are named after it.
 
-    Protocols named after public code use the images of its lists in training and test.
+    fssplat data import-lists pascal-5i --source FOLDER
     """
     from fssplat.data.build.import_lists import import_lists as import_all
     from fssplat.data.index import Dataset

@@ -88,9 +88,9 @@ def next_commands(name: str, title: str) -> list[str]:
     contract = (
         Path(fssplat.__file__).resolve().parents[1] / "tests" / "methods" / "test_contract.py"
     )
-    commands = [f"python -m pytest test_{name}.py"]
+    commands = [command_line(["python", "-m", "pytest", f"test_{name}.py"])]
     if contract.is_file():  # not part of an installed package
-        start = f"FSSPLAT_CONTRACT={name}:{title} python -m pytest"
-        commands.append(f"{start} {command_line([contract])}")
+        test = command_line(["python", "-m", "pytest", contract])
+        commands.append(f"FSSPLAT_CONTRACT={name}:{title} {test}")
     launch = command_line(["fssplat", "launch", f"{name}.yaml"])
     return [*commands, "fssplat data build synthetic", launch]

@@ -30,6 +30,7 @@ from fssplat.common.databases import (
 from fssplat.common.errors import InputError, first_line
 from fssplat.common.locks import lock
 from fssplat.common.passwords import hidden, require_password
+from fssplat.common.printing import command_line
 from fssplat.results.files import try_to_write
 from fssplat.search.space import SearchSpec
 
@@ -95,10 +96,11 @@ class StudyDatabase:
         known, newest = revisions("optuna", SCRIPTS)
         if found.revision in known or not found.tables or not newest:
             if found.revision and newest and found.revision != newest:
+                upgrade = command_line(["optuna", "storage", "upgrade", "--storage", self.shown])
                 raise InputError(
                     f"search.storage {self.shown}: was made by an older Optuna (schema "
                     f"{found.revision}, this one needs {newest}). Make a copy, then run "
-                    f"`optuna storage upgrade --storage {self.shown}`."
+                    f"`{upgrade}`."
                 )
             return
         if "studies" in found.tables and "experiments" not in found.tables:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from fssplat.common import databases
 from fssplat.common.errors import InputError, first_line
 from fssplat.common.passwords import hidden
+from fssplat.common.printing import command_line
 from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec
 from fssplat.results.store import Store
 from fssplat.tracking.connection import (
@@ -110,9 +111,10 @@ def _check_schema(uri: str) -> None:
     if not found.filled or not found.revision or not newest or found.revision == newest:
         return  # new, or MLflow was interrupted when it made its tables, or current
     if found.revision in known:
+        upgrade = command_line(["mlflow", "db", "upgrade", hidden(uri)])
         raise InputError(
             f"tracking {hidden(uri)}: was made by an older MLflow (schema {found.revision}, this "
-            f"one needs {newest}). Make a copy, then run `mlflow db upgrade {hidden(uri)}`."
+            f"one needs {newest}). Make a copy, then run `{upgrade}`."
         )
     raise InputError(
         f"tracking {hidden(uri)}: was made by a newer MLflow (schema {found.revision}; this one "

@@ -1,14 +1,10 @@
-"""README and docs/ name only files, functions and commands that exist."""
+"""README and docs/ name only files and functions that exist; commands: tests/printed_commands."""
 
 import re
-import shlex
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import typer
-
-from fssplat.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -49,40 +45,6 @@ def test_linked_names_are_defined_in_their_files(page: Path) -> None:
         source = (page.parent / link).read_text(encoding="utf-8")
         found = re.search(rf"^\s*(?:def|class) {label}\b|^{label}\b", source, re.MULTILINE)
         assert found, f"{page.name}: {label} is not defined in {link}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_shell_blocks_can_be_pasted_into_bash_and_zsh(page: Path) -> None:
-    """zsh reads brackets as patterns, and a comment on its command line as arguments."""
-    for line in _shell_lines(page):
-        unquoted = re.sub(r"'[^']*'|\"[^\"]*\"", "", line)
-        assert not re.search(r"[\[\]{}<>?*#]", unquoted), f"{page.name}: {line}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_their_options_exist(page: Path) -> None:
-    outside = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    inline = re.findall(r"`(fssplat [^`]*)`", outside.replace("\n", " "))
-    for line in (*_shell_lines(page), *inline):
-        for part in line.split("&&"):
-            words = shlex.split(part)
-            if "fssplat" in words:
-                _check(words[words.index("fssplat") + 1 :], f"{page.name}: {line}")
-
-
-def _shell_lines(page: Path) -> list[str]:
-    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def _check(words: list[str], where: str) -> None:
-    command = typer.main.get_command(app)
-    while words and hasattr(command, "commands") and not words[0].startswith("-"):
-        assert words[0] in command.commands, where
-        command, words = command.commands[words[0]], words[1:]
-    known = {name for option in command.params for name in option.opts}
-    assert {word for word in words if word.startswith("--")} <= {*known, "--help"}, where
 
 
 def test_the_readme_asks_the_question_of_each_package() -> None:
