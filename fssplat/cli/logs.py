@@ -43,7 +43,7 @@ def logs(
         show_default=False,
     ),
 ) -> None:
-    """Show what jobs printed, and tracebacks: fssplat logs X.yaml 3f9c
+    """Show what jobs printed, and tracebacks: fssplat logs X.yaml hsnet
 
     Without a trial: those that failed, else those that run.
     """

@@ -64,11 +64,11 @@ def status(
 def require_none(given: "Mapping[str, object]") -> None:
     """Raises InputError if one of these options, which are about one experiment, is given."""
     from fssplat.common.errors import InputError
+    from fssplat.common.printing import command_line
 
     for option in (name for name, value in given.items() if value):
-        raise InputError(
-            f"{option.split()[0]}: needs an experiment, as in `fssplat status X.yaml {option}`."
-        )
+        command = command_line(["fssplat", "status", "X.yaml", *option.split()])
+        raise InputError(f"{option.split()[0]}: needs an experiment, as in `{command}`.")
 
 
 def print_states(
