@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.predict import STORE
+from fssplat.cli.store_status import DEFAULT_STORE
 from fssplat.common.errors import InputError
 from fssplat.common.printing import command_line, one_line, say
 
@@ -79,7 +80,8 @@ def import_model(
     chosen = import_bundle(bundle, Store.open(store), name)
     say(f"Imported {one_line(chosen)} into {one_line(store)}")
     words = ["fssplat", "predict", "--model", chosen, "--support", "refs", "--query", "photos"]
-    say(f"To use it: {command_line([*words, '--out', 'masks'])}")
+    words += ["--out", "masks", *(["--store", store] if store != DEFAULT_STORE else [])]
+    say(f"To use it: {command_line(words)}")
 
 
 def _fingerprint(root: str) -> str:

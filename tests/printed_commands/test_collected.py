@@ -41,10 +41,10 @@ def arguments_of(words: list[str]) -> list[str] | None:
 
 
 def is_mention(words: list[str]) -> bool:
-    """Whether the words only name a command that needs more words, as a text about it does."""
-    return problem_of(words) == "MissingParameter" and not any(
-        word not in (*GROUP.commands, *GROUP.commands["data"].commands, "method") for word in words
-    )
+    """Whether the words only name a command that needs more, or are the first part of a list."""
+    names = (*GROUP.commands, *GROUP.commands["data"].commands, "method")
+    begun = "VALUE" in words or all(word in names for word in words)
+    return problem_of(words) == "MissingParameter" and begun
 
 
 def problem_of(words: list[str]) -> str:

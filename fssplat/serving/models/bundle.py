@@ -19,6 +19,7 @@ from fssplat import __version__
 from fssplat.common.errors import InputError
 from fssplat.common.json_files import json_object
 from fssplat.common.plain_names import plain_name
+from fssplat.common.printing import command_line
 from fssplat.common.whole_files import write_whole
 from fssplat.engine.predicting.model_files import EVALUATION, FILES, MODEL, WEIGHTS
 from fssplat.experiment.schema import validate
@@ -157,11 +158,13 @@ def card(facts: Mapping[str, Any], trial: Trial) -> str:
         "fssplat": facts["fssplat"],
     }
     lines = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    name = facts["name"]
+    take = command_line(["fssplat", "import", f"{name}{SUFFIX}"])
+    use = ["fssplat", "predict", "--model", name, "--support", "refs", "--query", "photos"]
     return (
-        f"# {facts['name']}\n\nA few-shot segmentation model of fssplat: it finds in a picture "
+        f"# {name}\n\nA few-shot segmentation model of fssplat: it finds in a picture "
         f"what was marked in a few others.\n\n| | |\n|---|---|\n{lines}\n\n"
-        f"To use it: `fssplat import {facts['name']}{SUFFIX}`, then "
-        f"`fssplat predict --model {facts['name']} --support FOLDER --query FOLDER --out masks`.\n"
+        f"To use it: `{take}`, then `{command_line([*use, '--out', 'masks'])}`.\n"
     )
 
 
