@@ -29,6 +29,7 @@ from fssplat.cli import (
     status,
     stop,
     sync,
+    time,
     ui,
     verify,
 )
@@ -58,6 +59,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     stop.stop,
     sync.sync,
     gc.gc,
+    time.time,
     ui.ui,
     import_checkpoint.import_checkpoint,
     verify.verify,

@@ -1,11 +1,16 @@
 """Every decision about the device: which one, precision, determinism, layout, copies and memory."""
 
 import contextlib
+import ctypes
+import gc
 import os
+import platform
+import re
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -46,6 +51,24 @@ def device_label(device: torch.device) -> str:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     index = device.index or 0
     return f"GPU {visible[index] if index < len(visible) and visible[index] else index}"
+
+
+def hardware_name(device: torch.device, threads: int) -> str:
+    """What a measured time is true of: the GPU's model, or the CPU's and the number of threads."""
+    if device.type == "cuda":
+        return model_and_memory(device)[0]
+    return f"CPU {_cpu_model()}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def _cpu_model() -> str:
+    """The processor's name as the system has it, without marks and clock; its architecture else."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    names = [line.partition(":")[2] for line in text.splitlines() if line.startswith("model name")]
+    plain = re.sub(r"\((R|TM|r|tm)\)|\bCPU\b|@.*", "", names[0] if names else "")
+    return " ".join(plain.split()) or platform.machine()
 
 
 # ------------------------------------------------------------------ how it computes
@@ -102,18 +125,53 @@ def images_per_pass(device: torch.device, most: int, size: tuple[int, int]) -> i
 
 # ------------------------------------------------------------------ memory
 
+# Linux: "5" written here sets the process's largest size to its present size.
+CLEAR_PEAK = Path("/proc/self/clear_refs")
+
 
 def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory` start from what is in use now; on a CPU only where Linux allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        CLEAR_PEAK.write_text("5")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes allocated on a CUDA device since the reset; on CPU the process's largest size."""
+    """Most bytes since the reset: allocated on a CUDA device; on a CPU the process's size."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    known = _linux_bytes("VmHWM")
+    if known:
+        return known
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes in use now, as `peak_memory` counts them; 0 if the system does not report it."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return _linux_bytes("VmRSS")
+
+
+def _linux_bytes(name: str) -> int:
+    """A size of this process from /proc/self/status; 0 without that file."""
+    try:
+        text = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    line = next((line for line in text.splitlines() if line.startswith(f"{name}:")), "")
+    return int(line.split()[1]) * 1024 if line else 0
+
+
+def return_memory() -> None:
+    """Return freed memory to the system; glibc otherwise keeps gigabytes after some dozen jobs."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def free_cached_memory(device: torch.device) -> None:

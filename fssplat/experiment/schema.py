@@ -280,6 +280,7 @@ class ExperimentSpec(Spec):
     search: dict[str, Any] = Field(default_factory=dict)  # for `fssplat search` alone
     evaluation: "EvaluationSpec" = Field(default_factory=lambda: EvaluationSpec())
     resources: ResourceSpec = ResourceSpec()
+    costs: bool = False  # also print a table of parameters, times and memory after a launch
     store: str = "results"  # folder or s3:// address
     tracking: str = ""  # MLflow address; empty: MLFLOW_TRACKING_URI, else SQLite in the store
     mlflow: MlflowSpec = MlflowSpec()

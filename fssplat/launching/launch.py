@@ -32,7 +32,7 @@ from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.planning.plan_table import plan_table
 from fssplat.planning.rerun import chosen_trials
-from fssplat.report.terminal.efficiency import cost_table
+from fssplat.report.terminal.efficiency import cost_tables
 from fssplat.report.terminal.table import results_table
 from fssplat.results import environment
 from fssplat.results.claims import claim
@@ -43,6 +43,7 @@ from fssplat.results.records import SETTLED
 from fssplat.results.source_code import freshness
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work
+from fssplat.worker.timing import times_of
 
 TABLE_WIDTH = 200  # columns of the result table in a file
 
@@ -161,8 +162,8 @@ def conclude(
     console.print()
     page(console).print(results_table(plan.trials, states, store))
     console.print(stale_note(request, plan, store), end="", soft_wrap=True)
-    if plan.experiment.resources.max_concurrent == 1:  # speeds compare only without neighbours
-        page(console).print(cost_table(plan.trials, store.results(plan.trials)))
+    if plan.experiment.costs:
+        show_costs(request, plan, store, console)
     if stop.requested.is_set():
         console.print(stop.reason, end="\n" if stop.reason else "", soft_wrap=True)
         console.print(f"Stopped. To go on: {request.command()}", soft_wrap=True)
@@ -177,6 +178,14 @@ def conclude(
     if cut:  # their state could not be written, e.g. on a full disk
         console.print(f"{cut} trials were cut short. To go on: {request.command()}")
     return 1 if bad or cut else 0
+
+
+def show_costs(request: LaunchRequest, plan: Plan, store: Store, console: Console) -> None:
+    """Print the cost tables with the times that the store has, or how to measure some."""
+    times = times_of(plan.trials, store.timings())
+    page(console).print(cost_tables(plan.trials, store.results(plan.trials), times))
+    if not times:
+        console.print(f"Times of episodes are not measured yet: {request.command('time')}")
 
 
 def _trials_to_rerun(request: LaunchRequest, plan: Plan, store: Store) -> list[str]:

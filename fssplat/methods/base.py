@@ -217,6 +217,13 @@ class FewShotSegmenter(nn.Module):
         """Parameters that training changes, by name: the head, and the backbone if trained."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
+    def prediction_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that the network keeps after training, to predict. Default: all.
+
+        A method overrides it if layers of its own serve only its training.
+        """
+        return self.parameters()
+
 
 def grouped(encoded: Encoded, lead: tuple[int, ...] | torch.Size) -> Encoded:
     """Split the first axis of every tensor into `lead`, e.g. images -> [b, n, k]."""

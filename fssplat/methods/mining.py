@@ -23,7 +23,7 @@ Differs  (public code, preset `public-code`) Only the baseline is public: no min
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -321,6 +321,10 @@ class MiningFSS(FewShotSegmenter):
             return maps
 
         return features
+
+    def prediction_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of one encoder: the average replaces the trained one, the decoder only trains."""
+        return (self.backbone if self.average is None else self.average).parameters()
 
     # -------------------------------------------------------------- modes and devices
 

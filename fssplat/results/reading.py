@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from fssplat.common.json_files import all_strings, is_count, is_number, json_object
 from fssplat.common.plain_names import is_plain_path
-from fssplat.results.records import JobRecord, Result, State, TrialStatus
+from fssplat.results.records import JobRecord, Result, ShotTime, State, Timing, TrialStatus
 
 # Values of a result's `about`, if they are there.
 TEXTS = ("commit", "host", "job", "launch", "source", "training_source")
@@ -65,6 +65,25 @@ def read_job_record(data: bytes | OSError) -> JobRecord:
         if not (isinstance(value, str) if field.type is str else _is_amount(value)):
             raise ValueError(f"its {field.name} is not valid")
     return JobRecord(**note)
+
+
+def read_timing(data: bytes | OSError) -> Timing:
+    """The cost of an episode. Raises ValueError."""
+    note = json_object(content(data))
+    hardware, busy = note.get("hardware"), note.get("busy")
+    shots, parameters, about = (note.get(name) for name in ("shots", "parameters", "about"))
+    if not isinstance(hardware, str) or not _is_amount(busy) or not isinstance(about, dict):
+        raise ValueError("its hardware, busy or about is not valid")
+    if not isinstance(parameters, dict) or not all(map(_is_amount, parameters.values())):
+        raise ValueError("its parameters are not numbers by name")
+    if not isinstance(shots, dict) or not all(map(str.isdecimal, shots)):
+        raise ValueError("its shots are not times by number")
+    names = {field.name for field in fields(ShotTime)}
+    for one in shots.values():
+        if not isinstance(one, dict) or set(one) != names or not all(map(_is_amount, one.values())):
+            raise ValueError("a time of it is not valid")
+    times = {int(shot): ShotTime(**one) for shot, one in shots.items()}
+    return Timing(hardware, times, parameters, float(busy or 0), about)
 
 
 def _check_about(about: Any) -> None:

@@ -45,3 +45,25 @@ class JobRecord:
     peak_memory: int  # bytes
     device_memory: int = 0  # bytes of the whole GPU; 0 on CPU
     memory_kind: str = ""  # jobs of the same kind need the same memory
+
+
+@dataclass(frozen=True)
+class ShotTime:
+    """The time and memory of one episode with a number of shots, over several episodes."""
+
+    median_ms: float
+    lower_ms: float  # a quarter of the episodes took less
+    upper_ms: float  # a quarter took more
+    episodes: int
+    memory: int  # most bytes above the idle process; 0 if the system does not report it
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What an episode of a method costs on one kind of hardware."""
+
+    hardware: str  # the GPU's model, or the CPU's and the number of threads
+    shots: Mapping[int, ShotTime]
+    parameters: Mapping[str, float]  # by the name of the metric
+    busy: float = 0.0  # processes per core that ran before the measurement
+    about: Mapping[str, Any] = field(default_factory=dict)  # commit, packages, time

@@ -3,6 +3,7 @@
     <store>/<trial_id>/   spec.json status.json metrics.json episodes.parquet panels/ result.json
     <store>/jobs/<key>/   checkpoints, steps.parquet, record.json (cost), claim
     <store>/launches/<id>/  experiment, environment, and how to stop it
+    <store>/timings/<hardware>/  what an episode of a method costs there
 
 `result.json` is written last and lists every file with its size. A trial is finished if all these
 files are there with these sizes; an incomplete trial counts as not run.
@@ -28,8 +29,8 @@ from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.results.claims import Claim, claim, held, owner_of
 from fssplat.results.files import LocalFiles, disk_errors, open_files
-from fssplat.results.reading import read_job_record, read_result, read_status
-from fssplat.results.records import JobRecord, Result, State, TrialStatus
+from fssplat.results.reading import read_job_record, read_result, read_status, read_timing
+from fssplat.results.records import JobRecord, Result, State, Timing, TrialStatus
 
 MARKER = "result.json"
 CHECKPOINT = re.compile(r"step-(\d{1,18})\.safetensors")  # file name of one
@@ -234,6 +235,24 @@ class Store:
             with contextlib.suppress(ValueError):
                 records[name.split("/")[1]] = read_job_record(data)
         return records
+
+    # -------------------------------------------------------------- times of episodes
+
+    def record_timing(self, key: str, timing: Timing) -> None:
+        """Write a timing beside the results, under its hardware; it replaces an earlier one."""
+        folder = re.sub(r"[^\w.]+", "-", timing.hardware).strip("-.")
+        self.files.write(f"timings/{folder}/{key}.json", _json(asdict(timing)))
+
+    def timings(self) -> dict[str, dict[str, Timing]]:
+        """Hardware -> key -> timing; unreadable ones are left out."""
+        found: dict[str, dict[str, Timing]] = {}
+        for folder in filter(is_plain_path, self.files.folders("timings")):
+            names = [f"timings/{folder}/{name}" for name in self.files.sizes(f"timings/{folder}")]
+            for name, data in self.files.read_many(names).items():
+                with contextlib.suppress(ValueError):
+                    one = read_timing(data)
+                    found.setdefault(one.hardware, {})[Path(name).stem] = one
+        return found
 
     # -------------------------------------------------------------- launches
 

@@ -1,13 +1,11 @@
 """The worker process: its threads, its errors, its reset between two tasks."""
 
-import ctypes
-import gc
 from dataclasses import dataclass
 
 import torch
 
 from fssplat.common.disk_space import is_disk_full
-from fssplat.engine.device import reset_device
+from fssplat.engine.device import reset_device, return_memory
 
 RETRIES = 3  # restarts of a task whose worker died, each from its checkpoint
 TRANSIENT = (OSError, EOFError, MemoryError)  # a new process may succeed
@@ -32,16 +30,8 @@ def set_threads(cpu: float) -> None:
 
 def reset_process() -> None:
     """Prepare a reused process for the next task: free memory, reset PyTorch's switches."""
-    gc.collect()
     return_memory()
     reset_device()
-
-
-def return_memory() -> None:
-    """Return freed memory to the system; glibc otherwise keeps gigabytes after some dozen jobs."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -32,9 +32,13 @@ SMALL_RUNS = {
     "search.py planted --grid 3 --steps 8 --trials 3 --seeds 1 --episodes 4": [
         r"seed 0: weight ", r'"best_grid_miou": [\d.]+', r'"steps_share_median": [\d.]+',
     ],
+    "time.py --size 97 --rounds 1 --episodes 1 --packed 4": [
+        r"^plain loop +pfenet / hsnet [\d.]+", r"^fssplat time +pfenet / hsnet [\d.]+",
+        r"^cache_gb 8, batch 8 ", r"^after packed scoring ",
+    ],
 }  # fmt: skip
 SCRIPTS = sorted({run.split()[0] for run in SMALL_RUNS})
-REAL_IMAGES = ("evaluate.py", "loader.py")  # scripts that need them
+REAL_IMAGES = ("evaluate.py", "loader.py", "time.py")  # scripts that need them
 HELPERS = {"described.py", "planted.py"}  # imported by scripts
 
 

@@ -54,3 +54,21 @@ def test_a_cpu_has_a_peak_memory_and_no_gpu_model() -> None:
     device.reset_peak_memory(CPU)
     assert device.peak_memory(CPU) > 2**20
     assert device.model_and_memory(CPU) == ("cpu", 0)
+
+
+def test_the_peak_memory_of_a_cpu_falls_with_a_reset() -> None:
+    if not device.memory_in_use(CPU):
+        pytest.skip("this system does not report the memory of a process")
+    block = torch.ones(40_000_000)  # 160 MB
+    high = device.peak_memory(CPU)
+    del block
+    device.return_memory()
+    device.reset_peak_memory(CPU)
+    assert device.peak_memory(CPU) < high - 100e6
+
+
+def test_hardware_is_named_by_its_model_and_a_cpu_also_by_its_threads() -> None:
+    name = device.hardware_name(CPU, 2)
+    assert name.startswith("CPU ")
+    assert name.endswith(", 2 threads")
+    assert "(R)" not in name

@@ -177,7 +177,8 @@ def test_the_names_of_metrics_are_stable(tmp_path: Path) -> None:
         "miou", "miou_std", "fb_iou", "fb_iou_std",
         "miou_32", "miou_std_32", "fb_iou_32", "fb_iou_std_32",
         "episodes", "episodes_per_s", "encoded_images", "peak_memory_bytes",
-        "learnable_parameters", "novel_classes", "train_seconds",
+        "learnable_parameters", "test_parameters", "total_parameters",
+        "novel_classes", "train_seconds",
     }  # fmt: skip
     assert metrics["learnable_parameters"] == 16 * 16 + 16 + 32
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics

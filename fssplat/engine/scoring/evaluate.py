@@ -14,6 +14,7 @@ from fssplat.data.folds import novel_classes
 from fssplat.data.index import Dataset
 from fssplat.engine.device import best_device, peak_memory, reset_peak_memory
 from fssplat.engine.events import Emit, EpisodesScored, TrialScored, ignore
+from fssplat.engine.network import parameter_counts
 from fssplat.engine.scoring.inputs import Inputs, Score
 from fssplat.engine.scoring.metrics import Metrics, over_seeds
 from fssplat.engine.scoring.panels import chosen, draw, save, way_ious
@@ -61,7 +62,7 @@ def evaluate(
         **summary(rows, trial, dataset),
         **cost,
         **(training or {}),
-        "learnable_parameters": float(sum(p.numel() for p in network.learnable().values())),
+        **parameter_counts(network),
     }
     notes = notes_of(trial, manifests, training or {})
     table = table_of(rows)
