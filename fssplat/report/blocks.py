@@ -34,6 +34,12 @@ class Row:
     method: str
     backbone: str
     cells: tuple[Cell, ...]
+    unfinished: tuple[str, ...] = ()  # ids of its trials without a result
+
+    @property
+    def seeds(self) -> list[int]:
+        """The training seeds with a result, ascending."""
+        return sorted({cell.trial.training.seed for cell in self.cells})
 
     @property
     def label(self) -> str:
@@ -61,9 +67,8 @@ class Row:
         With several training seeds it is the one over them, else the one over episode seeds, which
         treats the folds' errors as independent.
         """
-        seeds = sorted({cell.trial.training.seed for cell in self.cells})
-        if len(seeds) > 1:
-            means = [self._of_seed(seed).mean(folds) for seed in seeds]
+        if len(self.seeds) > 1:
+            means = [self._of_seed(seed).mean(folds) for seed in self.seeds]
             known = [value for value in means if value is not None]
             return stdev(known) if len(known) > 1 else None
         deviations = [self.fold(fold, "miou_std") for fold in folds]
@@ -84,6 +89,7 @@ class Block:
     title: str
     folds: tuple[int, ...]
     rows: tuple[Row, ...]
+    name: str = ""  # for files: letters, digits and hyphens
 
 
 def blocks(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> list[Block]:
@@ -93,16 +99,31 @@ def blocks(trials: Mapping[str, Trial], results: Mapping[str, Result]) -> list[B
         groups.setdefault(_title(trial), []).append(trial_id)
     found = []
     for title, ids in groups.items():
-        rows: dict[tuple[str, str], list[Cell]] = {}
+        rows: dict[tuple[str, str], list[str]] = {}
         for trial_id in ids:
             trial = trials[trial_id]
-            cells = rows.setdefault((trial.method.label, trial.backbone.name), [])
-            if trial_id in results:
-                cells.append(Cell(trial_id, trial, results[trial_id]))
+            rows.setdefault((trial.method.label, trial.backbone.name), []).append(trial_id)
         folds = tuple(sorted({trials[trial_id].fold for trial_id in ids}))
-        ordered = tuple(Row(method, backbone, tuple(c)) for (method, backbone), c in rows.items())
-        found.append(Block(title, folds, ordered))
+        ordered = tuple(_row(*names, of_row, trials, results) for names, of_row in rows.items())
+        found.append(Block(title, folds, ordered, _name(trials[ids[0]])))
     return found
+
+
+def _row(
+    method: str,
+    backbone: str,
+    ids: Sequence[str],
+    trials: Mapping[str, Trial],
+    results: Mapping[str, Result],
+) -> Row:
+    cells = tuple(Cell(one, trials[one], results[one]) for one in ids if one in results)
+    return Row(method, backbone, cells, tuple(one for one in ids if one not in results))
+
+
+def _name(trial: Trial) -> str:
+    data = dict.fromkeys([trial.train_on.name, trial.dataset.name])
+    shots = ([f"{trial.way}-way"] if trial.way > 1 else []) + [f"{trial.shot}-shot"]
+    return "-".join([*data, *shots, trial.protocol.hash])
 
 
 def _title(trial: Trial) -> str:

@@ -1,0 +1,1 @@
+"""What does the store have of the experiments of a report, and what is missing or damaged?"""

@@ -1,0 +1,1 @@
+"""How are numbers drawn? matplotlib figures in one style, and their files."""
