@@ -1,5 +1,6 @@
 """`fssplat settings`: what can be set in an experiment file and by `--set`."""
 
+import re
 from typing import TYPE_CHECKING
 
 import typer
@@ -55,10 +56,10 @@ def matching(prefix: str) -> "list[Setting]":
     from fssplat.common.errors import InputError
     from fssplat.common.similar import did_you_mean
 
-    wanted = prefix.strip(".").lower()
+    wanted = _without_places(prefix.strip(".").lower())
     known = every_setting()
-    under = [one for one in known if not wanted or one.name == wanted
-             or one.name.startswith((f"{wanted}.", f"{wanted}["))]  # fmt: skip
+    under = [one for one in known if f"{_without_places(one.name)}.".startswith(f"{wanted}.")
+             or not wanted]  # fmt: skip
     found = under or [one for one in known if wanted in one.name]
     if not found:
         hint = did_you_mean(wanted, [one.name for one in known])
@@ -68,3 +69,8 @@ def matching(prefix: str) -> "list[Setting]":
             "are in `fssplat methods`."
         )
     return found
+
+
+def _without_places(name: str) -> str:
+    """`grid.method.name` for `grid.method[1].name` and `grid.method[].name`."""
+    return re.sub(r"\[\d*\]", "", name)

@@ -7,7 +7,7 @@ import typer
 
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
-from fssplat.common.printing import command_line, one_line
+from fssplat.common.printing import command_line, short
 from fssplat.common.similar import allowed, mistakes
 
 # What other tools call our commands. An argument of ours is shown if the user typed none.
@@ -77,14 +77,8 @@ def answer(typed_before: str, words: Sequence[str], known: Sequence[str]) -> str
     near.sort(key=lambda one: mistakes(name.lower(), one))
     if near:
         return _line(typed_before, name, command_line([*typed_before.split(), near[0], *rest]))
-    return f"{shown(name)} is not a command of {typed_before}. Commands: {', '.join(known)}."
+    return f"{short(name)} is not a command of {typed_before}. Commands: {', '.join(known)}."
 
 
 def _line(typed_before: str, name: str, command: str) -> str:
-    return f"{shown(name)} is not a command of {typed_before}. Did you mean `{command}`?"
-
-
-def shown(text: str) -> str:
-    """Text of the user on one line, with escapes for control characters, at most 60 characters."""
-    clean = one_line(text)
-    return clean if len(clean) <= 60 else f"{clean[:57]}..."
+    return f"{short(name)} is not a command of {typed_before}. Did you mean `{command}`?"

@@ -14,8 +14,11 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-# C0 but for line feed and tab, DEL, C1, line and paragraph separators, bidirectional controls.
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# C0 but for line feed and tab, DEL, C1, line and paragraph separators, bidirectional controls, and
+# halves of surrogate pairs: bytes of a file's name that are no UTF-8, which cannot be printed.
+STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 # The same, and tab and line feed: no such character can stand in a command on one line.
 BREAKING = re.compile(STEERING.pattern[:-1] + "\t\n]")
@@ -29,6 +32,12 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """The text on one line, for a message: line breaks become spaces."""
     return visible(" ".join(text.split("\n"))).strip()
+
+
+def short(text: str, most: int = 60) -> str:
+    """`one_line`, cut to at most `most` characters."""
+    clean = one_line(text)
+    return clean if len(clean) <= most else f"{clean[: most - 3]}..."
 
 
 def whole_line(text: str) -> Text:

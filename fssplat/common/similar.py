@@ -53,7 +53,8 @@ def _within(given: str, names: list[str]) -> list[str]:
 
 
 def _nearest(given: str, leaf: str, names: list[str], most: int) -> list[str]:
-    """Names whose last part is a few typing mistakes away, at first those in the same section."""
+    """Names whose last part is a few typing mistakes away: first those in the same section, then
+    those with the fewest mistakes, then longer and shorter forms (`training` for `trainin`)."""
     section, limit = given.rpartition(".")[0].lower(), min(most, allowed(leaf))
     ranked = []
     for name in names:
@@ -62,8 +63,10 @@ def _nearest(given: str, leaf: str, names: list[str], most: int) -> list[str]:
         if count > limit and section and name.count(".") == given.count("."):
             count = mistakes(_letters(given), _letters(name))  # the mistake may be in the section
         if count <= limit:
-            ranked.append((above.lower() != section, count, name.count("."), name))
-    return [name for *_, name in sorted(ranked, key=lambda item: item[:3])]
+            short, long = sorted((leaf, _letters(last)), key=len)
+            other_form = not long.startswith(short)
+            ranked.append((above.lower() != section, count, other_form, name.count("."), name))
+    return [name for *_, name in sorted(ranked, key=lambda item: item[:4])]
 
 
 def _longer_or_shorter(given: str, leaf: str, names: list[str]) -> list[str]:

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fssplat.common.errors import InputError, first_line
+from fssplat.common.errors import InputError
+from fssplat.common.printing import short
 from fssplat.common.similar import known
+from fssplat.experiment.checks.problems import dotted
+from fssplat.experiment.checks.yaml_text import YamlError, yaml_value
 from fssplat.experiment.recipe import SET, Sources, names_in
-from fssplat.experiment.schema import dotted, merged
+from fssplat.experiment.schema import ExperimentSpec, merged
 
 SECTIONS = ("options", "loss_weights", "momentum", "training")  # of a method's entry
 METHODS = ("grid", "method")
@@ -207,25 +210,11 @@ def _whole_list(layered: Layered, path: Path, start: int, value: Any) -> tuple[P
     return path[start:], value
 
 
-def too_many_values(error: Exception) -> str:
-    """What is wrong with a YAML text of more values than OmegaConf reads; empty for other errors.
-
-    Its limit stops texts whose aliases (`*name`) repeat each other until memory is full.
-    """
-    found = re.search(r"node expansion exceeds the configured limit of (\d+)", str(error))
-    most = f"more than {found[1]} values, counted with those that aliases repeat" if found else ""
-    return f"{most}. Give fewer values." if most else ""
-
-
 def read_change(change: str) -> tuple[Path, Any]:
     """The path of a setting, and its new value, from `key=value`.
 
     Raises InputError if the text cannot be read.
     """
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     key, equals, value = change.partition("=")
     if not equals or not key:
         raise InputError(f"--set {change}: write key=value, e.g. --set training.steps=100.")
@@ -233,16 +222,14 @@ def read_change(change: str) -> tuple[Path, Any]:
     if path[0] in NOT_SET:
         raise InputError(f"--set {change}: {key} cannot be set so: {NOT_SET[str(path[0])]}.")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
-    except yaml.YAMLError as error:
-        if too_many := too_many_values(error):
-            raise InputError(f"--set {key}: {too_many}") from error
-        raise InputError(f"--set {change}: {value} is not YAML. Close every bracket.") from error
-    except (OmegaConfBaseException, RecursionError) as error:
-        reason = first_line(error)
-        raise InputError(f"--set {change}: {value} cannot be read ({reason}).") from error
-    assert isinstance(parsed, dict)
-    return path, parsed["value"]
+        return path, yaml_value(value)
+    except YamlError as error:
+        if "values" in str(error):
+            raise InputError(f"--set {key}: {error}. {error.remedy}") from error
+        raise InputError(
+            f"--set {short(change)}: {short(value)} is not YAML ({error}). Close every bracket "
+            "and quote."
+        ) from error
 
 
 def _path(key: str, change: str) -> Path:
@@ -326,22 +313,33 @@ def profile_settings(values: Mapping[str, Any], where: str) -> tuple[str, Mappin
     """
     profiles, chosen = values.get("profiles") or {}, values.get("profile")
     if not isinstance(profiles, Mapping):
-        raise InputError(f"{where}: profiles: {profiles} is not a mapping of names to settings.")
+        raise InputError(
+            f"{where}: profiles: {short(repr(profiles))} is not a mapping of names to settings, "
+            "e.g. {smoke: {training: {steps: 100}}}."
+        )
+    for name, settings in profiles.items():
+        _check_profile(name, settings, where)
     if chosen is None:
         return "", {}
     if not isinstance(chosen, str | int) or chosen not in profiles:
         names = known(chosen, map(str, profiles))
         raise InputError(f"{where}: profile {chosen!r} is unknown. {names}")
-    settings = profiles[chosen] or {}
-    if not isinstance(settings, Mapping):
+    return str(chosen), profiles[chosen] or {}
+
+
+def _check_profile(name: object, settings: object, where: str) -> None:
+    """Raises InputError for a profile that is no mapping, or that has a key that it cannot have."""
+    here = f"{where}: profiles.{name}"
+    if not isinstance(settings, Mapping | None):
         raise InputError(
-            f"{where}: profiles.{chosen}: {settings} is not a mapping of settings, "
+            f"{here}: {short(repr(settings))} is not a mapping of settings, "
             "e.g. {training: {steps: 100}}."
         )
-    for key in NOT_IN_PROFILE:
-        if key in settings:
+    for key in settings or ():
+        if key in NOT_IN_PROFILE:
             raise InputError(
-                f"{where}: profiles.{chosen}: a profile has no {key}. Move it out of the profile, "
-                "or remove it."
+                f"{here}: a profile has no {key}. Move it out of the profile, or remove it."
             )
-    return str(chosen), settings
+        if key not in ExperimentSpec.model_fields:
+            names = [one for one in ExperimentSpec.model_fields if one not in NOT_IN_PROFILE]
+            raise InputError(f"{here}.{key} is not a setting. {known(key, names)}")

@@ -11,16 +11,8 @@ from pydantic import Field, model_validator
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
-from fssplat.experiment.schema import (
-    DATASETS,
-    Area,
-    DrawSeed,
-    Episodes,
-    Pixels,
-    Spec,
-    digest,
-    validate,
-)
+from fssplat.experiment.checks.problems import validate
+from fssplat.experiment.schema import DATASETS, Area, DrawSeed, Episodes, Pixels, Spec, digest
 
 
 class Protocol(Spec):

@@ -1,5 +1,6 @@
 """Reads an experiment file: the file it extends, its profile and `--set key=value`."""
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -7,19 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError, first_line
+from fssplat.common.printing import short
+from fssplat.experiment.checks.problems import settings, validate
+from fssplat.experiment.checks.yaml_text import YamlError, yaml_value
 from fssplat.experiment.layers import (
     Layered,
     add_changes,
     add_profile,
     profile_settings,
     read_change,
-    too_many_values,
     with_entries,
 )
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.recipe import SET, Sources
 from fssplat.experiment.rules import Rule, check_matches
-from fssplat.experiment.schema import ExperimentSpec, Layer, TrainingSpec, settings, validate
+from fssplat.experiment.schema import ExperimentSpec, Layer, TrainingSpec
 
 PROFILE_KEYS = ("profile", "profiles")
 
@@ -42,7 +45,7 @@ def load_experiment(path: Path | str, changes: tuple[str, ...] = ()) -> Experime
 
 def read_experiment(path: Path, changes: tuple[str, ...] = ()) -> Reading:
     """`load_experiment`, with the sources of the settings."""
-    files = _with_bases(path, ())
+    files = _with_bases(path)
     return _read(files, changes, str(path), path.stem)
 
 
@@ -54,7 +57,7 @@ def made_experiment(
     Raises InputError as `load_experiment` does.
     """
     name = str(keys["name"])
-    below = _with_bases(base, ()) if base is not None else []
+    below = _with_bases(base) if base is not None else []
     return _read([*below, (name, with_entries(keys))], changes, name, name).experiment
 
 
@@ -90,21 +93,33 @@ def _validated(layered: Layered, where: str, name: str) -> ExperimentSpec:
     above = plain.pop("layers above")
     plain.setdefault("name", name)
     elsewhere = (*settings(TrainingSpec, "training."), *settings(Protocol, "protocol."))
-    spec = validate(ExperimentSpec, plain, where, also=elsewhere)
+    own = (Path(where).name, SET)
+    other = {key: source for key, source in layered.sources.items() if source not in own}
+    spec = validate(ExperimentSpec, plain, where, also=elsewhere, sources=other)
     checked = [validate(Layer, one, f"{where}: {one.get('source', 'layers')}") for one in above]
     return spec.model_copy(update={"layers": tuple(checked)})
 
 
 def _resolved(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Plain values, each `${...}` replaced. Raises InputError."""
+    """Plain values, each `${...}` replaced. Raises InputError, also for `???`, a missing value."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
-        values = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
+        values = OmegaConf.to_container(
+            OmegaConf.create(dict(config)), resolve=True, throw_on_missing=True
+        )
+    except MissingMandatoryValue as error:
+        raise InputError(
+            f"{where}: {error.full_key}: ??? marks a value that is missing. Give it."
+        ) from error
     except OmegaConfBaseException as error:
         first = first_line(error)
-        raise InputError(f"{where}: {first}") from error
+        reason = short((first.partition(" interpolation: ")[2] or first).strip('"'), 200)
+        raise InputError(
+            f"{where}: {error.full_key}: {reason}. Name a setting, as in ${{name}}, or a variable "
+            "that is set, as in ${oc.env:HOME}."
+        ) from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -162,17 +177,35 @@ def _is_set(place: str, given: set[str]) -> bool:
     return any(name == place or name.startswith(f"{place}.") for name in given)
 
 
-def _with_bases(path: Path, seen: tuple[Path, ...]) -> list[tuple[str, dict[str, Any]]]:
+def _with_bases(path: Path) -> list[tuple[str, dict[str, Any]]]:
     """The files that a file extends, one after another, and the file: their names and settings."""
-    if path.resolve() in seen:
-        chain = " -> ".join(item.name for item in (*seen, path))
-        raise InputError(f"{path}: extends itself ({chain}). Remove one `extends`.")
-    config = with_entries(_yaml(path))
-    base = config.pop("extends", None)
-    below = []
-    if base is not None:
-        below = _with_bases(path.parent / str(base), (*seen, path.resolve()))
-    return [*below, (path.name, config)]
+    found: list[tuple[str, dict[str, Any]]] = []
+    seen: dict[str, Path] = {}  # by their real place
+    base: Any = path
+    while base is not None:
+        place = os.path.realpath(base)
+        if place in seen:
+            chain = " -> ".join(item.name for item in (*seen.values(), base))
+            raise InputError(f"{path}: extends itself ({chain}). Remove one `extends`.")
+        seen[place] = base
+        config = with_entries(_yaml(base))
+        found.insert(0, (base.name, config))
+        base = _base_of(config, base)
+    return found
+
+
+def _base_of(config: dict[str, Any], path: Path) -> Path | None:
+    """The file that a file extends, taken out of its settings. Raises InputError."""
+    name = config.pop("extends", None)
+    if name is None:
+        return None
+    base = path.parent / str(name)
+    if not isinstance(name, str) or not os.path.isfile(base):
+        raise InputError(
+            f"{path}: extends: {short(repr(name))} is no file beside it. Name one file, as in "
+            "`extends: base.yaml`."
+        )
+    return base
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -180,29 +213,29 @@ def _yaml(path: Path) -> dict[str, Any]:
 
     Raises InputError if the file is missing or not YAML.
     """
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such experiment file. See experiments/ for examples.")
+    if not os.path.isfile(path):
+        kind = "not a file" if os.path.lexists(path) else "no such experiment file"
+        longer = path.with_name(f"{path.name}.yaml")
+        hint = (
+            f"Did you mean {longer}?"
+            if os.path.isfile(longer)
+            else "See experiments/ for examples."
+        )
+        raise InputError(f"{short(str(path))}: {kind}. {hint}")
     try:
-        config = OmegaConf.load(path)
-    except yaml.YAMLError as error:
-        if too_many := too_many_values(error):
-            raise InputError(f"{path}: {too_many}") from error
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not valid YAML"
-        raise InputError(f"{path}:{where} {problem}. Fix the YAML there.") from error
+        values = yaml_value(path.read_text(encoding="utf-8-sig"))
+    except YamlError as error:
+        raise InputError(f"{path}: {error}. {error.remedy}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file. An experiment is a YAML mapping.") from error
-    except (OmegaConfBaseException, OSError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({first_line(error)}).") from error
-    if not isinstance(config, DictConfig):
+        raise InputError(
+            f"{path}: not a text file in UTF-8. An experiment is a YAML mapping."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). Check the file and its permissions."
+        ) from error
+    if not isinstance(values, dict | None):
         raise InputError(
             f"{path}: an experiment is a mapping of settings, e.g. `dataset: synthetic`."
         )
-    values = OmegaConf.to_container(config)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    return {str(key): value for key, value in (values or {}).items()}

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
 from fssplat.experiment.card import MethodCard
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import (
     BackboneSpec,
@@ -24,11 +25,11 @@ from fssplat.experiment.schema import (
     TrainingSpec,
     merged,
     replaced_length,
-    validate,
 )
 
 FILE = "file's training"  # source of the file's own `training:`
 SET = "--set"
+PLAIN = (FILE, SET)  # the sources that a message need not name
 Sourced = tuple[str, Mapping[str, Any]]  # where settings come from, and the settings
 Sources = dict[str, str]  # dotted name of a setting -> where its value comes from
 
@@ -95,7 +96,12 @@ def stacked(layers: Iterable[Sourced]) -> tuple[dict[str, Any], Sources]:
         if layer:
             values = merged(values, layer)
             sources.pop(replaced_length(layer), None)
-            sources |= dict.fromkeys(names_in(layer), source)
+            names = list(names_in(layer))
+            inside = tuple(f"{name}." for name in names)  # of a section that a value replaces
+            sources = {
+                name: below for name, below in sources.items() if not name.startswith(inside)
+            }
+            sources |= dict.fromkeys(names, source)
     return values, sources
 
 
@@ -130,7 +136,8 @@ def options_of(cell: Cell) -> tuple[BaseModel, Sources]:
             *_above_entry(cell, "options"),
         ]
     )
-    return validate(cell.card.Options, values, cell.label, "options."), sources
+    other = {f"options.{key}": source for key, source in sources.items() if source not in PLAIN}
+    return validate(cell.card.Options, values, cell.label, "options.", sources=other), sources
 
 
 def method_of(cell: Cell, options: BaseModel) -> tuple[MethodSpec, Sources]:
@@ -193,13 +200,20 @@ def training_of(
         recipe += given
         if shot_is_the_grids:
             recipe.append(("grid.shot", {"shot": cell.shot}))
+    elif any(layer for _, layer in given):
+        _checked_training(cell, *stacked([*recipe, *given]))  # not used, and right all the same
     values, sources = stacked(recipe)
     if values.get("checkpoint"):
         _check_given_weights(cell, values, sources)
         recipe.append(("training.checkpoint", {"steps": 0}))
     recipe.append(("grid.seed", {"seed": cell.seed if _uses_seed(cell, values) else 0}))
     values, sources = stacked(recipe)
-    return validate(TrainingSpec, values, cell.label, "training."), sources
+    return _checked_training(cell, values, sources), sources
+
+
+def _checked_training(cell: Cell, values: Mapping[str, Any], sources: Sources) -> TrainingSpec:
+    other = {f"training.{key}": source for key, source in sources.items() if source not in PLAIN}
+    return validate(TrainingSpec, values, cell.label, "training.", sources=other)
 
 
 def _trained_per_shot(card: MethodCard, protocol: Protocol) -> bool:

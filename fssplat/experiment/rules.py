@@ -58,7 +58,10 @@ def check_values(rules: Iterable[Rule], where: str) -> None:
         for axis, accepted in rule.items():
             for value in as_list(accepted):
                 if axis in WHOLE_NUMBERS and type(value) is not int:
-                    raise InputError(f"{where}: {place}: {axis} {value!r} is not a whole number.")
+                    raise InputError(
+                        f"{where}: {place}: {axis} {value!r} is not a whole number. Give one, as "
+                        f"in {axis}: 1."
+                    )
                 if axis == "dataset" and value not in DATASETS:
                     raise InputError(
                         f"{where}: {place}: data set {value!r} is unknown. {known(value, DATASETS)}"

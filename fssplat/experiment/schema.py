@@ -1,4 +1,4 @@
-"""The schema of the YAML: all settings, their canonical JSON, and checks with readable errors.
+"""The schema of the YAML: all settings, and their canonical JSON.
 
 A spec is frozen and refuses unknown keys. `digest` of the canonical JSON names a trial, so
 `not_hashed` lists the settings that cannot change a number (paths, worker counts, host names).
@@ -6,29 +6,17 @@ A spec is frozen and refuses unknown keys. `digest` of the canonical JSON names 
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
-from fssplat.common.errors import InputError
 from fssplat.common.similar import did_you_mean
-from fssplat.experiment.booleans import wrong_booleans
 
 DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
 NO_TRACKING = "none"  # as `tracking:`; results are in the store alone
 SCALARS = {str, int, float, bool, type(None)}
-S = TypeVar("S", bound=BaseModel)
 Share = Annotated[float, Field(ge=0, le=1)]
 # Upper limits: far above every sensible value, so that a typing error is refused before anything
 # starts, and not by a lack of memory in a worker.
@@ -37,7 +25,7 @@ Epochs = Annotated[int, Field(gt=0, le=1_000_000)]
 Batch = Annotated[int, Field(gt=0, le=65_536)]
 Shot = Annotated[int, Field(gt=0, le=1_000)]
 Way = Annotated[int, Field(gt=0, le=1_000)]
-Pixels = Annotated[int, Field(gt=0, le=16_384)]  # side of a square input
+Pixels = Annotated[int, Field(ge=8, le=16_384)]  # side of a square input
 Area = Annotated[int, Field(ge=0, le=2**31)]  # pixels of an image
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 DrawSeed = Annotated[int, Field(ge=0, lt=2**32)]  # numpy's legacy generator takes no more
@@ -46,6 +34,10 @@ Count = Annotated[int, Field(gt=0, le=100_000)]
 Workers = Annotated[int, Field(ge=0, le=1_024)]
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, le=1e6)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+LossWeights = dict[str, NonNegative]  # by the name of the loss
+Momenta = dict[str, Annotated[float, Field(ge=0, lt=1)]]  # by the name of the term
+Filled = Annotated[str, Field(min_length=1)]
 FOLDS = {"pascal-5i": 4, "coco-20i": 4, "fss-1000": 1, "synthetic": 4}
 
 
@@ -54,6 +46,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     not_hashed: ClassVar[frozenset[str]] = frozenset()
+    not_for_users: ClassVar[frozenset[str]] = frozenset()  # settings that fssplat writes
 
     def canonical(self) -> dict[str, Any]:
         """The fields that can change a number, as plain JSON values."""
@@ -111,7 +104,7 @@ class AugmentSpec(Spec):
     # corner-crop black at the right and below.
     resize: Literal["crop", "corner-crop", "squash", "pad"] = "crop"
     scale: tuple[Positive, Positive] = (1.0, 1.0)  # one factor for both axes
-    rotate: NonNegative = 0.0  # degrees either way, with probability 0.5
+    rotate: Degrees = 0.0  # degrees either way, with probability 0.5
     blur: bool = False  # 5 x 5 Gaussian with probability 0.5
     flip: bool = False  # horizontal, with probability 0.5
     keep_object: Share = 0.0  # share of the object a crop must keep; redrawn up to 31 times
@@ -144,6 +137,8 @@ class TrainingSpec(Spec):
     def _one_length(self) -> Self:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule step needs milestones, as in [0.5, 0.75]")
         return self
 
 
@@ -175,8 +170,8 @@ class MethodSpec(Spec):
     name: str
     variant: str = ""
     options: dict[str, Any] = Field(default_factory=dict)
-    loss_weights: dict[str, float] = Field(default_factory=dict)
-    momentum: dict[str, float] = Field(default_factory=dict)
+    loss_weights: LossWeights = Field(default_factory=dict)
+    momentum: Momenta = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -195,8 +190,8 @@ class MethodEntry(Spec):
     variant: str = ""  # its name in tables; needed if two entries have the same method
     preset: str = ""  # a named set of switches of the method, such as public-code
     options: dict[str, Any] = Field(default_factory=dict)  # switches of the method
-    loss_weights: dict[str, float] = Field(default_factory=dict)  # factor of each loss, by name
-    momentum: dict[str, float] = Field(default_factory=dict)  # `sgd`, and moving averages by name
+    loss_weights: LossWeights = Field(default_factory=dict)  # factor of each loss, by name
+    momentum: Momenta = Field(default_factory=dict)  # `sgd`, and moving averages by name
     training: dict[str, Any] = Field(default_factory=dict)  # changes for this entry
 
     @model_validator(mode="before")
@@ -229,8 +224,8 @@ class MethodChanges(Spec):
     """What a layer changes in one entry of `grid.method`."""
 
     options: dict[str, Any] = Field(default_factory=dict)  # switches of the method
-    loss_weights: dict[str, float] = Field(default_factory=dict)  # factor of each loss, by name
-    momentum: dict[str, float] = Field(default_factory=dict)  # `sgd`, and moving averages by name
+    loss_weights: LossWeights = Field(default_factory=dict)  # factor of each loss, by name
+    momentum: Momenta = Field(default_factory=dict)  # `sgd`, and moving averages by name
     training: dict[str, Any] = Field(default_factory=dict)  # changes for this entry
 
 
@@ -264,7 +259,8 @@ class MlflowSpec(Spec):
 class ExperimentSpec(Spec):
     """One experiment file, after `extends`, the profile and `--set` are applied."""
 
-    name: str  # of the experiment, in tables and MLflow
+    not_for_users = frozenset({"layers"})
+    name: Filled  # of the experiment, in tables and MLflow
     claim: str = ""  # one sentence for readers
     dataset: str = ""  # shorthand for grid.dataset with one entry
     train_on: str = ""  # another data set to train on (domain shift); empty: the evaluated one
@@ -281,7 +277,7 @@ class ExperimentSpec(Spec):
     evaluation: "EvaluationSpec" = Field(default_factory=lambda: EvaluationSpec())
     resources: ResourceSpec = ResourceSpec()
     costs: bool = False  # also print a table of parameters, times and memory after a launch
-    store: str = "results"  # folder or s3:// address
+    store: Filled = "results"  # folder or s3:// address
     tracking: str = ""  # MLflow address; empty: MLFLOW_TRACKING_URI, else SQLite in the store
     mlflow: MlflowSpec = MlflowSpec()
 
@@ -319,76 +315,3 @@ class EvaluationSpec(Spec):
 
 
 ExperimentSpec.model_rebuild()
-
-
-# ------------------------------------------------------------------ checking
-
-
-def validate(
-    model: type[S], value: Any, where: str, under: str = "", also: Sequence[str] = ()
-) -> S:
-    """`model` from plain values. Raises InputError: one line with all problems and their keys.
-
-    `under` is the prefix of the values' keys in the file, e.g. `training.`. `also` are settings of
-    other sections that a misspelled key may stand for.
-    """
-    for place, given in wrong_booleans(model, value):
-        key = under + dotted(place)
-        raise InputError(f"{where}: {key} is {str(given).lower()}, but it is no yes-or-no setting.")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        problems = [_problem(model, item, under, also) for item in error.errors()]
-        raise InputError(f"{where}: " + "; ".join(dict.fromkeys(problems))) from error
-
-
-def _problem(model: type[BaseModel], item: Any, under: str, also: Sequence[str]) -> str:
-    """One pydantic problem as `key is not a setting. Did you mean other?` or `key: what`."""
-    place = [part for part in item["loc"] if not str(part).startswith(("function-", "literal"))]
-    key = (under + dotted(place)) if place else under.rstrip(".") or "the whole"
-    if item["type"] == "extra_forbidden":
-        return f"{key} is not a setting. {_hint(key, settings(model, under), also)}"
-    if item["type"] == "missing":
-        return f"{key} is missing"
-    given = repr(item.get("input"))
-    if item["type"] in ("tuple_type", "list_type"):
-        return f"{key}: needs a list, as in [{given[:60]}]"
-    return f"{key}: {item['msg'].removeprefix('Value error, ')} (got {given[:60]})"
-
-
-def dotted(place: Sequence[str | int]) -> str:
-    """`grid.method[1].training` for the keys and list indices of a setting."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return text.removeprefix(".")
-
-
-def _hint(key: str, known: list[str], also: Sequence[str]) -> str:
-    """What an unknown key may stand for, or else the known ones; an index of the key is kept."""
-    head, index, _ = key.rpartition("].")
-    section = re.sub(r"\[\d+\]", "", head + "]") if index else ""
-    if section:  # an entry of a list, which may have a `training` of its own
-        prefix = f"{section}."
-        inside = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
-        inner = [name for name in also if name.split(".")[0] in inside]
-        known = [head + index + name for name in [*inside, *inner]]
-    hint = did_you_mean(key, known) if section else ""
-    hint = hint or did_you_mean(key, [*known, *also])
-    return hint or f"Known: {', '.join(_siblings(known, key)) or 'none'}."
-
-
-def _siblings(known: list[str], key: str) -> list[str]:
-    prefix = key.rpartition(".")[0]
-    return [name for name in known if name.rpartition(".")[0] == prefix] or known
-
-
-def settings(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Dotted names of every setting of a spec, nested ones included, except `layers`."""
-    names: list[str] = []
-    for name, field in model.model_fields.items():
-        if field.annotation == tuple[Layer, ...]:
-            continue  # fssplat writes it
-        names.append(prefix + name)
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                names += settings(inner, f"{prefix}{name}.")
-    return names

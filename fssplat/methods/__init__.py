@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from fssplat.backbones import build_backbone
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, first_line
 from fssplat.common.similar import known
-from fssplat.experiment.schema import BackboneSpec, MethodSpec, validate
+from fssplat.experiment.checks.problems import validate
+from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.methods.hmfs import HMFS
 from fssplat.methods.hsnet import HSNet
@@ -59,13 +60,23 @@ def methods_named(names: Iterable[str]) -> dict[str, type[FewShotSegmenter]]:
 
 def _imported(name: str) -> type[FewShotSegmenter]:
     module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in [*module.split("."), attribute]):
+        raise InputError(
+            f"method {name!r}: is not module:Class, as in my_module:MyMethod. Correct it."
+        )
     if os.getcwd() not in sys.path:  # last, so that no file there replaces a package
         sys.path.append(os.getcwd())
     try:
         found = getattr(import_module(module), attribute, None)
     except ImportError as error:
         raise InputError(
-            f"method {name!r}: {error}. Install its package, or put its folder in PYTHONPATH."
+            f"method {name!r}: {first_line(error)}. Install its package, or put its folder in "
+            "PYTHONPATH."
+        ) from error
+    except (Exception, SystemExit) as error:  # of the module's own code, as it is imported
+        raise InputError(
+            f"method {name!r}: the module {module} fails with {type(error).__name__}: "
+            f"{first_line(error)}. `python -c 'import {module}'` shows where; correct it."
         ) from error
     if not (isinstance(found, type) and issubclass(found, FewShotSegmenter)):
         raise InputError(

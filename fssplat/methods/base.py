@@ -27,7 +27,7 @@ Encoded = dict[str, Tensor]  # name -> [images, ...]; per episode once grouped: 
 class MethodOptions(BaseModel):
     """The switches of a method. Their defaults are those of the paper."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Images(Protocol):

@@ -13,11 +13,12 @@ from typing import Any
 from fssplat.common.errors import InputError
 from fssplat.common.similar import did_you_mean
 from fssplat.experiment.card import MethodCard
+from fssplat.experiment.checks.problems import settings, validate
 from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import Reading, read_experiment
 from fssplat.experiment.recipe import SET, names_in
 from fssplat.experiment.rules import kept_combinations, matches
-from fssplat.experiment.schema import ExperimentSpec, TrainingSpec, settings, validate
+from fssplat.experiment.schema import ExperimentSpec, TrainingSpec
 from fssplat.experiment.trial import Trial
 from fssplat.search.space import (
     SECTIONS,

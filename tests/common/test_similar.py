@@ -3,8 +3,9 @@
 import pytest
 
 from fssplat.common.similar import did_you_mean, known, mistakes, similar
+from fssplat.experiment.checks.problems import settings
 from fssplat.experiment.protocols import PROTOCOLS, Protocol
-from fssplat.experiment.schema import DATASETS, ExperimentSpec, TrainingSpec, settings
+from fssplat.experiment.schema import DATASETS, ExperimentSpec, TrainingSpec
 
 SETTINGS = [
     *settings(ExperimentSpec),
@@ -29,6 +30,7 @@ BACKBONES = ["resnet50", "resnet101", "resnet50_v2", "vgg16", "vgg16_bn", "effic
         ("evaluation.precison", ["evaluation.precision"]),
         ("protocol.episode", ["protocol.episodes"]),
         ("datset", ["dataset"]),
+        ("trainin", ["training"]),  # not train_on
         ("zzz", []),
         ("", []),
         ("training.foo", []),

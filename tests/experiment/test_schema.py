@@ -94,7 +94,7 @@ def test_the_name_of_an_entry_is_its_key(tmp_path: Path, keys: str, says: str) -
 
 def test_one_value_in_place_of_a_list_shows_how_to_write_a_list(tmp_path: Path) -> None:
     text = message(tmp_path, "dataset: synthetic\ngrid: {method: [prior], fold: 2}\n")
-    assert text.endswith("grid.fold: needs a list, as in [2]")
+    assert text.endswith("grid.fold: needs a list, as in [2].")
 
 
 def test_broken_yaml_names_the_line(tmp_path: Path) -> None:

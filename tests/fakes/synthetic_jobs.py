@@ -5,8 +5,9 @@ from typing import Any
 
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.sources.record import SourceOptions
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.expand import expand, jobs
-from fssplat.experiment.schema import ExperimentSpec, validate
+from fssplat.experiment.schema import ExperimentSpec
 from fssplat.experiment.trial import Job
 from fssplat.methods import METHODS
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from fssplat.backbones import BACKBONES
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
-from fssplat.experiment.schema import DATASETS, BackboneSpec, MethodSpec, TrainingSpec, validate
+from fssplat.experiment.checks.problems import validate
+from fssplat.experiment.schema import DATASETS, BackboneSpec, MethodSpec, TrainingSpec
 from fssplat.methods import FewShotSegmenter, build_method, methods_named
 from fssplat.methods.base import grouped
 from fssplat.methods.layers.fusion import fuse_shots

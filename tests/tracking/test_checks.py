@@ -13,7 +13,8 @@ import pytest
 
 from fssplat.common.databases import revisions, same_database, with_driver
 from fssplat.common.errors import InputError
-from fssplat.experiment.schema import ExperimentSpec, validate
+from fssplat.experiment.checks.problems import validate
+from fssplat.experiment.schema import ExperimentSpec
 from fssplat.results.store import Store
 from fssplat.tracking.checks import SCRIPTS, check_tracking
 from fssplat.tracking.connection import is_away

@@ -21,7 +21,7 @@ from fssplat.engine.checkpoint import Header
 from fssplat.engine.device import CPU
 from fssplat.engine.network import fresh_network
 from fssplat.engine.random_state import kept_random_state
-from fssplat.experiment.schema import validate
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.trial import ENGINE_RESULT_VERSION, Trial
 from fssplat.methods import method_named
 from fssplat.methods.base import FewShotSegmenter

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, einsum, nn
 
 from fssplat.backbones import Backbone
+from fssplat.common.errors import InputError
 from fssplat.methods.base import Artefacts, BaseImages
 from fssplat.methods.layers.matching import grid_mask, middle_features, scaled
 
@@ -77,7 +78,11 @@ def class_prototypes(
         totals = totals + means.sum(dim=0)  # 0 if the class is absent
         counts += (areas > 0).sum(dim=0)
     seen = counts > 0
-    assert seen.any(), "no base image shows a base class"
+    if not seen.any():
+        raise InputError(
+            "no base image shows a base class at this training.size. Raise training.size, or build "
+            "the data set from more images."
+        )
     return (totals[seen] / counts[seen].unsqueeze(1)).float()
 
 

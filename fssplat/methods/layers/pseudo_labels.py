@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fssplat.common.errors import InputError
 from fssplat.methods.base import BaseImages, Images
 from fssplat.methods.layers.photometric import normalised
 from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
@@ -74,7 +75,11 @@ def representatives(
                 continue
             prototype = mean_under_mask(maps, label == class_id)
             (objects if class_id else backgrounds).append(prototype)
-    assert objects, "no base image shows a base class"
+    if not objects:
+        raise InputError(
+            "no base image shows a base class at this training.size. Raise training.size, or build "
+            "the data set from more images."
+        )
     centres = kmeans(torch.stack(objects), clusters)
     none = torch.zeros_like(centres[0])
     background = torch.stack(backgrounds).mean(dim=0) if backgrounds else none

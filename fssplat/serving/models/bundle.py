@@ -22,7 +22,7 @@ from fssplat.common.plain_names import plain_name
 from fssplat.common.printing import command_line
 from fssplat.common.whole_files import write_whole
 from fssplat.engine.predicting.model_files import EVALUATION, FILES, MODEL, WEIGHTS
-from fssplat.experiment.schema import validate
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.trial import Trial
 from fssplat.results.store import Store
 from fssplat.serving.models.catalogue import BUNDLES, StoredModel, models_in

@@ -16,7 +16,7 @@ from fssplat.common.json_files import json_object
 from fssplat.common.plain_names import is_plain_path
 from fssplat.common.similar import did_you_mean
 from fssplat.engine.predicting.model_files import FILES, MODEL, WEIGHTS
-from fssplat.experiment.schema import validate
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.trial import Trial
 from fssplat.results.reading import content
 from fssplat.results.records import Result

@@ -17,8 +17,9 @@ from fssplat.engine.network import fresh_network
 from fssplat.engine.predicting.model_files import MODEL
 from fssplat.engine.predicting.predictor import Predictor
 from fssplat.engine.random_state import kept_random_state
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.expand import expand
-from fssplat.experiment.schema import ExperimentSpec, digest, validate
+from fssplat.experiment.schema import ExperimentSpec, digest
 from fssplat.experiment.trial import Trial
 from fssplat.methods import METHODS, method_named
 from fssplat.results.store import Store
