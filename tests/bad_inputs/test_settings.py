@@ -1,0 +1,24 @@
+"""Experiment files that cannot be read, and settings that cannot be right."""
+
+import pytest
+
+from tests.bad_inputs.case import Case, Folder
+from tests.bad_inputs.cases import texts, values
+from tests.bad_inputs.outcome import faults, run_as_process, run_here
+
+CASES = pytest.mark.parametrize("case", [*texts.CASES, *values.CASES], ids=lambda case: case.name)
+
+
+@CASES
+@pytest.mark.timeout(30, func_only=True)
+@pytest.mark.usefixtures("modules_loaded")
+def test_one_line_says_what_is_wrong(case: Case, folder: Folder) -> None:
+    case.make(folder)
+    assert faults(case, run_here(case, folder)) == []
+
+
+@CASES
+@pytest.mark.slow
+def test_a_whole_process_says_what_is_wrong(case: Case, folder: Folder) -> None:
+    case.make(folder)
+    assert faults(case, run_as_process(case, folder)) == []
