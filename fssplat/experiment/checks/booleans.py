@@ -24,6 +24,8 @@ def _wrong(kinds: list[Any], value: Any, place: Place) -> Iterator[tuple[Place, 
         models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
         fields = {name: field for one in models for name, field in one.model_fields.items()}
         for key, item in value.items():
+            if models and key not in fields and isinstance(item, bool):
+                continue  # no setting, or no mapping: another error
             inner = _named(fields[key].annotation) if key in fields else kinds
             yield from _wrong(inner, item, (*place, key))
 

@@ -35,7 +35,7 @@ def validate(
     for boolean_place, given in wrong_booleans(model, value):
         raise InputError(
             f"{where}: {under}{dotted(boolean_place)} is {str(given).lower()}, but it is no "
-            "yes-or-no setting. Give a number or a text; quote a text such as 'no'."
+            "yes-or-no setting. Give its value; quote a text such as 'no'."
         )
     try:
         return model.model_validate(value)

@@ -88,8 +88,7 @@ def _check_events(text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
             problem = _misread(event.value)
         if problem:
-            line, column = event.start_mark.line + 1, event.start_mark.column + 1
-            raise YamlError(f"line {line}, column {column}: {problem}")
+            raise YamlError(_at(event.start_mark, problem))
 
 
 def _misread(text: str) -> str:
@@ -103,7 +102,11 @@ def _misread(text: str) -> str:
 
 def _placed(error: Any, problem: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else problem
+    return _at(mark, problem) if mark else problem
+
+
+def _at(mark: Any, problem: str) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _clearer(error: Any) -> str:
