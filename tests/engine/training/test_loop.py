@@ -28,7 +28,7 @@ from tests.fakes.prototype_method import (
     prototype_trial,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
