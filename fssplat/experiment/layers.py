@@ -227,8 +227,8 @@ def read_change(change: str) -> tuple[Path, Any]:
         if "values" in str(error):
             raise InputError(f"--set {key}: {error}. {error.remedy}") from error
         raise InputError(
-            f"--set {short(change)}: {short(value)} is not YAML ({error}). Close every bracket "
-            "and quote."
+            f"--set {short(change)}: {short(value)} is not YAML ({error}). Write a value such as 5, "
+            "text, '[0, 1]' or '{key: value}'."
         ) from error
 
 
@@ -237,7 +237,11 @@ def _path(key: str, change: str) -> Path:
     for part in key.split("."):
         found = KEY.fullmatch(part)
         indices = re.findall(r"\[([^\[\]]*)\]", found[2]) if found else []
-        if found is None or not all(re.fullmatch(r"-?\d{1,9}", index) for index in indices):
+        if (
+            found is None
+            or not part.isprintable()
+            or not all(re.fullmatch(r"-?\d{1,9}", index) for index in indices)
+        ):
             raise InputError(
                 f"--set {change}: {key} cannot be set so. Name settings by their keys, and entries "
                 "of a list by their place from 0, as in 'grid.method[1].training.steps=60'."
