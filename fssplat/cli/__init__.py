@@ -35,6 +35,7 @@ from fssplat.cli import (
     verify,
 )
 from fssplat.cli.unknown_command import Commands
+from fssplat.cli.usage import USAGE_ERRORS, usage_line
 from fssplat.common.errors import InputError, RayLostError, StoreAwayError
 from fssplat.common.passwords import hidden
 from fssplat.common.printing import complain, say
@@ -95,10 +96,18 @@ def main() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
-        app()
+        code = app(standalone_mode=False)
     except (InputError, StoreAwayError) as error:
         complain(hidden(str(error)))
         sys.exit(2)
+    except USAGE_ERRORS as error:
+        line = usage_line(error, typer.main.get_command(app))
+        complain(hidden(line)) if line else error.show()
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except RayLostError:
         sys.stdout.flush()
         os._exit(1)  # threads that block in Ray would keep the process
+    if isinstance(code, int):  # of typer.Exit
+        sys.exit(code)

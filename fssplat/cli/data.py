@@ -7,6 +7,7 @@ import typer
 
 from fssplat.cli.progress_bar import Bar
 from fssplat.cli.unknown_command import Commands
+from fssplat.common.errors import InputError
 from fssplat.common.printing import Screen, command_line, one_line, say
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ ROOT = typer.Argument(help=f"The folder or s3:// address of a built data set, or
 
 @app.command()
 def build(
+    context: typer.Context,
     name: str = typer.Argument(help=NAMES),
     source: Path = typer.Option(
         None,
@@ -60,12 +62,33 @@ def build(
     from fssplat.data.build.convert import build as build_dataset
     from fssplat.data.sources.record import SourceOptions
 
+    _require_own_options(context, name)
     workers = workers or _cores()
     options = SourceOptions(lists, year, seed, train_images, val_images, workers)
     settings = BuildSettings(options, workers, skip_bad, overwrite)
     with Bar(f"building {name}") as advance:
         report = build_dataset(name, source, out, settings, advance)
     _print_report(report)
+
+
+OF_ONE_SET = {  # options of `build` -> the data set that they are about
+    "year": "coco-20i",
+    "lists": "fss-1000",
+    **dict.fromkeys(("seed", "train_images", "val_images"), "synthetic"),
+}
+
+
+def _require_own_options(context: typer.Context, name: str) -> None:
+    """Raises InputError for an option that is about another data set than `name`."""
+    from fssplat.experiment.schema import DATASETS
+
+    for option, of in OF_ONE_SET.items():
+        source = context.get_parameter_source(option)
+        if name in DATASETS and of != name and source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"--{option.replace('_', '-')}: is about {of}, and has no effect on {name}. Leave "
+                "it out."
+            )
 
 
 @app.command()
@@ -156,6 +179,7 @@ def import_lists(
 
 @app.command()
 def download(
+    context: typer.Context,
     name: str = typer.Argument(help="pascal (VOC2012 and SBD) or coco"),
     out: Path = typer.Option(
         None, help="Folder to unpack into.  [default: $FSSPLAT_DATA/raw/<name>]", show_default=False
@@ -169,6 +193,7 @@ def download(
     """Download the official archives, check and unpack them: fssplat data download pascal"""
     from fssplat.data.build.download import BUILDS, download_set
 
+    _require_own_options(context, BUILDS.get(name, name))
     folder = download_set(name, out, year=year, mirror=mirror, keep_archives=keep_archives, say=say)
     command = command_line(["fssplat", "data", "build", BUILDS[name], "--source", folder])
     say(f"Next: {command}")

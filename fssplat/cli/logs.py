@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fssplat.cli.options import SET, STORE
+from fssplat.cli.options import SET, STORE, require_experiment
 from fssplat.cli.store_status import DEFAULT_STORE, existing_store
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
@@ -50,6 +50,7 @@ def logs(
     if store_address and trial:
         raise typer.BadParameter("give an experiment file with a trial, or a trial with --store")
     if store_address or not target:
+        require_experiment("logs", {"--set KEY=VALUE": changes})
         _show_of_store(target, store_address, lines)
         return
     from fssplat.launching.launch import Request, plan_from, trial_states

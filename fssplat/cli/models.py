@@ -77,7 +77,7 @@ def import_model(
     from fssplat.results.store import Store
     from fssplat.serving.models.bundle import import_bundle
 
-    chosen = import_bundle(bundle, Store.open(store), name)
+    chosen = import_bundle(bundle, Store(store), name)
     say(f"Imported {one_line(chosen)} into {one_line(store)}")
     words = ["fssplat", "predict", "--model", chosen, "--support", "refs", "--query", "photos"]
     words += ["--out", "masks", *(["--store", store] if store != DEFAULT_STORE else [])]

@@ -1,7 +1,7 @@
 """The argument and the options that commands on an experiment share."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -80,11 +80,15 @@ GANTT = typer.Option(
 
 
 def require_png(picture: Path | None) -> None:
-    """Raises InputError for a chart whose name does not end in .png."""
+    """Raises InputError for a chart whose name does not end in .png, or in no folder."""
     from fssplat.common.errors import InputError
 
     if picture is not None and picture.suffix.lower() != ".png":
         raise InputError(f"--gantt {picture}: the chart is a PNG file. Name it {picture.stem}.png.")
+    if picture is not None and (wrong := [one for one in picture.parents if one.is_file()]):
+        raise InputError(
+            f"--gantt {picture}: cannot be written ({wrong[0]} is a file). Choose another file."
+        )
 
 
 @contextmanager
@@ -99,6 +103,29 @@ def writing(picture: Path) -> Iterator[None]:
         raise InputError(
             f"--gantt {picture}: cannot be written ({reason}). Choose another file."
         ) from error
+
+
+def require_experiment(command: str, given: Mapping[str, object]) -> None:
+    """Raises InputError if one of these options, which are about one experiment, is given."""
+    from fssplat.common.errors import InputError
+    from fssplat.common.printing import command_line
+
+    for option in (name for name, value in given.items() if value):
+        typed = command_line(["fssplat", command, "X.yaml", *option.split()])
+        raise InputError(f"{option.split()[0]}: needs an experiment, as in `{typed}`.")
+
+
+def require_no_store(address: str) -> None:
+    """Raises InputError for --store beside an experiment file, where it would have no effect."""
+    from fssplat.common.errors import InputError
+    from fssplat.common.printing import command_line
+
+    if address:
+        change = command_line(["--set", f"store={address}"])
+        raise InputError(
+            f"--store {address}: has no effect beside an experiment file, which names its store. "
+            f"Leave out one of them, or give {change}."
+        )
 
 
 ANY_EXPERIMENT = typer.Argument(

@@ -20,7 +20,11 @@ def plan(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
     gpus: int = typer.Option(
-        None, min=0, help="Number of GPUs.  [default: those of this machine]", show_default=False
+        None,
+        min=0,
+        max=10_000,
+        help="Number of GPUs.  [default: those of this machine]",
+        show_default=False,
     ),
     gantt: Path | None = GANTT,
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),

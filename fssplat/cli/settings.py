@@ -58,8 +58,7 @@ def matching(prefix: str) -> "list[Setting]":
 
     wanted = _without_places(prefix.strip(".").lower())
     known = every_setting()
-    under = [one for one in known if f"{_without_places(one.name)}.".startswith(f"{wanted}.")
-             or not wanted]  # fmt: skip
+    under = [one for one in known if not wanted or _is_in(_without_places(one.name), wanted)]
     found = under or [one for one in known if wanted in one.name]
     if not found:
         hint = did_you_mean(wanted, [one.name for one in known])
@@ -74,3 +73,10 @@ def matching(prefix: str) -> "list[Setting]":
 def _without_places(name: str) -> str:
     """`grid.method.name` for `grid.method[1].name` and `grid.method[].name`."""
     return re.sub(r"\[\d*\]", "", name)
+
+
+def _is_in(name: str, section: str) -> bool:
+    """Whether a setting is `section` or in it; `datasets.<name>.root` is in datasets.mine."""
+    parts, wanted = name.split("."), section.split(".")
+    pairs = zip(parts, wanted, strict=False)
+    return len(parts) >= len(wanted) and all(a == b or a.startswith("<") for a, b in pairs)

@@ -5,12 +5,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fssplat.cli.options import ANY_EXPERIMENT, CHANGES, GANTT, SET, STORE, require_png, writing
+from fssplat.cli.options import (
+    ANY_EXPERIMENT,
+    CHANGES,
+    GANTT,
+    SET,
+    STORE,
+    require_experiment,
+    require_no_store,
+    require_png,
+    writing,
+)
 from fssplat.cli.store_status import existing_store, print_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import RenderableType
 
     from fssplat.common.printing import Screen
@@ -39,8 +47,10 @@ def status(
     Without a file: the launches that run, and all experiments of the store: fssplat status
     """
     require_png(gantt)
+    require_no_store(store_address if experiment else "")
     if experiment is None:
-        require_none({"--gantt F.png": gantt, "--changes": since, "--check": check, "--all": every})
+        given = {"--gantt F.png": gantt, "--changes": since, "--check": check, "--all": every}
+        require_experiment("status", {**given, "--set KEY=VALUE": changes})
         print_store(existing_store(store_address, "status"), store_address)
         return
     from fssplat.common.printing import Screen
@@ -59,16 +69,6 @@ def status(
         print_changes(plan, store, console)
     if check and not is_whole(request, plan, store, console):
         raise typer.Exit(1)
-
-
-def require_none(given: "Mapping[str, object]") -> None:
-    """Raises InputError if one of these options, which are about one experiment, is given."""
-    from fssplat.common.errors import InputError
-    from fssplat.common.printing import command_line
-
-    for option in (name for name, value in given.items() if value):
-        command = command_line(["fssplat", "status", "X.yaml", *option.split()])
-        raise InputError(f"{option.split()[0]}: needs an experiment, as in `{command}`.")
 
 
 def print_states(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from fssplat.cli.options import SET, STORE
+from fssplat.cli.options import SET, STORE, require_experiment, require_no_store
 from fssplat.cli.store_status import described, existing_store
 from fssplat.common.errors import InputError
 from fssplat.common.printing import say
@@ -30,6 +30,9 @@ def stop(
     Or one launch: fssplat stop 20260131-120000-ab12. `fssplat status` lists those that run.
     """  # fmt: skip
     is_file = target.endswith((".yaml", ".yml")) or Path(target).is_file() if target else False
+    require_no_store(store_address if is_file else "")
+    if not is_file:
+        require_experiment("stop", {"--set KEY=VALUE": changes})
     if is_file:
         store, name = _of_file(Path(target), changes)
     else:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fssplat.cli.options import ANY_EXPERIMENT, SET, STORE
+from fssplat.cli.options import ANY_EXPERIMENT, SET, STORE, require_experiment, require_no_store
 from fssplat.cli.store_status import existing_store
 from fssplat.common.printing import one_line, say
 
@@ -26,6 +26,8 @@ def ui(
     from fssplat.tracking.runs import open_tracking
     from fssplat.tracking.views import address
 
+    require_no_store(store_address if experiment else "")
+    require_experiment("ui", {} if experiment else {"--set KEY=VALUE": changes})
     uri, names = _of_file(experiment, changes) if experiment else _of_store(store_address)
     if uri.startswith("http"):
         whose = "this experiment" if experiment else "this store"

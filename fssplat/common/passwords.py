@@ -12,9 +12,10 @@ HIDDEN = "***"
 def hidden(text: str) -> str:
     """The text with `***` in place of the passwords of addresses.
 
-    A password ends at the last @ of its line, since it may contain an @ itself.
+    A password ends at the last @ of its line before the next address, since it may contain an @
+    itself.
     """
-    text = re.sub(r"(://[^:/\n]*:).*@", rf"\1{HIDDEN}@", text)
+    text = re.sub(r"(://[^:/\n]*:)(?:(?!://).)*@", rf"\1{HIDDEN}@", text)
     return re.sub(r"([?&]\w*(?:password|passwd)=)[^&\s]*", rf"\1{HIDDEN}", text)
 
 

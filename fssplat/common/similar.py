@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 FEWEST_SHARED = 3  # characters that a name and its longer form share, as `coco` and `coco-20i`
 MOST = 3  # names in one hint
+MOST_MISTAKES = 10  # more are never of interest
 
 
 def known(given: object, names: Iterable[str]) -> str:
@@ -96,6 +97,9 @@ def mistakes(one: str, other: str) -> int:
     The restricted Damerau-Levenshtein distance. A name of one or two characters allows swaps only,
     because each replacement would make another such name.
     """
+    longer = abs(len(one) - len(other))
+    if longer > MOST_MISTAKES:
+        return longer  # at least; the table below would be as large as both texts together
     if len(one) <= 2 and sorted(one) != sorted(other):
         return max(len(one), len(other), 2)
     before: list[int] = []

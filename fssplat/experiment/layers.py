@@ -227,8 +227,8 @@ def read_change(change: str) -> tuple[Path, Any]:
         if "values" in str(error):
             raise InputError(f"--set {key}: {error}. {error.remedy}") from error
         raise InputError(
-            f"--set {short(change)}: {short(value)} is not YAML ({error}). Write a value such as 5, "
-            "text, '[0, 1]' or '{key: value}'."
+            f"--set {short(change)}: {short(value)} is not YAML ({error}). Write a value such as "
+            "5, text, '[0, 1]' or '{key: value}'."
         ) from error
 
 

@@ -215,7 +215,7 @@ def _yaml(path: Path) -> dict[str, Any]:
     """
     if not os.path.isfile(path):
         kind = "not a file" if os.path.lexists(path) else "no such experiment file"
-        longer = path.with_name(f"{path.name}.yaml")
+        longer = f"{path}.yaml"
         hint = (
             f"Did you mean {longer}?"
             if os.path.isfile(longer)

@@ -57,5 +57,7 @@ def launch_all(
 
 def dry_run_all(requests: Sequence[Request], console: Console, listeners: Listeners) -> None:
     """Check and print the plan of each request, start nothing. Raises InputError."""
+    for request in requests[1:]:  # before the plan of the first is printed
+        request.load()
     for request in requests:
         dry_run(request, console, listeners())

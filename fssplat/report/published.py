@@ -214,7 +214,7 @@ def find(name: str) -> PublishedRow:
         known = _listed(row.table for row in of_paper)
         raise InputError(f"{name}: {of_paper[0].paper} has no such table. Known: {known}.")
     if not parts[2].isdigit() or not 1 <= int(parts[2]) <= len(of_table):
-        raise InputError(f"{name}: {of_table[0].table} has rows 1 to {len(of_table)}.")
+        raise InputError(f"{name}: {of_table[0].table} has rows 1 to {len(of_table)}. Name one.")
     return of_table[int(parts[2]) - 1]
 
 

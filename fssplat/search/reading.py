@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import short
 from fssplat.common.similar import did_you_mean
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.checks.problems import settings, validate
@@ -38,6 +39,7 @@ NOT_SEARCHED = {  # names in `training` that set the amount or the run, not how 
     "steps": "every point trains equally long",
     "epochs": "every point trains equally long",
     "micro_batch": "it only says how a batch fits into memory",
+    "checkpoint": "it takes the place of a training",
     "seed": "list seeds in grid.seed; a point is scored by their mean",
     "shot": "list it in grid.shot",
 }
@@ -84,7 +86,7 @@ def checked(experiment: ExperimentSpec, methods: Mapping[str, MethodCard], where
     """The search. Raises one InputError with every error of its section."""
     spec = validate(SearchSpec, experiment.search, where, "search.")
     as_trained = with_point_training(experiment, spec)
-    base = _base_trial(as_trained, methods, where)
+    base = _base_trial_of_points(experiment, as_trained, methods, where)
     errors: list[str] = []
     space = _parameters(spec, methods[base.method.name], base, errors)
     space = {name: space[name] for name in _in_order(space, errors)}
@@ -95,6 +97,25 @@ def checked(experiment: ExperimentSpec, methods: Mapping[str, MethodCard], where
     if errors:
         raise InputError(f"{where}: " + "; ".join(dict.fromkeys(errors)))
     return Search(experiment, spec, space, _default_point(space, base), methods)
+
+
+def _base_trial_of_points(
+    experiment: ExperimentSpec,
+    as_trained: ExperimentSpec,
+    methods: Mapping[str, MethodCard],
+    where: str,
+) -> Trial:
+    """`_base_trial` of the points. Raises InputError, with `search.training` if that is wrong."""
+    try:
+        return _base_trial(as_trained, methods, where)
+    except InputError as error:
+        _base_trial(experiment, methods, where)  # raises the same error if the file is wrong
+        raise InputError(f"{where}: search.training: {_without_entry(error)}") from error
+
+
+def _without_entry(error: InputError) -> str:
+    """The text without the method's entry as the place: a search writes points into it."""
+    return str(error).replace(" (in method entry grid.method[0])", "")
 
 
 def _base_trial(experiment: ExperimentSpec, methods: Mapping[str, MethodCard], where: str) -> Trial:
@@ -109,7 +130,10 @@ def _base_trial(experiment: ExperimentSpec, methods: Mapping[str, MethodCard], w
             )
     first = expand(experiment, methods)[0]
     if not methods[first.method.name].TRAINED:
-        raise InputError(f"{where}: {first.method.name} is not trained; there is nothing to tune.")
+        raise InputError(
+            f"{where}: {first.method.name} is not trained; there is nothing to tune. Name another "
+            "method."
+        )
     return first
 
 
@@ -140,7 +164,8 @@ def _flattened(space: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
     """Dotted names and their settings, from a nested mapping, a dotted one, or a mixture."""
     for key, item in space.items():
         name = f"{prefix}{key}"
-        nested = isinstance(item, Mapping) and item and not _is_parameter(item)
+        section = name in SECTIONS or not (isinstance(item, Mapping) and _is_parameter(item))
+        nested = isinstance(item, Mapping) and item and section
         if nested:
             yield from _flattened(item, f"{name}.")
         else:
@@ -170,7 +195,7 @@ def _name_errors(name: str, names: list[str], base: Trial) -> Iterator[str]:
     here, (section, _, rest) = f"search.space.{name}", name.partition(".")
     hint = did_you_mean(name, names)
     if section == "training" and rest in NOT_SEARCHED:
-        yield f"{here} cannot be searched: {NOT_SEARCHED[rest]}"
+        yield f"{here} cannot be searched: {NOT_SEARCHED[rest]}. Leave it out"
     elif section in ("loss_weights", "momentum") and rest:
         has = [one.partition(".")[2] for one in names if one.startswith(f"{section}.")]
         what = "loss" if section == "loss_weights" else "momentum term"
@@ -191,13 +216,14 @@ def _range_errors(here: str, name: str, parameter: Parameter, default: Any) -> I
     if parameter.choice is not None:
         stored = [stored_value(value) for value in parameter.choice]
         if len(set(map(str, stored))) < 2:
-            yield f"{here}: choice {list(parameter.choice)} has fewer than 2 different values"
+            given = short(str(list(parameter.choice)))
+            yield f"{here}: choice {given} has fewer than 2 different values. Name another one"
     else:
         low, high = parameter.bounds or (0, 0)
         if not (math.isfinite(low) and math.isfinite(high)):
             yield f"{here}: low {low:g} and high {high:g} must be finite"
         elif low >= high:
-            yield f"{here}: low {low:g} is not below high {high:g}"
+            yield f"{here}: low {low:g} is not below high {high:g}. Give the lower bound first"
         if parameter.log is not None and low <= 0:
             yield f"{here}: a log range starts above 0 (got {low:g}); use uniform for one with 0"
         if name.startswith("loss_weights.") and low < 0:
@@ -207,7 +233,7 @@ def _range_errors(here: str, name: str, parameter: Parameter, default: Any) -> I
     if not parameter.when and not parameter.contains(default):
         yield (
             f"{here}: does not contain the default {json.dumps(default)}, which is always tried "
-            "first"
+            "first. Include it, or set another one in the file"
         )
 
 
@@ -225,7 +251,9 @@ def _in_order(space: Mapping[str, Parameter], errors: list[str]) -> Iterator[str
             del remaining[name]
             yield name
     if remaining:
-        errors.append(f"search.space: {', '.join(remaining)} depend on each other through `when`")
+        errors.append(
+            f"search.space: {', '.join(remaining)} depend on each other through `when`. Remove one"
+        )
 
 
 def _condition_errors(
@@ -235,11 +263,11 @@ def _condition_errors(
         hint = did_you_mean(parent, space) or "Add it as a choice."
         yield f"{here}: {parent} is not in the space. {hint}"
     elif space[parent].choice is None:
-        yield f"{here}: {parent} is not a choice"
+        yield f"{here}: {parent} is not a choice. Name one that is"
     else:
         for value in parameter.active_values(parent):
             if not space[parent].contains(value):
-                yield f"{here}: {parent} is never {json.dumps(value)}"
+                yield f"{here}: {parent} is never {json.dumps(value)}. Name one of its values"
 
 
 def _plan_errors(spec: SearchSpec, space: Mapping[str, Parameter]) -> Iterator[str]:
@@ -271,7 +299,8 @@ def _refused_values(
             try:
                 expand(with_point(experiment, point), methods)
             except InputError as error:
-                yield f"search.space.{name}: {json.dumps(value)} is refused: {error}"
+                reason = _without_entry(error)
+                yield f"search.space.{name}: {json.dumps(value)} is refused: {reason}"
 
 
 def _overridden(experiment: ExperimentSpec, space: Mapping[str, Parameter]) -> Iterator[str]:

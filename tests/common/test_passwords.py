@@ -16,6 +16,11 @@ from fssplat.common.passwords import hidden, hidden_in, require_password
         ("mysql://db/x?user=me&password=secret&ssl=1", "mysql://db/x?user=me&password=***&ssl=1"),
         ("postgresql://me:secret@h:notaport/db", "postgresql://me:***@h:notaport/db"),
         ("search.storage=postgresql://me:secret@db/x", "search.storage=postgresql://me:***@db/x"),
+        (
+            "postgresql://u@h:1/x: no answer. Give sqlite:///a.db or postgresql://<user>@<host>",
+            "postgresql://u@h:1/x: no answer. Give sqlite:///a.db or postgresql://<user>@<host>",
+        ),
+        ("http://a:b@c is not http://d:e@f", "http://a:***@c is not http://d:***@f"),
         ("http://head:5000", "http://head:5000"),
         ("postgresql://me@db:5432/studies", "postgresql://me@db:5432/studies"),
         ("sqlite:////home/me@work/a:b.db", "sqlite:////home/me@work/a:b.db"),

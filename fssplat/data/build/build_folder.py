@@ -1,7 +1,7 @@
 """The folder of a build: file names, the lock against a second build, and whole files."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fssplat.common.disk_space import is_disk_full
@@ -24,6 +24,7 @@ def only_build_in(folder: Path) -> Iterator[None]:
 
     Raises InputError if another build runs in the folder, or if it cannot be written.
     """
+    made = next((one for one in (*reversed(folder.parents), folder) if not one.exists()), None)
     try:
         (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         taken = try_lock(folder / ".lock")
@@ -32,7 +33,28 @@ def only_build_in(folder: Path) -> Iterator[None]:
     if taken is None:
         raise InputError(f"{folder}: another build is running there. Wait for it.")
     with taken:
-        yield
+        try:
+            yield
+        except InputError:
+            if made is not None:
+                _remove_if_unused(folder, made)
+            raise
+
+
+def _remove_if_unused(folder: Path, made: Path) -> None:
+    """Remove the folder of a build that has written nothing, and the parents made for it.
+
+    `made` is the uppermost of them.
+    """
+    if {one.name for one in folder.iterdir()} - {STATE_FOLDER, ".lock"}:
+        return
+    with suppress(OSError):
+        (folder / STATE_FOLDER).rmdir()  # if no shard is finished
+        (folder / ".lock").unlink()
+        for one in (folder, *folder.parents):
+            one.rmdir()
+            if one == made:
+                break
 
 
 def write_file(path: Path, content: bytes) -> None:

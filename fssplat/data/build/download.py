@@ -6,6 +6,7 @@ A mirror has the same files under the same names, for example in a folder of a w
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -86,7 +87,7 @@ def download_set(
         )
     key = (name, "2012" if name == "pascal" else year)
     if key not in ARCHIVES:
-        raise InputError(f"--year {year}: COCO has the releases 2014 and 2017.")
+        raise InputError(f"--year {year}: COCO has the releases 2014 and 2017. Name one.")
     target = default_source(BUILDS[name]) if folder is None else folder
     for archive in ARCHIVES[key]:
         download(archive, target, mirror=mirror, keep_archive=keep_archives, say=say)
@@ -150,6 +151,8 @@ def fetch(archive: Archive, folder: Path, mirror: str = "") -> Path:
         ) from error
     finally:
         (folder / partial).unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # if nothing is in it
     return path
 
 

@@ -91,7 +91,7 @@ def read(folder: Path, options: SourceOptions) -> Source:
 def find_year(folder: Path, chosen: str) -> str:
     """The release in the folder. Raises InputError if there are two and none is chosen."""
     if chosen and chosen not in YEARS:
-        raise InputError(f"--year {chosen}: COCO has the layouts {' and '.join(YEARS)}.")
+        raise InputError(f"--year {chosen}: COCO has the layouts {' and '.join(YEARS)}. Name one.")
     found = [
         year for year in YEARS if (folder / "annotations" / f"instances_train{year}.json").is_file()
     ]

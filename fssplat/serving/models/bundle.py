@@ -80,12 +80,17 @@ def import_bundle(path: Path, store: Store, name: str = "") -> str:
                 f"store {store.shown_address}: it has a model {chosen} already. Choose another "
                 "name with --name."
             )
+        for file in _files_of(facts):  # all, before the first is written
+            _checked_bytes(archive, path, facts, file)
+        Store.open(store.address)
         extract(archive, path, facts, folder)
     return chosen
 
 
 def opened(path: Path) -> zipfile.ZipFile:
     """The archive. Raises InputError if it is no bundle."""
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise InputError(f"{path}: not a file. Give a bundle of `fssplat export`.")
     try:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -128,17 +133,27 @@ def checked(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 def extract(archive: zipfile.ZipFile, path: Path, facts: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a checked bundle into a folder, model.json last. Raises InputError."""
-    for name in (EVALUATION, WEIGHTS, MODEL):
-        if name not in facts["files"]:
-            continue
-        wanted = facts["files"][name]
-        try:
-            data = archive.read(name)
-        except (zipfile.BadZipFile, RuntimeError, OSError) as error:
-            raise InputError(f"{path}: {name} is damaged ({error}). Copy it again.") from error
-        if not isinstance(wanted, dict) or wanted != _facts_of_bytes(data):
-            raise InputError(f"{path}: {name} is not what {ABOUT} says. Copy it again.")
+    for name in _files_of(facts):
+        data = _checked_bytes(archive, path, facts, name)
         write_whole(folder / name, lambda place, data=data: _write(place, data))  # type: ignore[misc]
+
+
+def _files_of(facts: Mapping[str, Any]) -> list[str]:
+    return [name for name in (EVALUATION, WEIGHTS, MODEL) if name in facts["files"]]
+
+
+def _checked_bytes(
+    archive: zipfile.ZipFile, path: Path, facts: Mapping[str, Any], name: str
+) -> bytes:
+    """A file of the bundle. Raises InputError if it is not what bundle.json says."""
+    wanted = facts["files"][name]
+    try:
+        data = archive.read(name)
+    except (zipfile.BadZipFile, RuntimeError, OSError) as error:
+        raise InputError(f"{path}: {name} is damaged ({error}). Copy it again.") from error
+    if not isinstance(wanted, dict) or wanted != _facts_of_bytes(data):
+        raise InputError(f"{path}: {name} is not what {ABOUT} says. Copy it again.")
+    return data
 
 
 def card(facts: Mapping[str, Any], trial: Trial) -> str:

@@ -80,7 +80,7 @@ def find_model(store: Store, text: str) -> StoredModel:
     hint = did_you_mean(text, names)
     raise InputError(
         f"model {text}: not in {store.shown_address}. {hint + ' ' if hint else ''}"
-        f"Models there: {_listed(models) or 'none'}."
+        f"Models there: {_listed(models) or 'none'}. Give another store with --store."
     )
 
 

@@ -110,7 +110,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_stays(
     (served / "a.zip").write_bytes(b"cut short")
     with pytest.raises(InputError, match=r"a\.zip: MD5 mismatch, expected [0-9a-f]{32}"):
         download(archive, tmp_path / "out", mirror=mirror)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_that_the_mirror_lacks_is_named(served: Path, mirror: str, tmp_path: Path) -> None:
