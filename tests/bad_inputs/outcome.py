@@ -37,8 +37,9 @@ class Outcome:
 
     @property
     def lines(self) -> list[str]:
-        """The lines for a person; a progress bar is none."""
-        found = (line.rstrip() for line in self.output.splitlines())
+        """The lines for a person; a progress bar is none. The program is called `fssplat`."""
+        text = re.sub(r"python -m [\w.]*\w", "fssplat", self.output)
+        found = (line.rstrip() for line in text.splitlines())
         return [line for line in found if line and not PROGRESS.match(line)]
 
 

@@ -3,13 +3,15 @@
 import pytest
 
 from tests.bad_inputs.case import Case, Folder
-from tests.bad_inputs.cases import texts, values
+from tests.bad_inputs.cases import changes, searches, texts, values
 from tests.bad_inputs.outcome import faults, run_as_process, run_here
 
-CASES = pytest.mark.parametrize("case", [*texts.CASES, *values.CASES], ids=lambda case: case.name)
+SETTINGS = [*values.CASES, *changes.CASES, *searches.CASES]
+CASES = [*texts.CASES, *SETTINGS]
+AS_PROCESSES = [*texts.CASES, *SETTINGS[::4]]  # each start of a process takes seconds
 
 
-@CASES
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.timeout(30, func_only=True)
 @pytest.mark.usefixtures("modules_loaded")
 def test_one_line_says_what_is_wrong(case: Case, folder: Folder) -> None:
@@ -17,7 +19,7 @@ def test_one_line_says_what_is_wrong(case: Case, folder: Folder) -> None:
     assert faults(case, run_here(case, folder)) == []
 
 
-@CASES
+@pytest.mark.parametrize("case", AS_PROCESSES, ids=lambda case: case.name)
 @pytest.mark.slow
 def test_a_whole_process_says_what_is_wrong(case: Case, folder: Folder) -> None:
     case.make(folder)
