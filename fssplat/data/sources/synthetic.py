@@ -96,6 +96,7 @@ def draw_set(folder: Path, recipe: Recipe, workers: int = 1) -> None:
         names = [_name(split, number) for number in range(count)]
         path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
         path.write_text("\n".join(names) + "\n")
+    (folder / "labelmap.txt").write_text(_labelmap())
     pictures = [(split, number) for split, count in counts.items() for number in range(count)]
     parts = [
         (folder, recipe.seed, pictures[i : i + PICTURES_PER_CALL])
@@ -108,6 +109,16 @@ def draw_set(folder: Path, recipe: Recipe, workers: int = 1) -> None:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             list(pool.map(_draw_part, parts))
     partial.replace(folder / RECIPE_FILE)
+
+
+def _labelmap() -> str:
+    """The names of the classes for other programs: a line `name:red,green,blue::` for each."""
+    colours = voc_palette()
+    lines = [
+        f"{name}:{','.join(map(str, colours[3 * place : 3 * place + 3]))}::"
+        for place, name in enumerate(CLASSES, start=1)
+    ]
+    return "\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *lines]) + "\n"
 
 
 def _name(split: str, number: int) -> str:

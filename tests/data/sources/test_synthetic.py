@@ -85,7 +85,7 @@ def test_pictures_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None
     synthetic.draw_set(tmp_path / "one", recipe)
     synthetic.draw_set(tmp_path / "two", recipe, workers=2)
     files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*")]
-    assert len(files) == 2 * 5 + 3
+    assert len(files) == 2 * 5 + 4
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
