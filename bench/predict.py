@@ -20,8 +20,9 @@ from fssplat.engine.device import CPU, best_device
 from fssplat.engine.network import fresh_network
 from fssplat.engine.predicting.predictor import Predictor
 from fssplat.engine.predicting.prepared import PreparedSupports, Support
+from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.expand import expand
-from fssplat.experiment.schema import ExperimentSpec, validate
+from fssplat.experiment.schema import ExperimentSpec
 from fssplat.methods import METHODS
 from fssplat.serving.folders.queries import Query, find_queries
 from fssplat.serving.folders.run import OutputSettings, predict_all

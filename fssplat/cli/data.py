@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Download, build, check and describe data sets of shards.",
 )
 
-NAMES = "pascal-5i, coco-20i, fss-1000 or synthetic"
+NAMES = "pascal-5i, coco-20i, fss-1000, synthetic, or a name of your own"
 ROOT = typer.Argument(help=f"The folder or s3:// address of a built data set, or {NAMES}.")
 
 
@@ -50,21 +50,34 @@ def build(
     lists: Path = typer.Option(
         None, help="FSS-1000: folder with trn.txt, val.txt, test.txt.", show_default=False
     ),
-    seed: int = typer.Option(0, min=0, help="Synthetic: seed of the pictures."),
+    seed: int = typer.Option(0, min=0, help="Synthetic: of the pictures. Own: of folds and split."),
     train_images: int = typer.Option(700, min=1, help="Synthetic: training images."),
     val_images: int = typer.Option(300, min=1, help="Synthetic: test images."),
+    folds: str = typer.Option("4", help="Own: number of folds, or a YAML file with their classes."),
+    classes: list[str] = typer.Option(
+        [], "--class", metavar="NAME", help="Own: only this class; red=cat names a value of masks."
+    ),
+    layout: str = typer.Option("", help="Own: layout of the annotations, if several are found."),
+    images: list[Path] = typer.Option([], help="Own: another folder with the pictures."),
+    val_share: float = typer.Option(
+        0.3, min=0.05, max=0.95, help="Own: share of the test images, if the layout has no splits."
+    ),
 ) -> None:
     """Write the shards and the index of a data set: fssplat data build synthetic
 
     fssplat data build pascal-5i --source VOCdevkit-and-SBD --out data/pascal-5i
+
+    fssplat data build cells --source my/folder --folds 4
     """
     from fssplat.data.build.convert import BuildSettings
     from fssplat.data.build.convert import build as build_dataset
-    from fssplat.data.sources.record import SourceOptions
+    from fssplat.data.readers.class_choice import parsed_choice
+    from fssplat.data.sources.record import OwnOptions, SourceOptions
 
     _require_own_options(context, name)
     workers = workers or _cores()
-    options = SourceOptions(lists, year, seed, train_images, val_images, workers)
+    own = OwnOptions(layout, parsed_choice(classes), tuple(images), folds, val_share)
+    options = SourceOptions(lists, year, seed, train_images, val_images, workers, own)
     settings = BuildSettings(options, workers, skip_bad, overwrite)
     with Bar(f"building {name}") as advance:
         report = build_dataset(name, source, out, settings, advance)
@@ -98,11 +111,20 @@ def info(
 ) -> None:
     """Show the classes of each fold and their images: fssplat data info synthetic
 
-    A cell counts the images with at least 2,048 pixels of the class, then all of them.
+    A cell counts the images with at least 2,048 pixels of the class, then all of them. Of a data
+    set of your own, it also looks for empty labels, short classes, and near-duplicates.
     """
+    from fssplat.data.checks.own_data import remarks
     from fssplat.data.index import Dataset
 
-    _print_info(Dataset.open(_root(root)), contiguous)
+    dataset = Dataset.open(_root(root))
+    _print_info(dataset, contiguous)
+    if dataset.info.folds:
+        with Bar("comparing") as advance:
+            found = list(remarks(dataset, _cores(), advance))
+        for remark in found:
+            say(f"warning: {remark}")
+        say(f"methods use their recipes for {dataset.info.recipe}")
 
 
 @app.command()
@@ -205,9 +227,10 @@ def download(
 def _root(text: str) -> str:
     """The address as given, or the default folder if it is the name of a data set."""
     from fssplat.data.places import default_root
-    from fssplat.experiment.schema import DATASETS
+    from fssplat.experiment.datasets import valid_name
 
-    return default_root(text) if text in DATASETS and not Path(text).exists() else text
+    named = valid_name(text) and not Path(text).exists()
+    return default_root(text) if named else text
 
 
 def _cores() -> int:

@@ -267,14 +267,14 @@ def weights_of(name: str) -> Found:
 
 def data_sets() -> Iterator[Found]:
     """The built data sets, or how to build them."""
-    from fssplat.data.index import INFO_FILE, read_info
+    from fssplat.data.index import read_info
     from fssplat.data.places import default_root
-    from fssplat.experiment.schema import DATASETS
+    from fssplat.experiment.datasets import BUILT_IN, INFO_FILE
 
     chosen = os.environ.get("FSSPLAT_DATA", "")
     hint = "" if chosen else "; FSSPLAT_DATA=<folder> chooses another"
     yield Found(OK, "data", f"looked for in {Path(default_root('')).absolute()}{hint}")
-    for name in DATASETS:
+    for name in BUILT_IN:
         root = Path(default_root(name))
 
         def read(file: str, root: Path = root) -> bytes:

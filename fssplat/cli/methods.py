@@ -73,8 +73,8 @@ def summary(method: "type[FewShotSegmenter]") -> Iterator[tuple[str, str]]:
 
 def terms(method: "type[FewShotSegmenter]") -> Iterator[tuple[str, str]]:
     """Losses, momentum terms, presets, and sizes of training images."""
+    from fssplat.experiment.datasets import BUILT_IN
     from fssplat.experiment.describe import as_yaml
-    from fssplat.experiment.schema import DATASETS
 
     trained = "" if method.TRAINED else " (no training)"
     yield "loss_weights", as_yaml(method.LOSS_WEIGHTS)[1:-1] + trained
@@ -82,7 +82,7 @@ def terms(method: "type[FewShotSegmenter]") -> Iterator[tuple[str, str]]:
     for preset, value in method.PRESETS.items() or [("", {})]:
         changes = as_yaml(value)[1:-1] or "the paper's settings"
         yield "preset", f"{preset}: {changes}" if preset else "none"
-    sizes = {data: method.recipe(data, "resnet50").get("size", 473) for data in DATASETS}
+    sizes = {data: method.recipe(data, "resnet50").get("size", 473) for data in BUILT_IN}
     yield "size", ", ".join(f"{size} on {data}" for data, size in sizes.items())
 
 
@@ -90,8 +90,8 @@ def details(method: "type[FewShotSegmenter]") -> Iterator[tuple[str, str]]:
     """Everything that an experiment can set in a method, each with its meaning."""
     from fssplat.backbones import BACKBONES
     from fssplat.cli.settings_page import meaning
+    from fssplat.experiment.datasets import BUILT_IN
     from fssplat.experiment.describe import as_yaml, describe
-    from fssplat.experiment.schema import DATASETS
 
     yield "paper", paper(method) or "see its module"
     for one in describe(method.Options):
@@ -99,7 +99,7 @@ def details(method: "type[FewShotSegmenter]") -> Iterator[tuple[str, str]]:
         kind = one.type.replace("`", "")
         yield f"options.{one.name}", f"{meaning(one)} [{kind}; default {one.default}{mark}]"
     yield from terms(method)
-    for data in DATASETS:
+    for data in BUILT_IN:
         if options := method.options_for(data):
             yield f"options on {data}", as_yaml(options)[1:-1]
         yield f"training on {data}", as_yaml(method.recipe(data, "resnet50"))[1:-1]

@@ -86,7 +86,8 @@ def import_model(
 
 def _fingerprint(root: str) -> str:
     """That of the training data, if they are still where they were; else empty."""
-    from fssplat.data.index import INFO_FILE, DatasetInfo
+    from fssplat.data.index import DatasetInfo
+    from fssplat.experiment.datasets import INFO_FILE
 
     path = Path(root) / INFO_FILE
     try:

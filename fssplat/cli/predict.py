@@ -52,8 +52,8 @@ def predict(
 
     Run it again to resume, or to add images and formats.
     """
+    from fssplat.data.readers.class_choice import parsed_choice
     from fssplat.engine.predicting.prepared import PreparedSupports
-    from fssplat.serving.class_choice import parsed_choice
     from fssplat.serving.folders.queries import find_queries
     from fssplat.serving.folders.run import OutputSettings, predict_all
     from fssplat.serving.models.opening import load_model

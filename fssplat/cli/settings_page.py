@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fssplat.experiment.datasets import BUILT_IN
 from fssplat.experiment.describe import Setting, as_yaml, describe
 from fssplat.experiment.protocols import PROTOCOLS, Protocol
-from fssplat.experiment.schema import DATASETS, ExperimentSpec, TrainingSpec
+from fssplat.experiment.schema import ExperimentSpec, TrainingSpec
 from fssplat.methods import METHODS, FewShotSegmenter
 from fssplat.search.space import Parameter, SearchSpec
 
@@ -130,7 +131,7 @@ def _method(name: str, method: type[FewShotSegmenter]) -> list[str]:
         ("momentum", _inside(method.MOMENTUM)),
         *((f"preset `{preset}`", _inside(value)) for preset, value in method.PRESETS.items()),
     ]
-    for dataset in DATASETS:
+    for dataset in BUILT_IN:
         lines.append((f"recipe on {dataset}", _inside(method.recipe(dataset, "resnet50"))))
         lines.append((f"options on {dataset}", _inside(method.options_for(dataset))))
     table = [["what", "value with `resnet50`"], ["---", "---"]]

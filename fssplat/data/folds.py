@@ -3,14 +3,15 @@
 PASCAL-5i  novel classes of fold f: 5f+1 .. 5f+5 (Shaban et al., 2017); the same for synthetic.
 COCO-20i   interleaved: f+1, f+5, .. f+77 (PFENet, HSNet); contiguous: 20f+1 .. 20f+20 (PANet).
 FSS-1000   one fold: 520 classes for training, 240 for selection, 240 for the test.
+Your own   the folds in its dataset.json.
 """
 
 from collections.abc import Mapping
 
 from fssplat.common.errors import InputError
 from fssplat.data.index import DatasetInfo
+from fssplat.experiment.datasets import BUILT_IN
 from fssplat.experiment.protocols import Protocol
-from fssplat.experiment.schema import FOLDS
 
 # PASCAL's class name -> COCO's class id of the same kind of object (COCO's name in the comment).
 COCO_OF_PASCAL: Mapping[str, int] = {
@@ -51,11 +52,11 @@ def novel_classes(
     If `train_on` names another data set, these are the novel classes of its fold, as ids of this
     data set. Raises InputError for a fold out of range or a pair of data sets without a rule.
     """
-    check_fold(info.name, fold)
+    check_fold(info, fold)
+    if info.folds:  # assumed to have no class in common with another training set
+        return info.folds[fold].novel
     if info.labels == "binary":
-        return classes_of_split(
-            info, "test"
-        )  # assumed to have no class in common with other data sets
+        return classes_of_split(info, "test")  # the same
     if train_on in ("", info.name):
         return tuple(
             c for c in range(1, len(info.classes) + 1) if fold_of(info, c, protocol) == fold
@@ -74,7 +75,9 @@ def novel_classes(
 
 def base_classes(info: DatasetInfo, fold: int, protocol: Protocol) -> tuple[int, ...]:
     """Ids of the classes to train on, ascending."""
-    check_fold(info.name, fold)
+    check_fold(info, fold)
+    if info.folds:
+        return info.folds[fold].base
     if info.labels == "binary":
         return classes_of_split(info, "train")
     return tuple(c for c in range(1, len(info.classes) + 1) if fold_of(info, c, protocol) != fold)
@@ -96,20 +99,38 @@ def novel_split(info: DatasetInfo) -> str:
 
 
 def fold_of(info: DatasetInfo, class_id: int, protocol: Protocol) -> int:
-    """The fold in which a class is novel, for a data set with class-index labels."""
+    """The fold in which a class is novel, for a data set with class-index labels.
+
+    -1 for a class of your own data set that no fold tests.
+    """
+    if info.folds:
+        return next((n for n, fold in enumerate(info.folds) if class_id in fold.novel), -1)
     if info.name == "coco-20i":
         return _coco_fold(class_id, protocol, len(info.classes))
-    return (class_id - 1) * FOLDS[info.name] // len(info.classes)
+    return (class_id - 1) * fold_count(info) // len(info.classes)
 
 
-def check_fold(name: str, fold: int) -> None:
+def fold_count(info: DatasetInfo) -> int:
+    """Number of folds. Raises InputError for a data set that is neither built in nor has folds."""
+    if info.folds:
+        return len(info.folds)
+    if info.name not in BUILT_IN:
+        raise InputError(
+            f"{info.name}: its dataset.json has no folds. Run `fssplat data build {info.name} "
+            "--source FOLDER --overwrite`."
+        )
+    return BUILT_IN[info.name].folds
+
+
+def check_fold(info: DatasetInfo, fold: int) -> None:
     """Raises InputError if the data set has no such fold."""
-    if not 0 <= fold < FOLDS[name]:
-        raise InputError(f"fold {fold}: {name} has folds 0 to {FOLDS[name] - 1}. Choose one.")
+    count = fold_count(info)
+    if not 0 <= fold < count:
+        raise InputError(f"fold {fold}: {info.name} has folds 0 to {count - 1}. Choose one.")
 
 
 def _coco_fold(class_id: int, protocol: Protocol, classes: int) -> int:
-    folds = FOLDS["coco-20i"]
+    folds = BUILT_IN["coco-20i"].folds
     if protocol.coco_folds == "interleaved":
         return (class_id - 1) % folds
     return (class_id - 1) * folds // classes

@@ -22,13 +22,14 @@ from fssplat.common.errors import InputError
 from fssplat.common.plain_names import FINGERPRINT, SHARD, plain_name
 from fssplat.common.printing import command_line
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
-from fssplat.data.index_columns import first_problem
+from fssplat.data.index_columns import Classes, first_problem
 from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
 from fssplat.data.places import rebuild
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
+from fssplat.experiment.datasets import INFO_FILE
 
 FORMAT_VERSION = 1
-INFO_FILE, INDEX_FILE, REPORT_FILE = "dataset.json", "index.parquet", "report.json"
+INDEX_FILE, REPORT_FILE = "index.parquet", "report.json"
 SPLITS = ("train", "val", "test")
 
 SCHEMA = pa.schema(
@@ -52,6 +53,14 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
+class Fold:
+    """The classes of one fold of a data set of your own, as ids; other classes are not used."""
+
+    novel: tuple[int, ...]
+    base: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The content of dataset.json.
 
@@ -71,9 +80,14 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
     # Classes per split, in the order of their ids; empty if all splits have the same classes.
     class_counts: Mapping[str, int] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()  # of a data set of your own; the built-in ones have rules
+    recipe: str = ""  # the same: the built-in data set whose recipes methods use
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        values = asdict(self)
+        if not self.folds:  # a built-in data set, whose file older versions read too
+            del values["folds"], values["recipe"]
+        return json.dumps(values, indent=1)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "DatasetInfo":
@@ -103,40 +117,26 @@ class DatasetInfo:
             raise ValueError("no classes, or an unknown split")
         if self.class_counts and sum(self.class_counts.values()) != len(self.classes):
             raise ValueError("class_counts do not add up to the classes")
+        ids = set(range(1, len(self.classes) + 1))
+        for fold in self.folds:
+            novel, base = set(fold.novel), set(fold.base)
+            if not novel or novel & base or not novel | base <= ids:
+                raise ValueError("a fold has no novel class, or a class that is base too")
         return self
 
 
-def fingerprint_of(name: str, classes: tuple[str, ...], table: pa.Table) -> str:
-    """16 hex characters from everything that a trial can see: class names, keys, splits, pixels."""
+def fingerprint_of(
+    name: str, classes: tuple[str, ...], table: pa.Table, folds: tuple[Fold, ...] = ()
+) -> str:
+    """16 hex characters from all that a trial can see: classes, folds, keys, splits, pixels."""
     rows = zip(
         *(table[column].to_pylist() for column in ("key", "split", "object_class", "checksum")),
         strict=True,
     )
-    head = json.dumps([FORMAT_VERSION, name, *classes]).encode()
+    own = [[fold.novel, fold.base] for fold in folds]
+    head = json.dumps([FORMAT_VERSION, name, *classes, *([own] if own else [])]).encode()
     lines = (f"{key}\t{split}\t{c}\t{check}\n".encode() for key, split, c, check in rows)
     return digest_of([head, *lines])[:16]
-
-
-@dataclass
-class Classes:
-    """Classes of each row with their areas, and rows of each class."""
-
-    starts: npt.NDArray[np.int64]  # [rows + 1], first entry of each row in `ids` and `areas`
-    ids: npt.NDArray[np.int32]  # ascending within a row
-    areas: npt.NDArray[np.int64]  # pixels
-    rows: npt.NDArray[np.int64] = field(init=False)  # [entries], row of each entry
-    by_class: npt.NDArray[np.int64] = field(
-        init=False
-    )  # [entries], entry numbers sorted by class, then row
-
-    def __post_init__(self) -> None:
-        self.rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        self.by_class = np.argsort(self.ids, kind="stable")
-
-    def entries(self, class_id: int) -> npt.NDArray[np.int64]:
-        ids = self.ids[self.by_class]
-        first, last = np.searchsorted(ids, [class_id, class_id + 1])
-        return self.by_class[first:last]
 
 
 class Dataset:
@@ -352,7 +352,7 @@ def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
         raise InputError(f"{root}/{INDEX_FILE}: cut short or not Parquet. {remedy}") from error
     if not table.schema.equals(SCHEMA):
         raise InputError(f"{root}/{INDEX_FILE}: not an index of this fssplat. {remedy}")
-    if fingerprint_of(info.name, info.classes, table) != info.fingerprint:
+    if fingerprint_of(info.name, info.classes, table, info.folds) != info.fingerprint:
         raise InputError(
             f"{root}: {INDEX_FILE} and {INFO_FILE} come from different builds. {remedy}"
         )

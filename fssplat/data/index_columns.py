@@ -1,4 +1,4 @@
-"""Check the values in the columns of an index before anything is read with them.
+"""The columns of an index: the classes of each row, and a check of all values before they are used.
 
 The fingerprint covers keys, splits and pixels, but neither the positions in the shards nor the
 areas of the classes; a damaged or edited index would read other bytes, or draw no episode at all.
@@ -6,6 +6,7 @@ areas of the classes; a damaged or edited index would read other bytes, or draw 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,28 @@ import pyarrow.compute as pc
 HEADER = 512  # bytes of the tar header before each member
 KEY = r"^[A-Za-z0-9_-]{1,90}$"
 Rows = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Classes:
+    """Classes of each row with their areas, and rows of each class."""
+
+    starts: npt.NDArray[np.int64]  # [rows + 1], first entry of each row in `ids` and `areas`
+    ids: npt.NDArray[np.int32]  # ascending within a row
+    areas: npt.NDArray[np.int64]  # pixels
+    rows: npt.NDArray[np.int64] = field(init=False)  # [entries], row of each entry
+    by_class: npt.NDArray[np.int64] = field(
+        init=False
+    )  # [entries], entry numbers sorted by class, then row
+
+    def __post_init__(self) -> None:
+        self.rows = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        self.by_class = np.argsort(self.ids, kind="stable")
+
+    def entries(self, class_id: int) -> npt.NDArray[np.int64]:
+        ids = self.ids[self.by_class]
+        first, last = np.searchsorted(ids, [class_id, class_id + 1])
+        return self.by_class[first:last]
 
 
 def first_problem(

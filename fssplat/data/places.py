@@ -1,10 +1,11 @@
 """Where a data set is by default, and the command that builds it, for messages about it."""
 
-import os
 from pathlib import Path
 
 from fssplat.common.printing import command_line
-from fssplat.experiment.schema import DATASETS
+from fssplat.experiment.datasets import BUILT_IN, default_root
+
+__all__ = ["default_root", "rebuild"]
 
 
 def rebuild(root: str, name: str = "", overwrite: bool = True) -> str:
@@ -17,7 +18,7 @@ def rebuild(root: str, name: str = "", overwrite: bool = True) -> str:
 
     folder = root.rstrip("/") or "."
     last = folder.rsplit("/", 1)[-1]
-    known = name or (last if last in DATASETS else "NAME")
+    known = name or (last if last in BUILT_IN else "NAME")
     words = ["fssplat", "data", "build", known]
     again = ["--overwrite"] if overwrite else []
     if known != "synthetic" and not default_source(known).is_dir():
@@ -27,8 +28,3 @@ def rebuild(root: str, name: str = "", overwrite: bool = True) -> str:
     if Path(folder) != Path(default_root(known)):
         words += ["--out", folder]
     return f"Run `{command_line([*words, *again])}`."
-
-
-def default_root(name: str) -> str:
-    """The folder of a data set unless the experiment gives another one."""
-    return f"{os.environ.get('FSSPLAT_DATA', 'data')}/{name}"

@@ -11,7 +11,7 @@ from fssplat.backbones import weight_content
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
 from fssplat.data.episodes.manifest import Manifest, Part, manifest
-from fssplat.data.index import INFO_FILE, Dataset
+from fssplat.data.index import Dataset
 from fssplat.data.loader import training_episodes, training_loader
 from fssplat.data.places import default_root
 from fssplat.data.public_lists import lists_content
@@ -21,6 +21,7 @@ from fssplat.engine.device import pins_batches
 from fssplat.engine.settings import RunSettings
 from fssplat.engine.training import schedule
 from fssplat.engine.training.selection import SelectionByScore, selection_trial
+from fssplat.experiment.datasets import INFO_FILE
 from fssplat.experiment.schema import DatasetSpec
 from fssplat.experiment.trial import Job, Trial
 

@@ -11,6 +11,7 @@ from typing import Any
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
 from fssplat.experiment.card import MethodCard, find_card
+from fssplat.experiment.datasets import BUILT_IN, KnownDataset, known_dataset
 from fssplat.experiment.protocols import Protocol, resolve_protocol
 from fssplat.experiment.recipe import (
     SET,
@@ -23,6 +24,7 @@ from fssplat.experiment.recipe import (
     training_of,
 )
 from fssplat.experiment.rules import (
+    all_datasets,
     as_list,
     check_values,
     dataset_names,
@@ -30,8 +32,6 @@ from fssplat.experiment.rules import (
     matches,
 )
 from fssplat.experiment.schema import (
-    DATASETS,
-    FOLDS,
     BackboneSpec,
     DatasetSpec,
     ExperimentSpec,
@@ -68,6 +68,8 @@ def resolve(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> li
     for axis in AXES:
         if not getattr(experiment.grid, axis):
             raise InputError(f"{experiment.name}: grid.{axis} is an empty list. Name a value.")
+    protocol.check_names(all_datasets(experiment), experiment.name)
+    _check_declared(experiment)
     _check_rules(experiment, methods)
     for entry in experiment.grid.method:
         find_card(methods, entry.name, experiment.name)
@@ -103,8 +105,8 @@ def _resolved(
 ) -> ResolvedTrial:
     dataset = _dataset(experiment, values["dataset"])
     train_on = _dataset(experiment, experiment.train_on) if experiment.train_on else dataset
-    _check_fold(experiment.name, dataset.name, values["fold"])
-    cell = _cell(experiment, values, methods, train_on.name)
+    _check_fold(experiment, dataset, values["fold"])
+    cell = _cell(experiment, values, methods, train_on)
     options, option_sources = options_of(cell)
     training, training_sources = training_of(cell, experiment.training, protocol)
     check_cell(cell, protocol, options, training)
@@ -132,7 +134,7 @@ def _cell(
     experiment: ExperimentSpec,
     values: Mapping[str, Any],
     methods: Mapping[str, MethodCard],
-    train_on: str,
+    train_on: DatasetSpec,
 ) -> Cell:
     where, entry, backbone = experiment.name, values["method"], values["backbone"]
 
@@ -154,7 +156,8 @@ def _cell(
         place=values["place"],
         card=find_card(methods, entry.name, where),
         backbone=experiment.backbones.get(backbone, BackboneSpec(name=backbone)),
-        train_on=train_on,
+        train_on=train_on.name,
+        recipe_of=_facts(experiment, train_on).recipe or train_on.name,
         shot=values["shot"],
         way=values["way"],
         seed=values["seed"],
@@ -165,9 +168,14 @@ def _cell(
 
 
 def _dataset(experiment: ExperimentSpec, name: str) -> DatasetSpec:
-    if name not in DATASETS:
-        raise InputError(f"{experiment.name}: dataset {name!r} is unknown. {known(name, DATASETS)}")
-    return experiment.datasets.get(name, DatasetSpec(name=name))
+    spec = experiment.datasets.get(name, DatasetSpec(name=name))
+    _facts(experiment, spec)
+    return spec
+
+
+def _facts(experiment: ExperimentSpec, spec: DatasetSpec) -> KnownDataset:
+    """What is known of a data set. Raises InputError if it is unknown or not built."""
+    return known_dataset(spec.name, spec.root, experiment.name, experiment.datasets)
 
 
 # ------------------------------------------------------------------ checks
@@ -178,7 +186,7 @@ def _check_rules(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) 
     rules = [("exclude", rule) for rule in experiment.exclude]
     layers = (one for layer in experiment.layers for one in layer.overrides)
     rules += [("overrides.where", item.where) for item in (*experiment.overrides, *layers)]
-    check_values(rules, experiment.name)
+    check_values(rules, experiment.name, all_datasets(experiment))
     for place, rule in rules:
         for value in as_list(rule.get("method", [])):
             if ":" not in str(value):
@@ -196,11 +204,23 @@ def _check_training_is_used(experiment: ExperimentSpec, methods: Mapping[str, Me
         )
 
 
-def _check_fold(where: str, dataset: str, fold: int) -> None:
-    if fold >= FOLDS[dataset]:
+def _check_fold(experiment: ExperimentSpec, dataset: DatasetSpec, fold: int) -> None:
+    folds = _facts(experiment, dataset).folds
+    if fold >= folds:
         raise InputError(
-            f"{where}: grid.fold has {fold}; {dataset} has folds 0 to {FOLDS[dataset] - 1}."
+            f"{experiment.name}: grid.fold has {fold}; {dataset.name} has folds 0 to {folds - 1}."
         )
+
+
+def _check_declared(experiment: ExperimentSpec) -> None:
+    """Raises InputError if `datasets` has one of your own that nothing uses: a typing error."""
+    used = {*dataset_names(experiment), experiment.train_on}
+    for name in experiment.datasets:
+        if name not in used and name not in BUILT_IN:
+            raise InputError(
+                f"{experiment.name}: datasets.{name} is not used by dataset, grid.dataset or "
+                f"train_on. {known(name, [*BUILT_IN, *filter(None, used)])}"
+            )
 
 
 def _check_titles(trials: Iterable[Trial], where: str) -> None:

@@ -5,6 +5,7 @@ never put into one column without a label. The presets follow the public code of
 axis.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -12,7 +13,8 @@ from pydantic import Field, model_validator
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
 from fssplat.experiment.checks.problems import validate
-from fssplat.experiment.schema import DATASETS, Area, DrawSeed, Episodes, Pixels, Spec, digest
+from fssplat.experiment.datasets import BUILT_IN, EVERY
+from fssplat.experiment.schema import Area, DrawSeed, Episodes, Pixels, Spec, digest
 
 
 class Protocol(Spec):
@@ -68,16 +70,6 @@ class Protocol(Spec):
     test_classes_in_pretraining: bool = True
 
     @model_validator(mode="after")
-    def _data_sets_exist(self) -> Self:
-        for axis in ("episodes", "size", "ignore_border"):
-            value = getattr(self, axis)
-            unknown = set(value) - {*DATASETS, "default"} if isinstance(value, dict) else set()
-            if unknown:
-                known = ", ".join((*DATASETS, "default"))
-                raise ValueError(f"{axis}: data set {min(unknown)} is unknown. Known: {known}")
-        return self
-
-    @model_validator(mode="after")
     def _public_draws_repeat(self) -> Self:
         if self.draw in ("walk-list", "all-queries") and not self.supports_repeat:
             raise ValueError(
@@ -85,6 +77,21 @@ class Protocol(Spec):
                 "Set supports_repeat: true, or draw: even"
             )
         return self
+
+    def check_names(self, used: Iterable[str], where: str) -> None:
+        """Raises InputError for an axis that names a data set which nobody knows.
+
+        `used` are the data sets of the experiment, beside the built-in ones.
+        """
+        names = list(dict.fromkeys((*BUILT_IN, *used, EVERY)))
+        for axis in ("episodes", "size", "ignore_border"):
+            value = getattr(self, axis)
+            for name in sorted(value) if isinstance(value, dict) else ():
+                if name not in names:
+                    raise InputError(
+                        f"{where}: protocol.{axis}: data set {name} is unknown. "
+                        f"{known(name, names)}"
+                    )
 
     def episode_count(self, dataset: str) -> int:
         """Evaluation episodes per episode seed on this data set."""

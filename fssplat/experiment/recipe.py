@@ -53,6 +53,7 @@ class Cell:
     card: MethodCard
     backbone: BackboneSpec
     train_on: str  # data set that is trained on
+    recipe_of: str  # data set whose recipes are used: of one of your own, a built-in one
     shot: int
     way: int
     seed: int
@@ -74,7 +75,8 @@ class Cell:
 
     @property
     def recipe_source(self) -> str:
-        return f"recipe of {self.entry.name}"
+        on = "" if self.recipe_of == self.train_on else f" on {self.recipe_of}"
+        return f"recipe of {self.entry.name}{on}"
 
     @property
     def preset_source(self) -> str:
@@ -129,7 +131,7 @@ def options_of(cell: Cell) -> tuple[BaseModel, Sources]:
     """The method's options. Raises InputError for an unknown option or a wrong value."""
     values, sources = stacked(
         [
-            (cell.recipe_source, cell.card.options_for(cell.train_on)),
+            (cell.recipe_source, cell.card.options_for(cell.recipe_of)),
             (cell.preset_source, cell.preset.get("options", {})),
             *((f"overrides[{number}]", one.options) for number, one in cell.overrides),
             (cell.entry_source, cell.entry.options),
@@ -185,9 +187,9 @@ def training_of(
     """
     preset, shot_is_the_grids = cell.preset, _trained_per_shot(cell.card, protocol)
     recipe: list[Sourced] = [
-        (cell.recipe_source, cell.card.recipe(cell.train_on, cell.backbone.name)),
+        (cell.recipe_source, cell.card.recipe(cell.recipe_of, cell.backbone.name)),
         (cell.preset_source, preset.get("training", {})),
-        (cell.preset_source, preset.get("training_on", {}).get(cell.train_on, {})),
+        (cell.preset_source, preset.get("training_on", {}).get(cell.recipe_of, {})),
     ]
     given: list[Sourced] = [
         (FILE, experiment),

@@ -6,7 +6,8 @@ from typing import Any
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import did_you_mean, known
-from fssplat.experiment.schema import DATASETS, ExperimentSpec, MethodEntry
+from fssplat.experiment.datasets import BUILT_IN
+from fssplat.experiment.schema import ExperimentSpec, MethodEntry
 
 WHOLE_NUMBERS = ("fold", "shot", "way", "seed")  # axes
 Rule = tuple[str, Mapping[str, Any]]  # its place in the file, such as exclude[0]; axis -> value
@@ -15,6 +16,12 @@ Rule = tuple[str, Mapping[str, Any]]  # its place in the file, such as exclude[0
 def dataset_names(experiment: ExperimentSpec) -> tuple[str, ...]:
     """The data sets that are scored: `grid.dataset`, or else `dataset`; empty without both."""
     return experiment.grid.dataset or ((experiment.dataset,) if experiment.dataset else ())
+
+
+def all_datasets(experiment: ExperimentSpec) -> list[str]:
+    """The data sets that are scored, trained on, or declared."""
+    trained_on = [experiment.train_on] if experiment.train_on else []
+    return list(dict.fromkeys([*dataset_names(experiment), *trained_on, *experiment.datasets]))
 
 
 def combinations(experiment: ExperimentSpec) -> Iterator[dict[str, Any]]:
@@ -52,8 +59,12 @@ def matches(values: Mapping[str, Any], rule: Mapping[str, Any], where: str) -> b
     return True
 
 
-def check_values(rules: Iterable[Rule], where: str) -> None:
-    """Raises InputError for a value that no cell of any grid can have."""
+def check_values(rules: Iterable[Rule], where: str, datasets: Iterable[str] = ()) -> None:
+    """Raises InputError for a value that no cell of any grid can have.
+
+    `datasets` are those that the experiment uses or declares, beside the built-in ones.
+    """
+    names = list(dict.fromkeys((*BUILT_IN, *datasets)))
     for place, rule in rules:
         for axis, accepted in rule.items():
             for value in as_list(accepted):
@@ -62,9 +73,9 @@ def check_values(rules: Iterable[Rule], where: str) -> None:
                         f"{where}: {place}: {axis} {value!r} is not a whole number. Give one, as "
                         f"in {axis}: 1."
                     )
-                if axis == "dataset" and value not in DATASETS:
+                if axis == "dataset" and value not in names:
                     raise InputError(
-                        f"{where}: {place}: data set {value!r} is unknown. {known(value, DATASETS)}"
+                        f"{where}: {place}: data set {value!r} is unknown. {known(value, names)}"
                     )
 
 
@@ -75,7 +86,7 @@ def check_matches(
 
     An override must match a cell that `exclude` leaves.
     """
-    check_values([*excludes, *overrides], where)
+    check_values([*excludes, *overrides], where, [n for grid in grids for n in all_datasets(grid)])
     for rules, cells_of in ((excludes, combinations), (overrides, kept_combinations)):
         missing = list(rules)
         for grid in grids:

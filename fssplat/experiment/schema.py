@@ -12,9 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, field_validator, model_validator
 
-from fssplat.common.similar import did_you_mean
+from fssplat.experiment.datasets import valid_name
 
-DATASETS = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
 NO_TRACKING = "none"  # as `tracking:`; results are in the store alone
 SCALARS = {str, int, float, bool, type(None)}
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -38,7 +37,6 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 LossWeights = dict[str, NonNegative]  # by the name of the loss
 Momenta = dict[str, Annotated[float, Field(ge=0, lt=1)]]  # by the name of the term
 Filled = Annotated[str, Field(min_length=1)]
-FOLDS = {"pascal-5i": 4, "coco-20i": 4, "fss-1000": 1, "synthetic": 4}
 
 
 class Spec(BaseModel):
@@ -291,13 +289,10 @@ class ExperimentSpec(Spec):
 
     @field_validator("datasets")
     @classmethod
-    def _known(cls, given: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
+    def _valid_names(cls, given: dict[str, DatasetSpec]) -> dict[str, DatasetSpec]:
         for key in given:
-            if key not in DATASETS:
-                hint = did_you_mean(key, DATASETS)
-                raise ValueError(
-                    f"{key} is unknown, known are {', '.join(DATASETS)}. {hint}".rstrip(". ")
-                )
+            if not valid_name(key):
+                raise ValueError(f"{key!a} cannot name a data set: letters, digits, . _ and - can")
         return given
 
 

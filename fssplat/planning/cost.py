@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
+from fssplat.experiment.datasets import BUILT_IN
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Job, Trial
 from fssplat.results.records import JobRecord
@@ -24,7 +25,7 @@ GIGA_MACS = {
 OTHER_GIGA_MACS = 4.0  # a backbone that is not listed
 HEAD = 0.5  # a head's forward pass, as a share of the backbone's
 BACKWARD = 2.0  # backward over forward, for what is trained
-NOMINAL_IMAGES = {"pascal-5i": 10_000, "coco-20i": 80_000, "fss-1000": 5_200, "synthetic": 1_000}
+NOMINAL_IMAGES = {name: known.images for name, known in BUILT_IN.items()}
 CPU_RATE = 2e10  # operations per second and core, until a job has been measured
 GPU_RATE = 1e13  # the same per GPU
 JOB_START_S = 2.0  # reading weights and index

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from fssplat.common.errors import InputError
-from fssplat.common.similar import known
 from fssplat.data.cache import Bucket, is_remote
 from fssplat.data.index import DatasetInfo, read_info
 from fssplat.data.places import default_root
+from fssplat.experiment.datasets import known_dataset
 from fssplat.experiment.rules import dataset_names
-from fssplat.experiment.schema import DATASETS, ExperimentSpec
+from fssplat.experiment.schema import DatasetSpec, ExperimentSpec
 from fssplat.experiment.trial import Trial
 from fssplat.planning.absolute_paths import absolute_trial, reads_weight_files
 
@@ -21,12 +21,9 @@ def dataset_infos(experiment: ExperimentSpec) -> dict[str, DatasetInfo]:
     names = dict.fromkeys([*dataset_names(experiment), *trained_on])
     found = {}
     for name in names:
-        if name not in DATASETS:
-            raise InputError(
-                f"{experiment.name}: dataset {name!r} is unknown. {known(name, DATASETS)}"
-            )
-        spec = experiment.datasets.get(name)
-        root = spec.root if spec and spec.root else default_root(name)
+        spec = experiment.datasets.get(name, DatasetSpec(name=name))
+        known_dataset(name, spec.root, experiment.name, experiment.datasets)
+        root = spec.root or default_root(name)
         found[name] = dataset_info(name, root.rstrip("/"))
     return found
 

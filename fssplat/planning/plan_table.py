@@ -6,6 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fssplat.experiment.datasets import known_dataset
+from fssplat.experiment.rules import dataset_names
+from fssplat.experiment.schema import DatasetSpec, ExperimentSpec
 from fssplat.experiment.trial import Job, Trial
 from fssplat.planning.packing import Placement
 from fssplat.planning.plan import Plan
@@ -53,9 +56,9 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 def plan_table(plan: Plan) -> RenderableType:
     """Totals, then the first jobs in the order in which they start."""
-    lines = [_totals(plan)]
+    lines = [_totals(plan), *recipe_lines(plan.experiment)]
     if not plan.pending:
-        return Text(lines[0])
+        return Text("\n".join(lines))
     unit = "GPU" if any(item.gpu for item in plan.pending) else "worker"
     if plan.saved_trainings:
         lines.append(_saved(plan))
@@ -68,6 +71,21 @@ def plan_table(plan: Plan) -> RenderableType:
     rest = len(plan.pending) - SHOWN
     tail = [Text(f"... and {rest} more jobs; --json lists all.")] if rest > 0 else []
     return Group(*(Text(line) for line in lines), rows, *tail)
+
+
+def recipe_lines(experiment: ExperimentSpec) -> list[str]:
+    """Which recipes train on each data set of your own, and why."""
+    lines = []
+    trained = [experiment.train_on] if experiment.train_on else dataset_names(experiment)
+    for name in trained:
+        spec = experiment.datasets.get(name, DatasetSpec(name=name))
+        facts = known_dataset(name, spec.root, experiment.name, experiment.datasets)
+        if facts.recipe:
+            lines.append(
+                f"{name}: methods use their recipes for {facts.recipe}, by the size of its images "
+                f"and their number ({facts.images} for training). `training` changes them."
+            )
+    return lines
 
 
 def _totals(plan: Plan) -> str:

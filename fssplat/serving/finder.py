@@ -9,10 +9,10 @@ found.labels, found.confidence           # uint8 [H, W]: 0, or the class's place
 from collections.abc import Sequence
 from pathlib import Path
 
+from fssplat.data.readers.class_choice import parsed_choice
 from fssplat.data.readers.pictures import read_picture
 from fssplat.data.transforms import Pixels
 from fssplat.engine.predicting.prepared import HALF, PreparedSupports, Segmented
-from fssplat.serving.class_choice import parsed_choice
 from fssplat.serving.models.opening import STORE, Model, load_model
 from fssplat.serving.self_check import SelfScore, self_scores
 from fssplat.serving.supports import read_supports

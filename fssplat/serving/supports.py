@@ -9,11 +9,11 @@ import numpy as np
 
 from fssplat.common.errors import InputError
 from fssplat.data.labels import Label
+from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice, is_value
 from fssplat.data.readers.layouts import LAYOUTS, find_layout, read_layout
 from fssplat.data.readers.mask_files import MaskFile
 from fssplat.data.readers.record import AnnotatedImage, LoadedImage, load
 from fssplat.engine.predicting.prepared import Support
-from fssplat.serving.class_choice import ClassChoice, is_value
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SupportSet:
 
 def read_supports(
     places: Path | str | Sequence[Path | str],
-    choice: ClassChoice = ClassChoice({}),
+    choice: ClassChoice = EVERY_CLASS,
     layout: str = "",
     images: Sequence[Path] = (),
     shots: int | None = None,

@@ -103,8 +103,10 @@ class Tracking:
 
     def add_table_view(self, trials: Iterable[Trial]) -> None:
         """Make the experiment's pages show the table of these trials."""
+        trials = list(trials)
         rows = dict.fromkeys(views.row_of(trial) for trial in trials)
-        self._add_tags(lambda known: views.experiment_tags(rows, known))
+        folds = max([views.FOLDS, *(trial.fold + 1 for trial in trials)])
+        self._add_tags(lambda known: views.experiment_tags(rows, known, folds))
 
     def write_table(self, trials: Mapping[str, Trial]) -> None:
         """Write the runs that are the rows of the table, from the delivered runs of trials."""

@@ -19,14 +19,16 @@ SHARED = "mlflow.sharedViewState."
 ROW = "row"  # tag: see `row_of`
 SPEED = "episodes/s"  # metric of rows; MLflow cuts a longer heading
 KIND_ROW = "row"  # of runs that are rows of the table
-FOLDS = range(4)
+FOLDS = 4  # columns, or more if a data set has more folds
 SECTION = "fssplat-comparison"  # of the charts
 SHOWN = 100  # rows or points in a chart
 
 
-def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+def experiment_tags(
+    rows: Iterable[str], known: Mapping[str, str], folds: int = FOLDS
+) -> dict[str, str]:
     """The tags to add to an experiment with these rows; `known` are those that it has."""
-    view = trials_view(rows)
+    view = trials_view(rows, folds)
     try:
         before = json.loads(known.get(f"{SHARED}{TRIALS}", "{}"))
     except ValueError:
@@ -34,7 +36,7 @@ def experiment_tags(rows: Iterable[str], known: Mapping[str, str]) -> dict[str, 
     view["groupsExpanded"] |= before.get("groupsExpanded", {})
     wanted = {
         KIND: KIND_VALUE,
-        f"{SHARED}{VIEW}": json.dumps(table_view(), sort_keys=True),
+        f"{SHARED}{VIEW}": json.dumps(table_view(folds), sort_keys=True),
         f"{SHARED}{TRIALS}": json.dumps(view, sort_keys=True),
     }
     return {name: value for name, value in wanted.items() if known.get(name) != value}
@@ -72,9 +74,9 @@ def fold_points(fold: int) -> str:
     return f"points/fold-{fold}"  # MLflow cuts longer headings
 
 
-def table_view() -> dict[str, Any]:
+def table_view(folds: int = FOLDS) -> dict[str, Any]:
     """The rows of the table, best first, in points."""
-    figures = ["miou_points", *(fold_points(fold) for fold in FOLDS)]
+    figures = ["miou_points", *(fold_points(fold) for fold in range(folds))]
     figures += ["fb_iou_points", SPEED]
     tags = [f"tags.`{name}`" for name in ("dataset", "folds", "protocol")]
     columns = [*(f"metrics.`{name}`" for name in figures), *tags]
@@ -82,9 +84,9 @@ def table_view() -> dict[str, Any]:
     return {**_view(KIND_ROW, columns, charts), "orderByKey": "metrics.`miou_points`"}
 
 
-def trials_view(rows: Iterable[str]) -> dict[str, Any]:
+def trials_view(rows: Iterable[str], folds: int = FOLDS) -> dict[str, Any]:
     """The state of MLflow's run table in MLflow's own keys; every row is closed at first."""
-    figures = [*(fold_metric(fold) for fold in FOLDS), "miou", "fb_iou", "episodes_per_s"]
+    figures = [*(fold_metric(fold) for fold in range(folds)), "miou", "fb_iou", "episodes_per_s"]
     metrics = [f"metrics.`{name}`" for name in figures]
     columns = ["params.`shot`", *metrics, "attributes.`Models`"]
     charts = [_bars(name) for name in ("miou", "fb_iou", "episodes_per_s")]

@@ -4,8 +4,9 @@ import pytest
 
 from fssplat.common.similar import did_you_mean, known, mistakes, similar
 from fssplat.experiment.checks.problems import settings
+from fssplat.experiment.datasets import BUILT_IN
 from fssplat.experiment.protocols import PROTOCOLS, Protocol
-from fssplat.experiment.schema import DATASETS, ExperimentSpec, TrainingSpec
+from fssplat.experiment.schema import ExperimentSpec, TrainingSpec
 
 SETTINGS = [
     *settings(ExperimentSpec),
@@ -45,9 +46,9 @@ def test_a_setting_is_found_by_its_last_name_and_by_few_mistakes(
 @pytest.mark.parametrize(
     ("given", "names", "expected"),
     [
-        ("PASCAL5i", DATASETS, ["pascal-5i"]),
-        ("coco", DATASETS, ["coco-20i"]),
-        ("voc", DATASETS, []),
+        ("PASCAL5i", BUILT_IN, ["pascal-5i"]),
+        ("coco", BUILT_IN, ["coco-20i"]),
+        ("voc", BUILT_IN, []),
         ("HSNet", ["hmfs", "hsnet", "panet"], ["hsnet"]),
         ("pfent", ["panet", "pfenet"], ["pfenet"]),
         ("cat", ["hmfs", "bam", "panet"], []),

@@ -84,7 +84,7 @@ def test_true_in_the_grid_in_an_option_or_in_a_loss_weight_is_refused(tmp_path: 
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ("datasets: {sinthetic: {name: sinthetic}}", "datasets: sinthetic is unknown, known are"),
+        ("datasets: {../cells: {root: a}}", "datasets: '../cells' cannot name a data set"),
         ("backbones: {vgg16: {name: resnet50}}", "backbones: vgg16 is named resnet50; both must"),
     ],
 )

@@ -14,7 +14,8 @@ from fssplat.backbones import BACKBONES
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
 from fssplat.experiment.checks.problems import validate
-from fssplat.experiment.schema import DATASETS, BackboneSpec, MethodSpec, TrainingSpec
+from fssplat.experiment.datasets import BUILT_IN
+from fssplat.experiment.schema import BackboneSpec, MethodSpec, TrainingSpec
 from fssplat.methods import FewShotSegmenter, build_method, methods_named
 from fssplat.methods.base import grouped
 from fssplat.methods.layers.fusion import fuse_shots
@@ -304,7 +305,7 @@ def test_one_shot_is_never_fused(fusion: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", BUILT_IN)
 def test_every_data_set_has_a_recipe_and_options(name: str, dataset: str) -> None:
     method = METHODS[name]
     for backbone in BACKBONES:
@@ -318,7 +319,7 @@ def test_presets_name_switches_that_exist(name: str) -> None:
     method = METHODS[name]
     for preset in method.PRESETS.values():
         assert set(preset) <= {"options", "training", "training_on", "loss_weights", "momentum"}
-        assert set(preset.get("training_on", {})) <= set(DATASETS)
+        assert set(preset.get("training_on", {})) <= set(BUILT_IN)
         validate(method.Options, dict(preset.get("options", {})), name)
         assert set(preset.get("loss_weights", {})) <= set(method.LOSS_WEIGHTS)
         assert set(preset.get("momentum", {})) <= set(method.MOMENTUM)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from fssplat.common.errors import InputError
 from fssplat.data.build.build_folder import write_file
-from fssplat.data.build.samples import checksum, convert_record
+from fssplat.data.build.samples import checksum, convert_record, stored_jpeg
 from fssplat.data.build.shard_plan import PlannedShard, file_state, plan_digest
 from fssplat.data.build.write_shards import BadImage, OnProgress
-from fssplat.data.index import INFO_FILE, REPORT_FILE, Dataset, DatasetInfo
+from fssplat.data.index import REPORT_FILE, Dataset, DatasetInfo
 from fssplat.data.shards import Member
 from fssplat.data.sources import expected_synthetic
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
+from fssplat.experiment.datasets import INFO_FILE
 
 
 def finished_synthetic(folder: Path, name: str, options: SourceOptions) -> DatasetInfo | None:
@@ -55,6 +56,8 @@ def finished_build(
     if bad and not plan[0].skip_bad:
         raise _other_data_set(folder)
     dataset = Dataset.open(folder)
+    if dataset.info.folds != content.folds:
+        raise _other_data_set(folder)
     if not same:
         if not _same_content(dataset, content, bad, workers, on_progress):
             raise _other_data_set(folder)
@@ -79,8 +82,9 @@ def _same_content(
 ) -> bool:
     """Return whether the source would give this data set, whatever the dates of its files."""
     info, left_out = dataset.info, {item.key for item in bad}
-    if (info.name, info.classes, info.labels, info.year, info.class_counts) != (
-        content.name, content.classes, content.labels, content.year, content.class_counts
+    if (info.name, info.classes, info.labels, info.year, info.class_counts, info.folds) != (
+        content.name, content.classes, content.labels, content.year, content.class_counts,
+        content.folds,
     ):  # fmt: skip
         return False
     used = [record for record in content.records if record.key not in left_out]
@@ -102,8 +106,15 @@ def _same_listing(dataset: Dataset, records: list[Record]) -> bool:
     for number in range(len(dataset.info.shards)):
         members |= dataset.members(number)
     rows = zip(dataset.keys, dataset.splits.tolist(), dataset.object_classes.tolist(), strict=True)
-    found = {(key, split, c, members[f"{key}.jpg"].size) for key, split, c in rows}
-    return found == {(r.key, r.split, r.object_class, file_state(r.image)[0]) for r in records}
+    upright = {record.key for record in records if record.upright}  # another size may be stored
+    found = {
+        (key, split, c, -1 if key in upright else members[f"{key}.jpg"].size)
+        for key, split, c in rows
+    }
+    return found == {
+        (r.key, r.split, r.object_class, -1 if r.upright else file_state(r.image)[0])
+        for r in records
+    }
 
 
 def _same_record(dataset: Dataset, left_out: set[str], record: Record) -> bool:
@@ -116,7 +127,7 @@ def _same_record(dataset: Dataset, left_out: set[str], record: Record) -> bool:
             return True
         return False
     try:
-        found = checksum(record.image.read_bytes(), record.label.read())
+        found = checksum(stored_jpeg(record), record.label.read())
     except (OSError, BadSampleError):
         return False
     return found == dataset.checksums[dataset.row_of(record.key)]

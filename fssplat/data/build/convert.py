@@ -60,7 +60,7 @@ def build(
     build raises InputError, or leaves them out with `skip_bad`.
     """
     started = time.monotonic()
-    check_name(name)  # before a folder is made for it
+    check_name(name, source, settings.options)  # before a folder is made for it
     folder = _local_folder(name, out)
     with only_build_in(folder):
         report = _build_in(folder, name, source, settings, on_progress)

@@ -28,7 +28,7 @@ from fssplat.data.folds import classes_of_split
 from fssplat.data.index import Dataset
 from fssplat.data.public_lists import FOLDER, SCHEMA, forget_lists
 from fssplat.data.sources.record import safe_key
-from fssplat.experiment.schema import FOLDS
+from fssplat.experiment.datasets import BUILT_IN
 
 PLACES = {
     "pfenet": (".", "pfenet", "lists", "PFENet/lists"),
@@ -158,8 +158,14 @@ def _pfenet(place: Path, file: str) -> list[Line] | None:
     return lines
 
 
+def _folds(name: str) -> range:
+    return range(BUILT_IN[name].folds)
+
+
 def _hsnet_pascal(place: Path, part: str) -> list[Line] | None:
-    paths = [place / "pascal" / part / f"fold{fold}.txt" for fold in range(FOLDS["pascal-5i"])]
+    paths = [
+        place / "pascal" / part / f"fold{fold}.txt" for fold in range(BUILT_IN["pascal-5i"].folds)
+    ]
     if not _all_there(paths):
         return None
     lines = []
@@ -176,7 +182,9 @@ def _hsnet_pascal(place: Path, part: str) -> list[Line] | None:
 
 def _hsnet_coco(place: Path, part: str) -> list[Line] | None:
     """Class by class, each in the order of its list, in which the public code draws."""
-    paths = [place / "coco" / part / f"fold{fold}.pkl" for fold in range(FOLDS["coco-20i"])]
+    paths = [
+        place / "coco" / part / f"fold{fold}.pkl" for fold in range(BUILT_IN["coco-20i"].folds)
+    ]
     if not _all_there(paths):
         return None
     images: dict[int, list[str]] = {}

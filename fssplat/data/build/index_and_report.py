@@ -6,6 +6,7 @@ from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -14,7 +15,6 @@ from fssplat.data.build.shard_plan import PlannedShard, plan_digest
 from fssplat.data.build.write_shards import ShardResult
 from fssplat.data.index import (
     INDEX_FILE,
-    INFO_FILE,
     REPORT_FILE,
     SCHEMA,
     SPLITS,
@@ -23,6 +23,7 @@ from fssplat.data.index import (
 )
 from fssplat.data.shards import Shard
 from fssplat.data.sources.record import Source
+from fssplat.experiment.datasets import INFO_FILE, recipe_for
 
 
 def write_report(
@@ -44,6 +45,12 @@ def write_report(
     write_file(folder / REPORT_FILE, json.dumps(report, indent=1).encode())
 
 
+def _recipe(table: pa.Table) -> str:
+    """The built-in data set whose recipes fit these images."""
+    sides = np.maximum(table["height"].to_numpy(), table["width"].to_numpy())
+    return recipe_for(int(np.median(sides)), table["split"].to_pylist().count("train"))
+
+
 def write_index(folder: Path, content: Source, results: list[ShardResult]) -> DatasetInfo:
     """index.parquet, then dataset.json, which makes the folder a data set."""
     written = [result for result in results if result.bytes]
@@ -57,11 +64,13 @@ def write_index(folder: Path, content: Source, results: list[ShardResult]) -> Da
         classes=content.classes,
         source=content.source,
         year=content.year,
-        fingerprint=fingerprint_of(content.name, content.classes, table),
+        fingerprint=fingerprint_of(content.name, content.classes, table, content.folds),
         counts={split: splits.count(split) for split in SPLITS if split in splits},
         shards=tuple(Shard(item.file, item.bytes, len(item.rows)) for item in written),
         labels=content.labels,
         class_counts=content.class_counts,
+        folds=content.folds,
+        recipe=_recipe(table) if content.folds else "",
     )
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")

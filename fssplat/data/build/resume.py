@@ -12,7 +12,8 @@ from fssplat.common.whole_files import remove_unfinished
 from fssplat.data.build.build_folder import STATE_FOLDER, state_path
 from fssplat.data.build.shard_plan import PlannedShard
 from fssplat.data.build.write_shards import BadImage, ShardResult
-from fssplat.data.index import INFO_FILE, REPORT_FILE, SPLITS
+from fssplat.data.index import REPORT_FILE, SPLITS
+from fssplat.experiment.datasets import INFO_FILE
 
 
 def keep_finished_shards(folder: Path, plan: tuple[PlannedShard, ...]) -> dict[str, ShardResult]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fssplat.common.errors import InputError
 from fssplat.data.labels import (
     IGNORE,
     UNREADABLE,
@@ -13,6 +14,7 @@ from fssplat.data.labels import (
     encode_label,
     image_size,
 )
+from fssplat.data.readers.pictures import upright_jpeg
 from fssplat.data.shards import Member, Sample, digest_of
 from fssplat.data.sources.record import BadSampleError, Record
 
@@ -67,12 +69,23 @@ def add_positions(row: dict[str, Any], members: dict[str, Member]) -> None:
         row[f"{kind}_at"], row[f"{kind}_size"] = member.offset, member.size
 
 
+def stored_jpeg(record: Record) -> bytes:
+    """The bytes that a shard has of the image: the file's own, or another JPEG of an upright one.
+
+    Raises OSError, and InputError for an upright image that cannot be decoded.
+    """
+    data = record.content or record.image.read_bytes()
+    return upright_jpeg(data, str(record.image)) if record.upright else data
+
+
 def _read_image(record: Record) -> tuple[bytes, tuple[int, int]]:
     try:
-        jpg = record.image.read_bytes()
+        jpg = stored_jpeg(record)
         return jpg, image_size(jpg)
     except FileNotFoundError:
         raise BadSampleError(f"{record.image}: the image is missing") from None
+    except InputError as error:
+        raise BadSampleError(str(error).rstrip(".")) from error
     except UNREADABLE as error:
         raise BadSampleError(f"{record.image}: the image cannot be read ({error})") from error
 

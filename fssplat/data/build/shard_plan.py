@@ -109,6 +109,7 @@ def _groups(records: Sequence[Record], most: int, state: FileState) -> Iterator[
 def _shard_digest(content: Source, records: Sequence[Record], state: FileState) -> str:
     states = [_record_state(record, state) for record in records]
     head = [FORMAT_VERSION, content.name, content.classes, content.labels]
+    head += [content.options] if content.options else []
     return digest_of([json.dumps([head, states]).encode()])
 
 

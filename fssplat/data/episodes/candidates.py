@@ -128,6 +128,11 @@ def candidates_by_area(
     A query image must also show some class of `classes` with `min_area` pixels, because the public
     code lists only such images.
     """
+    if not classes:
+        raise InputError(
+            f"{dataset.info.name}: the fold has no base class, so nothing can be trained. Use a "
+            "method without training, such as prior, or mark a second class."
+        )
     found = [_class_candidates(dataset, c, split, min_area, min_area_query) for c in classes]
     rows, ids, query, support = (np.concatenate(column) for column in zip(*found, strict=True))
     query &= np.isin(rows, rows[support])

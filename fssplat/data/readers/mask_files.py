@@ -50,6 +50,9 @@ class MaskFile:
     def files(self) -> tuple[Path, ...]:
         return (self.path,)
 
+    def classes(self) -> set[str]:
+        return set(self.masks(*self.size()))
+
     def size(self) -> tuple[int, int]:
         try:
             with Image.open(self.path) as picture:  # reads the header alone

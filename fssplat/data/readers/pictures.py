@@ -94,6 +94,20 @@ def _decoded(data: bytes, where: str, most: int) -> Picture:
     return Picture(np.ascontiguousarray(TURNS[orientation](stored)), orientation)
 
 
+def upright_jpeg(data: bytes, where: str) -> bytes:
+    """A picture of any format as JPEG; one that is an upright JPEG already keeps its bytes.
+
+    Raises InputError if it cannot be decoded.
+    """
+    picture = read_picture(data, where)
+    with Image.open(io.BytesIO(data)) as opened:
+        if opened.format in ("JPEG", "MPO") and picture.orientation == 1:
+            return data
+    buffer = io.BytesIO()
+    Image.fromarray(picture.pixels).save(buffer, format="JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
 def _eight_bits(picture: Image.Image) -> Image.Image:
     """A picture of 16 or 32 bits per pixel with its highest bits; others unchanged."""
     if not picture.mode.startswith(("I", "F")):

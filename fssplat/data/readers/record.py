@@ -31,6 +31,13 @@ class Annotation(Protocol):
         """The files that the masks depend on."""
         ...
 
+    def classes(self) -> set[str]:
+        """The classes of which something is marked, before anything is drawn if possible.
+
+        Raises InputError if a file cannot be read.
+        """
+        ...
+
     def size(self) -> tuple[int, int] | None:
         """(height, width) of the picture that was marked; None if its numbers are shares of it.
 
@@ -117,6 +124,9 @@ class Shapes:
     files: tuple[Path, ...]
     declared: tuple[int, int] | None  # (height, width) that the file names
     parts: tuple[Part, ...]
+
+    def classes(self) -> set[str]:
+        return {part.name for part in self.parts if not part.ignored}
 
     def size(self) -> tuple[int, int] | None:
         return self.declared

@@ -8,7 +8,9 @@ from typing import Literal, Protocol
 
 from fssplat.common.errors import InputError
 from fssplat.common.plain_names import plain_name
+from fssplat.data.index import Fold
 from fssplat.data.labels import Label
+from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice
 
 KEY_LENGTH = 90  # a tar header has room for 100 characters; the longest suffix is .json
 
@@ -38,6 +40,10 @@ class Record:
     label: LabelSource
     origin: str  # which part of the source: voc, sbd, coco-2017, ...
     object_class: int = 0  # class id that 1 means in a binary label; 0: the label has class ids
+    # Turn the image by its EXIF data, and store another format than JPEG as JPEG. The built-in data
+    # sets keep the bytes, because their labels refer to the pixels as stored.
+    upright: bool = False
+    content: bytes = b""  # the image itself, if there is no file
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Source:
     labels: Literal["class-index", "binary"] = "class-index"
     notes: tuple[str, ...] = ()  # what was left out on purpose, for the report
     class_counts: Mapping[str, int] = field(default_factory=dict)  # as in dataset.json
+    folds: tuple[Fold, ...] = ()  # of a data set of your own
+    options: str = ""  # what else decides the labels, of a data set of your own
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,18 @@ class SourceOptions:
     train_images: int = 700  # synthetic
     val_images: int = 300  # synthetic
     workers: int = 1  # processes that draw synthetic pictures
+    own: "OwnOptions | None" = None  # of a data set of your own
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """How a data set of your own is read."""
+
+    layout: str = ""  # name of a layout; empty: the one that is found
+    choice: ClassChoice = EVERY_CLASS
+    images: tuple[Path, ...] = ()  # other folders that may have the pictures
+    folds: str = "4"  # their number, or a file with lists of classes
+    val_share: float = 0.3  # of the images for the test, if the layout has no splits
 
 
 ReadSource = Callable[[Path, SourceOptions], Source]

@@ -102,7 +102,7 @@ def test_a_bucket_is_no_place_to_build(source: Path) -> None:
 
 
 def test_an_unknown_name_leaves_no_folder_behind(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'pascal5i' is unknown"):
+    with pytest.raises(InputError, match=r"'pascal5i' is unknown\. Did you mean pascal-5i"):
         build("pascal5i", source, tmp_path / "built")
     assert not (tmp_path / "built").exists()
 

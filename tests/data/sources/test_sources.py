@@ -5,15 +5,19 @@ from pathlib import Path
 import pytest
 
 from fssplat.common.errors import InputError
-from fssplat.data.sources import default_source, read_source
+from fssplat.data.sources import check_name, default_source
 from fssplat.data.sources.record import SourceOptions, safe_key
 
 PLAIN = SourceOptions()
 
 
 def test_an_unknown_data_set_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'pascal' is unknown. Known: pascal-5i, coco-20i"):
-        read_source("pascal", tmp_path, PLAIN)
+    with pytest.raises(InputError, match=r"'pascal' is unknown. Did you mean pascal-5i\? Known: "):
+        check_name("pascal", None, PLAIN)
+    with pytest.raises(InputError, match=r"'pascal' is unknown. Did you mean pascal-5i\? Else: "):
+        check_name("pascal", tmp_path, PLAIN)
+    with pytest.raises(InputError, match=r"'\.\./a' cannot name a data set"):
+        check_name("../a", tmp_path, PLAIN)
 
 
 def test_downloads_go_where_builds_look(monkeypatch: pytest.MonkeyPatch) -> None:

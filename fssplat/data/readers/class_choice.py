@@ -50,6 +50,9 @@ class ClassChoice:
         return chosen or {name: name for name in found}
 
 
+EVERY_CLASS = ClassChoice({})
+
+
 def parsed_choice(texts: Iterable[str]) -> ClassChoice:
     """--class as typed. Raises InputError for an empty name, or for one that is used twice."""
     names: dict[str, str] = {}
