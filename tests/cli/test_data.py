@@ -118,4 +118,4 @@ def test_a_missing_data_set_is_exit_code_2(tmp_path: Path) -> None:
     done = typed("info", str(tmp_path / "coco-20i"))
     assert done.returncode == 2
     assert done.stderr.startswith("fssplat: ")
-    assert "fssplat data build coco-20i --out" in done.stderr
+    assert "fssplat data build coco-20i --source FOLDER --out" in done.stderr
