@@ -84,23 +84,28 @@ def build(
     _print_report(report)
 
 
-OF_ONE_SET = {  # options of `build` -> the data set that they are about
-    "year": "coco-20i",
-    "lists": "fss-1000",
-    **dict.fromkeys(("seed", "train_images", "val_images"), "synthetic"),
+OWN = "a data set of your own"
+OPTIONS_OF = {  # options of `build` -> the data sets that they are about
+    "year": ("coco-20i",),
+    "lists": ("fss-1000",),
+    "seed": ("synthetic", OWN),
+    **dict.fromkeys(("train_images", "val_images"), ("synthetic",)),
+    **dict.fromkeys(("folds", "classes", "layout", "images", "val_share"), (OWN,)),
 }
 
 
 def _require_own_options(context: typer.Context, name: str) -> None:
     """Raises InputError for an option that is about another data set than `name`."""
-    from fssplat.experiment.schema import DATASETS
+    from fssplat.experiment.datasets import BUILT_IN
 
-    for option, of in OF_ONE_SET.items():
+    kind = name if name in BUILT_IN else OWN
+    for option, of in OPTIONS_OF.items():
         source = context.get_parameter_source(option)
-        if name in DATASETS and of != name and source is not None and source.name == "COMMANDLINE":
+        if kind not in of and source is not None and source.name == "COMMANDLINE":
+            typed = {"classes": "class"}.get(option, option).replace("_", "-")
             raise InputError(
-                f"--{option.replace('_', '-')}: is about {of}, and has no effect on {name}. Leave "
-                "it out."
+                f"--{typed}: is about {' and '.join(of)}, and has no effect on {name}. Leave it "
+                "out."
             )
 
 
