@@ -26,7 +26,7 @@ from fssplat.data.index_columns import Classes, first_problem
 from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
 from fssplat.data.places import rebuild
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
-from fssplat.experiment.datasets import INFO_FILE
+from fssplat.experiment.datasets import INFO_FILE, Fold
 
 FORMAT_VERSION = 1
 INDEX_FILE, REPORT_FILE = "index.parquet", "report.json"
@@ -50,14 +50,6 @@ SCHEMA = pa.schema(
         ("checksum", pa.string()),  # digest of the JPEG's bytes and the label's pixels
     ]
 )
-
-
-@dataclass(frozen=True)
-class Fold:
-    """The classes of one fold of a data set of your own, as ids; other classes are not used."""
-
-    novel: tuple[int, ...]
-    base: tuple[int, ...]
 
 
 @dataclass(frozen=True)

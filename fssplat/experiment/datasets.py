@@ -30,6 +30,14 @@ class KnownDataset:
     recipe: str = ""  # the built-in data set whose recipes the methods use; "": its own
 
 
+@dataclass(frozen=True)
+class Fold:
+    """The classes of one fold of a data set of your own, as ids; other classes are not used."""
+
+    novel: tuple[int, ...]
+    base: tuple[int, ...]
+
+
 BUILT_IN: dict[str, KnownDataset] = {
     "pascal-5i": KnownDataset(folds=4, images=10_000),
     "coco-20i": KnownDataset(folds=4, images=80_000),

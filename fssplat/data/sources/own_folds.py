@@ -13,8 +13,8 @@ import numpy as np
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
-from fssplat.data.index import Fold
 from fssplat.data.readers.text_files import annotation_text
+from fssplat.experiment.datasets import Fold
 
 
 def folds_of(

@@ -8,9 +8,9 @@ from typing import Literal, Protocol
 
 from fssplat.common.errors import InputError
 from fssplat.common.plain_names import plain_name
-from fssplat.data.index import Fold
 from fssplat.data.labels import Label
 from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice
+from fssplat.experiment.datasets import Fold
 
 KEY_LENGTH = 90  # a tar header has room for 100 characters; the longest suffix is .json
 
