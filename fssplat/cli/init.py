@@ -1,4 +1,4 @@
-"""`fssplat init method`: write a method of one's own that already trains, to be changed."""
+"""`fssplat init`: write a method of one's own that trains, or a first experiment, to be changed."""
 
 import importlib.util
 import keyword
@@ -27,11 +27,6 @@ FILES = {
 }
 
 
-@app.callback()
-def group() -> None:
-    """Keep `method` a command of its own: Typer would merge a single one into the group."""
-
-
 @app.command()
 def method(
     name: str = typer.Argument(help="Its name: lower case, digits and _, e.g. my_method."),
@@ -56,6 +51,55 @@ def method(
     say(f"Wrote {', '.join(map(str, written))}. Next:")
     for line in next_commands(name, title):
         say(f"  {line}")
+
+
+@app.command()
+def experiment(
+    dataset: str = typer.Argument("synthetic", help="A data set that is built, e.g. cells."),
+) -> None:
+    """Write a first experiment with comments: fssplat init experiment synthetic
+
+    With schema.json beside it, editors complete and check its settings.
+    """
+    from fssplat.cli.json_schema import schema
+
+    path = Path(f"{dataset}.yaml")
+    if path.exists():
+        raise InputError(f"{path}: exists already. Remove or rename it.")
+    text = first_experiment(dataset)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be written ({reason}). Use another folder.") from error
+    say(f"Wrote {path}")
+    schema(Path("schema.json"))
+    say("Next:")
+    say(f"  {command_line(['fssplat', 'launch', str(path), '--dry-run'])}")
+    say(f"  {command_line(['fssplat', 'launch', str(path)])}")
+
+
+def first_experiment(dataset: str) -> str:
+    """The text of the file. Raises InputError if the data set is unknown or not built."""
+    from fssplat.experiment.datasets import BUILT_IN, default_root, known_dataset
+
+    facts = known_dataset(dataset, "", "init experiment")
+    folds = ", ".join(str(fold) for fold in range(min(2, facts.folds)))
+    place = (
+        f"datasets:\n  {dataset}: {{root: {default_root(dataset)}}} # built by `fssplat data build`"
+    )
+    small = facts.recipe in ("synthetic", "fss-1000")
+    area = (
+        "  min_area: 256 # pixels of the class in a support; 2,048 is too many for small images\n"
+    )
+    area += "  min_area_query: 256\n"
+    template = resources.files("fssplat.cli").joinpath("templates", "experiment.yaml.txt")
+    return Template(template.read_text("utf-8")).substitute(
+        NAME=dataset,
+        FOLDS=folds,
+        DATASETS="# `fssplat data build` has built it" if dataset in BUILT_IN else place,
+        AREA=area if small else "",
+    )
 
 
 def require_name(name: str) -> str:
