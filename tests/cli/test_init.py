@@ -97,6 +97,7 @@ def test_no_file_is_replaced_and_none_is_written_if_one_exists(folder: Path) -> 
     assert not (folder / "test_mine.py").exists()
 
 
+@pytest.mark.slow
 def test_the_template_passes_its_own_test_and_the_contract(folder: Path) -> None:
     own = passed(folder, "-m", "pytest", "-q", "test_mine.py", PYTHONPATH=f"{folder}:{ROOT}")
     assert "2 passed" in own

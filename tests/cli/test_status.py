@@ -96,13 +96,12 @@ def test_ui_prints_the_address_of_a_remote_server(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["sync", "ui"])
 def test_without_tracking_there_is_nothing_to_sync_or_show(tmp_path: Path, command: str) -> None:
-    code, out, err = output_of(
-        start_command(command, experiment_without_images(tmp_path, tracking="none"))
-    )
-    assert code == 2
-    assert out == ""
-    assert "MLflow is off for this experiment" in err
-    assert "--set tracking=sqlite" in err
+    path = experiment_without_images(tmp_path, tracking="none")
+    done = RUN.invoke(app, [command, str(path)])
+    assert isinstance(done.exception, InputError)
+    assert done.output == ""
+    assert "MLflow is off for this experiment" in str(done.exception)
+    assert "--set tracking=sqlite" in str(done.exception)
 
 
 def test_ui_reports_a_port_in_use_in_one_line(tmp_path: Path) -> None:

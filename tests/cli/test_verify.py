@@ -55,6 +55,7 @@ def typed(*arguments: str | Path, columns: int = 200) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
 def test_a_row_is_run_and_printed_below_the_published_one(base: Path) -> None:
     code, out, err = output_of(start_command("verify", ROW, "--base", base, *TINY))
     assert code == 0, err

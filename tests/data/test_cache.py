@@ -129,6 +129,7 @@ def _read_row(root: str, row: int) -> bytes:
     return Dataset.open(root).jpeg(row)
 
 
+@pytest.mark.slow
 def test_many_processes_may_read_a_remote_data_set_at_once(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

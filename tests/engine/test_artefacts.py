@@ -32,6 +32,7 @@ def hold(folder: Path) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 def test_processes_that_need_an_artefact_together_compute_it_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=ask, args=(tmp_path,)) for _ in range(4)]

@@ -214,6 +214,7 @@ def test_points_that_end_before_their_first_milestone_end_with_a_reason_under_ra
     assert text.count("one episode does not fit the device.") == 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_search_and_spends_no_point(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -255,6 +256,7 @@ def test_a_full_disk_is_recognised_by_number_or_text(error: Exception, full: boo
     assert is_disk_full(error) == full
 
 
+@pytest.mark.slow
 def test_a_study_that_fails_during_a_search_is_one_line(data: Path, tmp_path: Path) -> None:
     def dropped(task: PointTask, folder: Path, report: Report, stopping: Any) -> None:
         with sqlite3.connect(tmp_path / "study.db", timeout=60) as database:
@@ -374,6 +376,7 @@ def table_of(folder: Path, data: Path, **section: Any) -> list[list[str]]:
     return [row.split(",") for row in (drive.folder / "trials.csv").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_novel_folds_labels_change_nothing_in_a_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

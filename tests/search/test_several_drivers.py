@@ -51,6 +51,7 @@ def run_two(path: Path, trials: int, *more: str) -> None:
     check_whole(prepared_of(path), trials)
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_postgres_study_share_its_points(
     postgres: str, data: Path, tmp_path: Path
 ) -> None:

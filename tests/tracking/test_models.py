@@ -84,6 +84,7 @@ def episode_of(job: Job, store: Store, trial: int) -> tuple[dict[str, Any], Any,
     return episode, dataset.mask(query, class_id), row
 
 
+@pytest.mark.slow
 def test_a_model_loads_in_another_process_and_predicts_as_the_evaluation_did(
     finished: tuple[Job, Store], database: str, tmp_path: Path
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_file_that_cannot_be_written_whole_is_not_there(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_build_with_advice(tmp_path: Path) -> None:
     image = tmp_path / "image.jpg"
     image.write_bytes(noise_jpeg(0))
