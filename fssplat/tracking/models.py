@@ -98,19 +98,20 @@ def download_model(address: str, store: Store, scratch: Path) -> Path:
     `address` is models:/... or runs:/...; the server is MLFLOW_TRACKING_URI or SQLite in the store.
     Raises InputError if there is no such model.
     """
-    from mlflow import artifacts
+    import mlflow
 
-    uri = tracking_uri("", store)
+    uri, before = tracking_uri("", store), mlflow.get_tracking_uri()
     try:
         with mlflow_errors():
-            found = artifacts.download_artifacts(
-                artifact_uri=address, dst_path=str(scratch), tracking_uri=uri
-            )
+            mlflow.set_tracking_uri(uri)  # an argument is not used for models:/...
+            found = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(scratch))
     except MlflowError as error:
         raise InputError(
             f"model {address}: {error.shown} at {hidden(uri)}. Set MLFLOW_TRACKING_URI to the "
             "server that has it."
         ) from error
+    finally:
+        mlflow.set_tracking_uri(before)
     models = sorted(Path(found).rglob(MODEL))
     if not models:
         raise InputError(f"model {address}: it is not a model of fssplat ({MODEL} is missing).")

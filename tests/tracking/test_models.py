@@ -16,7 +16,7 @@ from fssplat.experiment.schema import MlflowSpec
 from fssplat.experiment.trial import Job
 from fssplat.results.store import Store
 from fssplat.tracking.delivery import sync
-from fssplat.tracking.models import Segmenter, model_key
+from fssplat.tracking.models import Segmenter, download_model, model_key
 from fssplat.tracking.runs import Tracking, open_tracking
 from fssplat.worker.claimed_job import perform
 from fssplat.worker.job_task import JobTask
@@ -191,3 +191,16 @@ def test_a_model_accepts_one_episode_a_list_and_a_batch_of_arrays() -> None:
             model.predict(wrong)
     with pytest.raises(InputError, match="different lengths"):
         model.predict({**one, "query": [[1, 2], [3]]})
+
+
+def test_a_model_is_downloaded_by_its_address(
+    finished: tuple[Job, Store], database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, store = finished
+    tracking = delivered(job, store, database, "by address")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    folder = download_model(f"models:/{models(tracking)[0].model_id}", store, tmp_path)
+    weights = Path(store.address) / "jobs" / job.key / "weights.safetensors"
+    assert (folder / "weights.safetensors").read_bytes() == weights.read_bytes()
+    with pytest.raises(InputError, match="model models:/m-0: MLflow refuses"):
+        download_model("models:/m-0", store, tmp_path / "none")
