@@ -11,6 +11,7 @@ import typer
 
 from fssplat import __version__
 from fssplat.cli import (
+    compare,
     data,
     doctor,
     gc,
@@ -59,6 +60,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     status.status,
     logs.logs,
     report.report,
+    compare.compare,
     retry.retry,
     stop.stop,
     sync.sync,

@@ -39,7 +39,7 @@ def report(
     from fssplat.report.writing.files import write_report
 
     evidence = Evidence(
-        [_source(path, changes) for path in experiments],
+        [source(path, changes) for path in experiments],
         Options(against=against, published=published),
     )
     evidence.check()
@@ -51,7 +51,7 @@ def report(
     say(f"The report: {page}")
 
 
-def _source(path: Path, changes: list[str]) -> "Source":
+def source(path: Path, changes: list[str]) -> "Source":
     """The experiment of a file, as its store has it. Raises InputError."""
     from fssplat.launching.launch import Request
     from fssplat.planning.report_sources import source_of

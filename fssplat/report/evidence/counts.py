@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -42,15 +43,16 @@ class Counts:
         """[rows] IoU of each episode and way; 0 if neither truth nor prediction has a pixel."""
         return np.asarray(self.intersection / np.maximum(self.union, 1))
 
-    def per_class(self) -> dict[int, float]:
+    @cached_property
+    def per_class(self) -> Mapping[int, float]:
         """IoU of each class: pixels summed over the episodes of a seed, mean over seeds."""
-        found: dict[int, list[float]] = {}
-        for seed in np.unique(self.seed):
-            for class_id in np.unique(self.class_id[self.seed == seed]):
-                rows = (self.seed == seed) & (self.class_id == class_id)
-                pixels = self.intersection[rows].sum(), self.union[rows].sum()
-                found.setdefault(int(class_id), []).append(pixels[0] / max(pixels[1], 1))
-        return {class_id: float(np.mean(values)) for class_id, values in sorted(found.items())}
+        pairs, group = np.unique(np.stack([self.class_id, self.seed]), axis=1, return_inverse=True)
+        sums = [
+            np.bincount(group.ravel(), pixels, pairs.shape[1])
+            for pixels in (self.intersection, self.union)
+        ]
+        iou = sums[0] / np.maximum(sums[1], 1)
+        return {int(c): float(iou[pairs[0] == c].mean()) for c in np.unique(pairs[0])}
 
 
 def read_counts(parquet: bytes, score: str) -> Counts:

@@ -4,6 +4,7 @@ from fssplat.report.document.content import Document
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.sections.classes import classes
 from fssplat.report.sections.cost import cost
+from fssplat.report.sections.pairs import pairs
 from fssplat.report.sections.provenance import provenance
 from fssplat.report.sections.results import results
 from fssplat.report.sections.verdict import verdict
@@ -15,6 +16,7 @@ def document(evidence: Evidence) -> Document:
     comparisons = Comparisons(evidence)
     found = [
         results(evidence, comparisons),
+        pairs(evidence, comparisons),
         classes(evidence),
         cost(evidence),
         provenance(evidence),

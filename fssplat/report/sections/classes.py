@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 
 from fssplat.report.blocks import Block, Row
-from fssplat.report.document.content import Figure, Heading, Line, Points, Section, Table, Value
+from fssplat.report.document.content import (
+    Figure,
+    Heading,
+    Line,
+    Part,
+    Points,
+    Section,
+    Table,
+    Value,
+)
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.figures.bars import horizontal_bars
 from fssplat.report.sections.labels import row_name, short_title, trial_ids
@@ -16,7 +25,7 @@ MOST_BARS = 40  # classes that a figure can show
 
 def classes(evidence: Evidence) -> Section | None:
     """A table and a figure per block with a result; None if there is none."""
-    parts: list[Points | Table | Figure] = []
+    parts: list[Part] = []
     for block in evidence.blocks:
         table = class_table(block, evidence)
         if table.lines:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Row
-from fssplat.report.document.content import Value, shown
-from fssplat.report.statistics.compared import Pair
+from fssplat.report.document.content import shown
 from fssplat.report.statistics.draws import Difference
 
 
@@ -40,13 +39,6 @@ def points(difference: Difference) -> str:
     """A difference in percentage points with its interval, for a sentence."""
     low, high = (shown(100 * end, 1, signed=True) for end in (difference.low, difference.high))
     return f"{shown(100 * difference.difference, 1, signed=True)} points [{low}, {high}]"
-
-
-def difference_value(pair: Pair, trials: tuple[str, ...] = (), marks: str = "") -> Value:
-    """A difference clustered by query image, as a cell."""
-    one = pair.images
-    interval = 100 * one.low, 100 * one.high
-    return Value(100 * one.difference, signed=True, interval=interval, marks=marks, trials=trials)
 
 
 def chosen_on_novel(trial: Trial) -> bool:

@@ -12,7 +12,7 @@ from fssplat.report.sections.labels import (
     row_name,
     short_title,
 )
-from fssplat.report.statistics.compared import Comparisons
+from fssplat.report.statistics.compared import UNFINISHED, Comparisons
 from fssplat.results.source_code import freshness
 
 FEW_IMAGES = 40  # clusters below which intervals may be too narrow
@@ -101,7 +101,7 @@ def comparison_warnings(block: Block, comparisons: Comparisons) -> Iterator[str]
     """Rows that cannot be compared, and intervals over too few images."""
     compared = comparisons.of(block)
     for (method, backbone), reason in compared.left_out.items():
-        if reason != "it is not finished":
+        if reason != UNFINISHED:
             yield f"{short_title(block)}: {method}, {backbone} is in no comparison: {reason}."
     clusters = min((pair.images.clusters for pair in compared.pairs.values()), default=FEW_IMAGES)
     if clusters < FEW_IMAGES:

@@ -1,8 +1,11 @@
 """Which rows of a table can be compared in pairs, and their differences."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from fssplat.report.blocks import Block, Row
 from fssplat.report.evidence.gather import Evidence
@@ -10,6 +13,7 @@ from fssplat.report.statistics.classes import ClassInterval, class_interval
 from fssplat.report.statistics.draws import Difference, Part, differences
 
 Key = tuple[str, str]  # method and backbone of a row
+UNFINISHED = "it is not finished"
 
 
 def key_of(row: Row) -> Key:
@@ -58,22 +62,16 @@ def compare(block: Block, evidence: Evidence) -> Compared:
     """Every pair of the block's complete rows that were scored on the same episodes."""
     parts: dict[Key, list[Part]] = {}
     left_out: dict[Key, str] = {}
-    episodes: dict[Key, tuple[tuple[int, str], ...]] = {}
     for row in block.rows:
-        found = row_parts(row, block, evidence)
+        found = UNFINISHED if row.unfinished else row_parts(row, block, evidence)
         if isinstance(found, str):
             left_out[key_of(row)] = found
-            continue
-        parts[key_of(row)] = found
-        folds = zip((cell.trial.fold for cell in row.cells), found, strict=True)
-        episodes[key_of(row)] = tuple(
-            sorted({(fold, part.counts.episodes) for fold, part in folds})
-        )
-    if episodes:
-        ((usual, _),) = Counter(episodes.values()).most_common(1)
-        for key in [key for key, drawn in episodes.items() if drawn != usual]:
-            left_out[key] = "it was scored on other episodes"
-            del parts[key]
+        else:
+            parts[key_of(row)] = found
+    usual = Counter(drawn(of_row) for of_row in parts.values()).most_common(1)
+    for key in [key for key, of_row in parts.items() if drawn(of_row) != usual[0][0]]:
+        left_out[key] = "it was scored on other episodes"
+        del parts[key]
     rows = tuple(row for row in block.rows if key_of(row) in parts)
     keys = [key_of(row) for row in rows]
     pairs = {
@@ -83,10 +81,22 @@ def compare(block: Block, evidence: Evidence) -> Compared:
     return Compared(rows, pairs, left_out)
 
 
+def compare_rows(ours: Row, theirs: Row, block: Block, evidence: Evidence) -> Difference | None:
+    """Ours minus theirs over query images; None if they have no common episodes on all folds.
+
+    Unlike in `compare`, a row may have training seeds without a result.
+    """
+    sides = [row_parts(row, block, evidence) for row in (ours, theirs)]
+    found = [side for side in sides if not isinstance(side, str)]
+    if len(found) < 2 or drawn(found[0]) != drawn(found[1]):
+        return None
+    return differences(found).get((0, 1))
+
+
 def row_parts(row: Row, block: Block, evidence: Evidence) -> list[Part] | str:
-    """The trials of a complete row with their weights, or why the row is not complete."""
-    if row.unfinished or {cell.trial.fold for cell in row.cells} != set(block.folds):
-        return "it is not finished"
+    """The trials of a row with their weights, or why the row cannot be compared."""
+    if {cell.trial.fold for cell in row.cells} != set(block.folds):
+        return UNFINISHED
     parts = []
     for cell in row.cells:
         counts = evidence.counts(cell.trial_id)
@@ -95,8 +105,14 @@ def row_parts(row: Row, block: Block, evidence: Evidence) -> list[Part] | str:
         seeds = sum(other.trial.fold == cell.trial.fold for other in row.cells)
         zero = cell.trial.protocol.absent_class == "zero"
         classes = int(cell.result.metrics.get("novel_classes", 0)) if zero else None
-        parts.append(Part(counts, 1 / seeds / len(block.folds), classes or None))
+        weight = 1 / seeds / len(block.folds)
+        parts.append(Part(counts, weight, classes or None, cell.trial.fold))
     return parts
+
+
+def drawn(parts: Sequence[Part]) -> tuple[tuple[int, str], ...]:
+    """What names the episodes of a row: equal values mean equal episodes on every fold."""
+    return tuple(sorted({(part.fold, part.counts.episodes) for part in parts}))
 
 
 def fold_classes(row: Row, fold: int, evidence: Evidence) -> dict[int, float]:
@@ -104,9 +120,18 @@ def fold_classes(row: Row, fold: int, evidence: Evidence) -> dict[int, float]:
     found: dict[int, list[float]] = {}
     for cell in row.cells:
         counts = evidence.counts(cell.trial_id) if cell.trial.fold == fold else None
-        for class_id, iou in (counts.per_class() if counts else {}).items():
+        for class_id, iou in (counts.per_class if counts else {}).items():
             found.setdefault(class_id, []).append(iou)
     return {class_id: sum(values) / len(values) for class_id, values in sorted(found.items())}
+
+
+def episode_ious(row: Row, fold: int, evidence: Evidence) -> npt.NDArray[np.float64]:
+    """[episodes and ways] IoU on a fold in the order of the manifests, mean over training seeds.
+
+    All trials must have readable episodes.
+    """
+    found = [evidence.counts(cell.trial_id) for cell in row.cells if cell.trial.fold == fold]
+    return np.asarray(np.mean([counts.iou for counts in found if counts is not None], axis=0))
 
 
 def over_classes(ours: Row, theirs: Row, block: Block, evidence: Evidence) -> ClassInterval | None:

@@ -39,6 +39,7 @@ class Part:
     counts: Counts
     weight: float
     classes: int | None = None  # divisor of the mean over classes; None: those with episodes
+    fold: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fssplat.report.blocks import ANCHOR, Block, Row
-from fssplat.report.statistics.paired import Interval
+from fssplat.report.statistics.draws import Difference
 
-Intervals = Mapping[tuple[str, str], Interval]  # (method, backbone) -> difference to the anchor
+Intervals = Mapping[tuple[str, str], Difference]  # (method, backbone) -> difference to the anchor
 AGAINST = f"vs {ANCHOR}, 95 %"
 
 
@@ -143,7 +143,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.1f}"
 
 
-def _interval_text(interval: Interval | None) -> str:
+def _interval_text(interval: Difference | None) -> str:
     if interval is None:
         return "-"
     low, high = 100 * interval.low, 100 * interval.high

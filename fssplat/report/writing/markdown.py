@@ -76,8 +76,8 @@ def _cell(cell: Cell) -> str:
         text = f"**{text}**"
     if cell.rank == "second":
         text = f"<ins>{text}</ins>"
-    marks = f" {escaped(cell.marks)}" if cell.marks else ""
-    return text + escaped(cell.around) + marks
+    rest = (escaped(part) for part in (cell.around, cell.marks) if part)
+    return " ".join([text, *rest])
 
 
 def _gallery(gallery: Gallery) -> str:

@@ -158,7 +158,7 @@ def simulated(generator: np.random.Generator, images: int, classes: int) -> list
 @pytest.mark.parametrize(("images", "classes"), [(40, 1), (60, 5), (200, 5), (200, 20)])
 def test_intervals_cover_the_truth_in_93_to_97_percent(images: int, classes: int) -> None:
     generator = np.random.default_rng((images, classes))
-    ours, theirs = (one.per_class() for one in simulated(generator, 400_000, classes))
+    ours, theirs = (one.per_class for one in simulated(generator, 400_000, classes))
     truth = np.mean([ours[c] - theirs[c] for c in ours])
     hits = 0
     for _ in range(1000):

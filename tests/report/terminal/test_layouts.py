@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from fssplat.report.blocks import Block, Cell, Row
-from fssplat.report.statistics.paired import Interval
+from fssplat.report.statistics.draws import Difference
 from fssplat.report.terminal.layouts import FittedBlock
 from fssplat.results.records import Result
 from tests.fakes.trials import trial
@@ -31,7 +31,9 @@ def row(method: str, backbone: str) -> Row:
 def drawn(width: int) -> str:
     rows = tuple(row(method, backbone) for backbone in BACKBONES for method in METHODS)
     block = Block("synthetic, 1-shot, mIoU under protocol fssplat (4a64e846)", FOLDS, rows)
-    found = {(one.method, one.backbone): Interval(0.2341, 0.21, 0.257) for one in rows[1:]}
+    found = {
+        (one.method, one.backbone): Difference(0.2341, 0.21, 0.257, 0.0, 99) for one in rows[1:]
+    }
     out = StringIO()
     Console(file=out, width=width, force_terminal=True, color_system=None).print(
         FittedBlock(block, found)

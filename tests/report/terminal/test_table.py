@@ -10,9 +10,8 @@ from fssplat.experiment.schema import BackboneSpec
 from fssplat.experiment.trial import Trial
 from fssplat.report.terminal.table import Cell, Row, blocks, remarks, results_table
 from fssplat.results.records import Result, TrialStatus
-from fssplat.results.store import Store
-from tests.fakes.engines import write_scores
-from tests.fakes.trials import job, trial
+from tests.fakes.report_stores import report_trial, small_store
+from tests.fakes.trials import trial
 
 
 def cell(one: Trial, miou: float, std: float = 0.0) -> Cell:
@@ -75,28 +74,40 @@ def test_each_remark_is_under_the_table_once() -> None:
 
 
 def test_the_table_shows_numbers_and_the_interval_against_the_prior(tmp_path: Path) -> None:
-    from fssplat.engine.events import Event, TrialScored
-
-    store = Store.open(str(tmp_path / "store"))
-    trials: dict[str, Trial] = {}
-    for one in (trial(method="prior", steps=0), trial()):
-        work = job(one)
-        found: list[Event] = []
-        write_scores(work, tmp_path / "work", found.append)
-        (event,) = found
-        assert isinstance(event, TrialScored)
-        store.finish(one, event.trial_id, event.folder, event.metrics)
-        trials[event.trial_id] = one
-    other = trial().model_copy(update={"backbone": BackboneSpec(name="vgg16")})
-    trials["waiting"] = other
-    out = StringIO()
+    grid = [report_trial(method, 0) for method in ("prior", "panet")]
+    store = small_store(tmp_path, grid)
+    trials = {one.trial_id({}): one for one in grid}
+    trials["waiting"] = trial().model_copy(
+        update={"backbone": BackboneSpec(name="vgg16"), "protocol": grid[0].protocol}
+    )
+    texts = []
     for _ in range(2):  # the second time from the store's comparisons
         out = StringIO()
         Console(file=out, width=150).print(results_table(trials, store.states(trials), store))
-    text = out.getvalue()
-    lines = [line.split() for line in text.splitlines()]
-    assert ["prior", "resnet50", "50.0", "50.0", "-", "60.0", "-"] in lines
-    assert ["panet", "resnet50", "50.0", "50.0", "-", "60.0", "+0.0", "[+0.0,", "+0.0]"] in lines
+        texts.append(out.getvalue())
+    assert texts[0] == texts[1]
+    lines = [line.split() for line in texts[0].splitlines()]
+    means = {}
+    for one in grid:
+        metrics = store.results([one.trial_id({})])[one.trial_id({})].metrics
+        means[one.method.name] = 100 * metrics["miou"]
+    (panet,) = [line for line in lines if line[:2] == ["panet", "resnet50"]]
+    assert panet[2] == f"{means['panet']:.1f}"
+    assert float(panet[6]) == pytest.approx(means["panet"] - means["prior"], abs=0.051)
     assert ["panet", "vgg16", "-", "-", "-", "-", "-"] in lines
-    assert "1 of 3 trials have no result yet." in text
+    assert "1 of 3 trials have no result yet." in texts[0]
     assert len(store.files.sizes("comparisons")) == 1
+
+
+def test_a_damaged_comparison_is_computed_again(tmp_path: Path) -> None:
+    grid = [report_trial(method, 0) for method in ("prior", "panet")]
+    store = small_store(tmp_path, grid)
+    trials = {one.trial_id({}): one for one in grid}
+    texts = []
+    for _ in range(2):
+        out = StringIO()
+        Console(file=out, width=150).print(results_table(trials, store.states(trials), store))
+        texts.append(out.getvalue())
+        (name,) = store.files.sizes("comparisons")
+        store.files.write(f"comparisons/{name}", b'{"low": []}')
+    assert texts[0] == texts[1]
