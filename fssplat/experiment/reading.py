@@ -221,7 +221,7 @@ def _yaml(path: Path) -> dict[str, Any]:
             if os.path.isfile(longer)
             else "See experiments/ for examples."
         )
-        raise InputError(f"{short(str(path))}: {kind}. {hint}")
+        raise InputError(f"{short(str(path), 400)}: {kind}. {hint}")
     try:
         values = yaml_value(path.read_text(encoding="utf-8-sig"))
     except YamlError as error:

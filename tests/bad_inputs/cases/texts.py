@@ -172,7 +172,7 @@ CASES = [
          "https:/host/x.yaml:", "See experiments/ for examples",
          command="launch https://host/x.yaml --dry-run"),
     Case("name too long", experiment(), "no such experiment file",
-         "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...",
+         "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
          "See experiments/ for examples", command=f"plan {'x' * 5000}.yaml"),
     Case("name with a bracket", experiment(), "no such experiment file", "[x].yaml",
          "See experiments/ for examples", command="plan '[x].yaml'"),
