@@ -64,7 +64,7 @@ def known_dataset(name: str, root: str, where: str, declared: Iterable[str] = ()
     if name in BUILT_IN:
         return BUILT_IN[name]
     place = (root or default_root(name)).rstrip("/")
-    names = [*BUILT_IN, *declared]
+    names = list(dict.fromkeys((*BUILT_IN, *declared)))
     if name not in names and not (valid_name(name) and (Path(place) / INFO_FILE).is_file()):
         raise InputError(
             f"{where}: dataset {name!r} is unknown. {known(name, names)} To build one of your own: "

@@ -214,7 +214,7 @@ CASES = [
     Case("images of another set", nothing, "is about synthetic, and has no effect on",
          "--train-images", "Leave it out",
          command="data build fss-1000 --source . --train-images 5"),
-    Case("seed of another set", nothing, "is about synthetic, and has no effect on", "--seed",
+    Case("seed of another set", nothing, "is about synthetic and a data set of your own", "--seed",
          "Leave it out", command="data build pascal-5i --source . --seed 5"),
     Case("year of a download", nothing, "COCO has the releases 2014 and 2017", "--year 2015",
          "Name one", command="data download coco --year 2015"),

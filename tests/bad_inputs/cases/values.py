@@ -313,7 +313,7 @@ CASES = [
     Case("no episodes", protocol("episodes: 0"), "(got 0)", "x: protocol.episodes",
          "needs a mapping of settings, as in"),
     Case("episodes of an unknown set", protocol("episodes: {coco: 3}"), "data set coco is unknown",
-         "x: protocol: episodes", "Known: pascal-5i, coco-20i, fss-1000,"),
+         "protocol.episodes", "Known: pascal-5i, coco-20i, fss-1000,"),
     Case("no episode seeds", protocol("episode_seeds: []"), "is empty", "x: protocol.episode_seeds",
          "Give it a value"),
     Case("episode seed is text", protocol("episode_seeds: [a]"), "(got 'a')",
