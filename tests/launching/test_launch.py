@@ -12,7 +12,15 @@ from rich.console import Console
 from fssplat.common.errors import InputError
 from fssplat.launching import checks
 from fssplat.launching.cluster import Cluster
-from fssplat.launching.launch import Launch, Request, launch, page, plan_from, trial_states
+from fssplat.launching.launch import (
+    Launch,
+    Request,
+    dry_run,
+    launch,
+    page,
+    plan_from,
+    trial_states,
+)  # fmt: skip
 from fssplat.results import environment
 from fssplat.results.maintenance import removable_files, reset_failed
 from fssplat.tracking.launch_listener import MlflowListener, deliver
@@ -35,14 +43,16 @@ def launched(path: Path, work: Any, *changes: str) -> tuple[int, str]:
 
 
 def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
-    tmp_path: Path, machines: Cluster, empty_database: Path
+    tmp_path: Path, machines: Cluster, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(checks, "TRAINING_BYTES", 10**18)
     path = experiment_without_images(tmp_path)
     (tmp_path / "store").mkdir()
     shutil.copy(empty_database, tmp_path / "store" / "mlflow.db")
     code, text = launched(path, train_and_score)
     assert code == 0
     assert "4 trials in 2 jobs" in text
+    assert "2 trainings need about 2000000000 GB" in text
     assert "synthetic, 5-shot, mIoU under protocol fssplat" in text
     from mlflow import MlflowClient
 
@@ -151,18 +161,15 @@ def test_an_almost_full_disk_stops_the_launch(
 
 
 def test_a_disk_that_may_fill_during_the_launch_gives_a_warning(
-    tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "TRAINING_BYTES", 10**18)
-    code, text = launched(experiment_without_images(tmp_path, tracking="none"), train_and_score)
-    assert code == 0
-    assert "2 trainings need about 2000000000 GB" in text
-    monkeypatch.setattr(checks, "TRAINING_BYTES", 1)
-    code, text = launched(
-        experiment_without_images(tmp_path, tracking="none"), train_and_score, "grid.seed=[2]"
-    )
-    assert code == 0
-    assert "GB free" not in text
+    request = Request(experiment_without_images(tmp_path, tracking="none"))
+    for size, warned in ((10**18, True), (1, False)):
+        monkeypatch.setattr(checks, "TRAINING_BYTES", size)
+        out = StringIO()
+        dry_run(request, Console(file=out, width=200))
+        assert ("2 trainings need about 2000000000 GB" in out.getvalue()) is warned
+        assert ("GB free" in out.getvalue()) is warned
 
 
 def test_a_table_is_wide_in_a_file_and_as_wide_as_the_terminal_on_a_screen() -> None:
