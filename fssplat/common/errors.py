@@ -1,5 +1,7 @@
 """Errors that the person at the command line can fix."""
 
+LONGEST_LINE = 300  # characters of an exception that is shown as one line
+
 
 class InputError(Exception):
     """Bad input: one line that says what and where, what was needed, and what to do next.
@@ -30,6 +32,10 @@ def first_line(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """An exception as one line for a person: its type, then the first line of its text."""
+    """An exception as one line for a person: its type, then the first line of its text.
+
+    A long line is cut; `fssplat logs` shows the whole text of an error in a job.
+    """
     kind, first = type(error).__name__, first_line(error)
-    return kind if first == kind else f"{kind}: {first}"[:300]
+    text = kind if first == kind else f"{kind}: {first}"
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 3]}..."

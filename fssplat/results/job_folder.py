@@ -1,5 +1,6 @@
 """The folder of a job on this machine, and its copy in a store behind an address."""
 
+import contextlib
 import shutil
 import threading
 from pathlib import Path
@@ -28,7 +29,7 @@ class JobFolder:
         Local files that were never uploaded are deleted: the job may have advanced on another
         machine.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        _make(self.folder)
         if self._store.folder is not None:
             return
         self._upload_longer_log()
@@ -56,9 +57,12 @@ class JobFolder:
                 self.upload_log()
 
     def remove(self) -> None:
-        """Delete the local copy, once all of it is in the store."""
+        """Delete the local copy, once all of it is in the store, and folders left empty by it."""
         if self._store.folder is None:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                self.folder.parent.rmdir()
+                self._store.scratch.rmdir()
 
     def upload(self) -> None:
         """Send files that changed since the last upload; delete those that the job has deleted."""
@@ -83,6 +87,14 @@ class JobFolder:
                 name = path.relative_to(self.folder).as_posix()
                 found[name] = (facts.st_size, facts.st_mtime_ns)
         return found
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, which another process may remove as empty meanwhile."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
 
 
 def _send(store: Store, name: str, path: Path) -> None:

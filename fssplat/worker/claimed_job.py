@@ -21,7 +21,7 @@ from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.experiment.trial import Job
 from fssplat.planning.plan import unfinished
 from fssplat.results.claims import Claim
-from fssplat.results.job_folder import JobFolder
+from fssplat.results.job_folder import LOG_FILE, JobFolder
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, JobUsage
 from fssplat.results.source_code import record_training_source
 from fssplat.results.store import Store
@@ -67,7 +67,7 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
             finished = Outcome("finished", "another launch finished it")
             return _end_unstarted(channel, key, finished)
         job_folder = JobFolder(store, key)
-        log = JobLog(job_folder.folder, task.launch)
+        log = JobLog(job_folder.folder / LOG_FILE, task.launch)
         upload, meter = _at_intervals(job_folder.upload), Meter()
 
         def beat() -> None:
@@ -93,8 +93,8 @@ def perform(task: JobTask, channel: Channel, work: Work | None = None) -> Outcom
         finally:
             _close_log(log, job_folder, outcome, claim)
             heartbeat.end(JobEnded(key, outcome.state, outcome.reason))
-            if outcome.state != "failed" and not claim.lost.is_set():
-                job_folder.remove()
+            if not claim.lost.is_set():
+                _remove_copy(job_folder, outcome)
             reset_process()
         return outcome
 
@@ -167,10 +167,18 @@ def _run(
 
 def _close_log(log: JobLog, job_folder: JobFolder, outcome: Outcome, claim: Claim) -> None:
     """End the log of an attempt and send it, unless another launch has the job now."""
-    log.close(f"{outcome.state}: {outcome.reason}" if outcome.reason else outcome.state)
+    log.close(outcome.line)
     if not claim.lost.is_set():
         with suppress(Exception):  # the log must not change how the job ends
             job_folder.upload_log()
+
+
+def _remove_copy(job_folder: JobFolder, outcome: Outcome) -> None:
+    """Delete this machine's copy of the job's files. It stays if the store does not take them."""
+    with suppress(Exception):
+        if outcome.state == "failed":  # what it wrote since the last upload: a retry resumes there
+            job_folder.upload()
+        job_folder.remove()
 
 
 def _end_by_error(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.passwords import hidden
-from fssplat.results.job_folder import LOG_FILE
 
 HEAD = 300_000  # bytes kept of the beginning of a log that is too long
 TAIL = 600_000  # bytes kept of its end
@@ -34,8 +33,8 @@ class JobLog:
     The descriptors 1 and 2 are replaced and restored, since a worker process runs several jobs.
     """
 
-    def __init__(self, folder: Path, launch: str) -> None:
-        self.path, self._launch = folder / LOG_FILE, launch
+    def __init__(self, path: Path, launch: str) -> None:
+        self.path, self._launch = path, launch
         self._undo: ExitStack | None = None
         self._checked = 0  # size of the file when `keep_short` read it
         self._lock = threading.Lock()

@@ -22,6 +22,11 @@ class Outcome:
     state: str
     reason: str = ""
 
+    @property
+    def line(self) -> str:
+        """State and reason, for a log."""
+        return f"{self.state}: {self.reason}" if self.reason else self.state
+
 
 def set_threads(cpu: float) -> None:
     """Use as many threads as cores were reserved, so that jobs do not compete for cores."""

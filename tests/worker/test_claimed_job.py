@@ -8,6 +8,7 @@ import torch
 
 from fssplat.common.errors import described
 from fssplat.engine.settings import RunSettings
+from fssplat.results.job_folder import JobFolder
 from fssplat.results.notes import (
     JobEnded,
     JobProgress,
@@ -158,6 +159,48 @@ def test_a_transient_error_is_raised_so_that_the_job_runs_again(store: Store) ->
         perform(one, RecordedNotes(), torn)
     assert not store.job_held(one.job.key)
     assert perform(one, RecordedNotes(), score_only).state == "finished"
+
+
+def test_a_failed_job_leaves_its_files_in_a_remote_store_and_nothing_on_the_machine(
+    tmp_path: Path,
+) -> None:
+    def fail(one, data, folder, *_):  # type: ignore[no-untyped-def]
+        (folder / "checkpoint").write_text("step 3")
+        raise ValueError("shapes")
+
+    store = Store(f"memory://{tmp_path.name}")
+    one = task(store)
+    assert perform(one, RecordedNotes(), fail).state == "failed"
+    assert store.files.read(f"jobs/{one.job.key}/checkpoint") == b"step 3"
+    assert not store.scratch.exists()
+
+
+def test_files_that_a_remote_store_does_not_take_stay_on_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(one, data, folder, *_):  # type: ignore[no-untyped-def]
+        (folder / "checkpoint").write_text("step 3")
+        monkeypatch.setattr(JobFolder, "upload", torn)
+        raise ValueError("shapes")
+
+    def torn(*_):  # type: ignore[no-untyped-def]
+        raise ConnectionResetError("the bucket went away")
+
+    store = Store(f"memory://{tmp_path.name}")
+    one = task(store)
+    assert perform(one, RecordedNotes(), fail).state == "failed"
+    assert (store.job_folder(one.job.key) / "checkpoint").is_file()
+
+
+def test_a_long_reason_is_cut_and_whole_in_the_log(store: Store) -> None:
+    def fail(*_):  # type: ignore[no-untyped-def]
+        raise ValueError("x" * 400)
+
+    one = task(store)
+    reason = perform(one, RecordedNotes(), fail).reason
+    assert reason == f"ValueError: {'x' * 285}..."
+    log = store.files.read(f"jobs/{one.job.key}/log.txt") or b""
+    assert f"ValueError: {'x' * 400}".encode() in log
 
 
 def test_a_full_disk_is_no_transient_error() -> None:

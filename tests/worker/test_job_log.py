@@ -145,7 +145,7 @@ def test_a_job_that_prints_without_end_fills_no_disk(
 ) -> None:
     for name, size in (("HEAD", 300), ("TAIL", 600), ("LONGEST", 1000)):
         monkeypatch.setattr(job_log, name, size)
-    log = JobLog(tmp_path, "l1")
+    log = JobLog(tmp_path / LOG_FILE, "l1")
     log.start()
     for number in range(1000):
         print("line", number)
@@ -175,7 +175,7 @@ def test_the_log_is_sent_to_a_store_behind_an_address(tmp_path: Path) -> None:
     perform(JobTask(one, address, "l1"), RecordedNotes(), print_in_every_way)
     store = Store(address)
     assert "from a child" in log_of(store, one)
-    assert not store.job_folder(one.key).exists()
+    assert not store.scratch.exists()
 
 
 def test_the_end_of_the_log_of_a_killed_worker_is_sent_by_the_next_attempt(tmp_path: Path) -> None:
