@@ -1,6 +1,7 @@
-"""Ends the runs of launches that were killed, which MLflow would show as RUNNING for ever."""
+"""Ends the runs of killed launches and searches, which MLflow would show as RUNNING for ever."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,28 +11,38 @@ from fssplat.results.claims import EXPIRY_S, held
 from fssplat.results.store import Store
 from fssplat.tracking.connection import mlflow_errors
 from fssplat.tracking.runs import Tracking
+from fssplat.tracking.studies import DRIVER, KIND_STUDY
+
+
+def launches_of(tags: Mapping[str, str]) -> list[str]:
+    """The ids of the launch, or of all drivers of the study, that has a run with these tags."""
+    drivers = [tag.removeprefix(DRIVER) for tag in tags if tag.startswith(DRIVER)]
+    return drivers or [tags.get("fssplat.launch", "")]
 
 
 @dataclass
 class DeadLaunches:
-    """The launches of one store that MLflow shows as RUNNING and that no process runs."""
+    """The launches and searches of a store that MLflow shows as RUNNING and no process runs."""
 
     tracking: Tracking
     store: Store
     _watched: dict[str, tuple[bytes | None, float]] = field(default_factory=dict)
 
     def end_runs(self) -> int:
-        """Set their runs, and the RUNNING runs of their trials, to KILLED. Returns their number.
+        """Set their runs, and the RUNNING runs below them, to KILLED. Returns their number.
 
         The claim of another machine is dead if it has not changed since a call at least EXPIRY_S
         seconds earlier. Raises MlflowError.
         """
         ended = 0
         with mlflow_errors():
-            for run in self._running("tags.`fssplat.kind` = 'launch'"):
+            runs = self._running("tags.`fssplat.kind` = 'launch'")
+            runs += self._running(f"tags.`fssplat.kind` = '{KIND_STUDY}'")
+            for run in runs:
                 if run.info.run_id == self.tracking.parent:
                     continue
-                if self._is_dead(run.data.tags.get("fssplat.launch", "")):
+                dead = [self._is_dead(launch) for launch in launches_of(run.data.tags)]
+                if dead and all(dead):
                     parent = f"tags.`mlflow.parentRunId` = '{run.info.run_id}'"
                     for one in (*self._running(parent), run):
                         self.tracking.client.set_terminated(one.info.run_id, "KILLED")

@@ -16,6 +16,7 @@ from fssplat.tracking.names import PARAM_LENGTH
 from fssplat.tracking.runs import Tracking
 
 KIND_STUDY, KIND_POINT = "study", "point"
+DRIVER = "fssplat.driver."  # before the id of a driver's record: a tag of the study's run
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,15 @@ class StudyRun:
         self.written: set[int] = set()  # numbers of points with a complete run
         self.unfinished: dict[int, str] = {}  # number of a point -> its incomplete run
 
-    def open(self, params: Mapping[str, str]) -> None:
-        """Set the study's run to RUNNING and find its points. Raises MlflowError."""
+    def open(self, params: Mapping[str, str], launch: str = "") -> None:
+        """Set the study's run to RUNNING and find its points. Raises MlflowError.
+
+        `launch` is the id of this driver's record in the store.
+        """
         with mlflow_errors():
             self.run_id = self._oldest_run() or self._make_run(params)
+            if launch:  # a tag for each driver, since several may set theirs at the same time
+                self.tracking.client.set_tag(self.run_id, f"{DRIVER}{launch}", "1")
             self.tracking.client.update_run(self.run_id, status="RUNNING")
             self.find_points()
 

@@ -392,6 +392,23 @@ def test_runs_of_a_killed_launch_end_with_the_next_one(tracking: Tracking, store
     assert following.start_run(trial(), "t1", {}) != ""
 
 
+def test_the_run_of_a_search_ends_when_all_of_its_drivers_are_dead(
+    tracking: Tracking, store: Store
+) -> None:
+    for driver in ("s1", "s2"):
+        store.files.write(f"launches/{driver}/experiment.json", b"{}")
+        StudyRun(tracking, "mmnet", {}).open({}, driver)
+    study = StudyRun(tracking, "mmnet", {})
+    study.open({})
+    dead = DeadLaunches(reopened(tracking), store)
+    own_claim = claim(store.files, "launches/s2/claim", "s2")
+    assert own_claim is not None
+    assert dead.end_runs() == 0  # one of the two still runs
+    own_claim.release()
+    assert dead.end_runs() == 1
+    assert tracking.client.get_run(study.run_id).info.status == "KILLED"
+
+
 def test_the_claim_of_another_machine_is_dead_after_a_minute_without_change(
     tracking: Tracking, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
