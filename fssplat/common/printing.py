@@ -59,8 +59,8 @@ def _quoted(part: str) -> str:
 
 
 def _escape(letter: str) -> str:
-    code = ord(letter)
-    return f"\\x{code:02x}" if code < 128 else f"\\u{code:04x}"
+    """The bytes of a letter: `\\u202e` would depend on the shell's locale."""
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode())
 
 
 class Screen(Console):

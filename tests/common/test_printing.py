@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 import fssplat
-from fssplat.common.printing import Screen, complain, one_line, say, visible, whole_line
+from fssplat.common.printing import (
+    BREAKING,
+    Screen,
+    command_line,
+    complain,
+    one_line,
+    say,
+    visible,
+    whole_line,
+)
 
 HOSTILE = "a[/b] [red]x[/red] :smile: \x1b]0;owned \x9b31m \u202eabc"
 SHOWN = r"a[/b] [red]x[/red] :smile: \x1b]0;owned \x9b31m \u202eabc"
@@ -72,3 +82,13 @@ def test_everything_is_printed_by_the_one_module() -> None:
         if bare.search(path.read_text()) and path.name != "printing.py"
     }
     assert found == set()
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_command_with_unprintable_letters_can_be_pasted_in_any_locale(locale: str) -> None:
+    word = "it's \x1b]0;x\x9c \u202e\n\\ `t`"
+    command = command_line(["printf", "%s", word])
+    assert not BREAKING.search(command)
+    shell = ["bash", "-c", command]
+    done = subprocess.run(shell, capture_output=True, check=True, env={"LC_ALL": locale})
+    assert done.stdout.decode() == word
