@@ -16,14 +16,19 @@ from typer.testing import CliRunner
 from fssplat.cli import app
 from fssplat.common.errors import InputError
 from fssplat.common.printing import STEERING
+from fssplat.data.build.convert import build
 from fssplat.data.index import DatasetInfo
 from fssplat.launching import checks, several
 from fssplat.launching import launch as launching
 from fssplat.launching.cluster import Cluster
 from fssplat.launching.launch import Request, plan_from
+from fssplat.launching.stop_request import StopRequest
+from fssplat.launching.verify import RowRequest
+from fssplat.report import published
 from tests.fakes.claims import job_claimed_by
 from tests.fakes.engines import write_scores
 from tests.fakes.experiment_files import FINGERPRINT
+from tests.fakes.official_layouts import voc_layout
 from tests.fakes.searches import SETTINGS, SPACE
 
 HOSTILE = "a [/b] [red]x[/red] :smile: 'q' \"Q\" `t` $HOME ; é 猫 שלום \x1b]0;owned\x9c \u202eabc"
@@ -49,7 +54,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     launch = partial(launching.launch, work=fail_or_score)
     monkeypatch.setattr(launching, "launch", launch)
     monkeypatch.setattr(
-        several, "launch", lambda request, console, work, listeners: launch(request, console)
+        several,
+        "launch",
+        lambda request, console, work, listeners: launch(request, console, listeners=listeners),
     )
     folder = tmp_path / HOSTILE.replace("/", "")
     data = folder / "data [/x]"
@@ -132,11 +139,70 @@ def test_every_name_is_printed_as_text_and_every_command_can_be_pasted(path: Pat
 def test_a_launch_of_hostile_names_prints_text_and_commands_to_paste(
     path: Path, machines: Cluster
 ) -> None:
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "tracking": ""}))  # MLflow in SQLite, in the store
     output = run("launch", *typed(path))
     assert f"{SHOWN} class {SHOWN} has 1 image" in " ".join(output.split())
-    check_commands(output, path, least=3)  # the log, all logs, retry
+    assert "MLflow is not available" not in output
+    check_commands(output, path, least=4)  # MLflow's pages, the log, all logs, retry
+    commands = list(commands_in(output))
+    assert {command.split()[1] for command in commands} == {"ui", "logs", "retry"}
+    for command in commands:
+        if not command.startswith("fssplat ui"):  # it serves without end
+            run(*pasted(command)[1:])
     check_other_commands(path)
-    check_commands(run("retry", *typed(path)), path, least=3)
+    assert "Traceback" not in run("sync", *typed(path))
+
+
+@pytest.mark.slow
+def test_a_row_with_a_base_of_a_hostile_name_is_run_and_its_commands_can_be_pasted(
+    tmp_path: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / HOSTILE.replace("/", "")
+    build("pascal-5i", voc_layout(tmp_path / "official", train=40, val=40), folder / "data")
+    base = folder / "base [bold] 'x'.yaml"
+    base.write_text(json.dumps(base_values(folder)))
+    words = ("HMFS:1:55", "--base", base, "--set", "profile=tiny")
+    output = run("verify", *words)
+    assert "ours" in output
+    store = str(folder / "store [/x]")
+    (pages,) = (pasted(one) for one in commands_in(output) if one.startswith("fssplat ui"))
+    assert pages == ["fssplat", "ui", "--store", store]
+    plan, opened = plan_from(RowRequest(published.find(words[0]), base, words[-1:]))
+    trial_id = next(iter(plan.trials))
+    assert "finished" in run("logs", trial_id, "--store", store)
+    opened.delete_trial(trial_id)
+    opened.mark([trial_id], "failed", HOSTILE, plan.jobs[0].key)
+    monkeypatch.setattr("fssplat.launching.launch.run", lambda *_: StopRequest())
+    output = run("verify", *words)
+    commands = [pasted(one) for one in commands_in(output)]
+    assert ["fssplat", "logs", "--store", store] in commands
+    assert ["fssplat", "verify", *map(str, words)] in commands
+    assert SHOWN in " ".join(run("logs", "--store", store).split())
+
+
+def base_values(folder: Path) -> dict[str, Any]:
+    """A base file for a published row, with a profile that runs one step in one fold."""
+    protocol = {
+        "episodes": 2, "episode_seeds": [0], "size": 65, "score": ["original"],
+        "training_list": "all", "training_draw": "image", "min_area": 1, "draw": "even",
+        "selection": "last", "short_classes": "drop",
+    }  # fmt: skip
+    weights = {"name": "efficientnet_lite0", "weights": "random"}
+    tiny = {
+        "grid": {"fold": [0], "backbone": ["efficientnet_lite0"]},
+        "training": {"steps": 1, "batch": 2, "size": 65},
+        "protocol": protocol,
+        "backbones": {"efficientnet_lite0": weights},
+        "evaluation": {"panels": 0},
+    }
+    return {
+        "datasets": {"pascal-5i": {"name": "pascal-5i", "root": str(folder / "data")}},
+        "store": str(folder / "store [/x]"),
+        "profiles": {"tiny": tiny},
+    }
 
 
 def check_other_commands(path: Path) -> None:
