@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fssplat.cli.log_text import LAST_LINES, print_log
 from fssplat.cli.options import SET, STORE, require_experiment
+from fssplat.cli.point_logs import show_points
 from fssplat.cli.store_status import DEFAULT_STORE, existing_store
 from fssplat.common.errors import InputError
 from fssplat.common.passwords import hidden
@@ -17,10 +19,7 @@ if TYPE_CHECKING:
     from fssplat.planning.plan import Plan
     from fssplat.results.store import Store
 
-LAST_LINES = 30  # of each log if several are shown
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TRIAL = re.compile(r"[0-9a-f]{16}")  # the id of a trial
-NOTHING = "Nothing is kept of what it printed: it has not started, or an older version ran it."
 States = Mapping[str, tuple[str, str]]  # state and reason by trial id
 
 
@@ -30,7 +29,8 @@ def logs(
     ),
     trial: str = typer.Argument(
         "",
-        help="The id of a trial, its beginning, or words of its title.  [default: all that failed]",
+        help="The id of a trial, its beginning, words of its title; of a search the number of a "
+        "point.  [default: all that failed]",
         show_default=False,
     ),
     changes: list[str] = SET,
@@ -45,7 +45,8 @@ def logs(
 ) -> None:
     """Show what jobs printed, and tracebacks: fssplat logs X.yaml hsnet
 
-    Without a trial: those that failed, else those that run.
+    Without a trial: those that failed, else those that run. Of a search, name a point by its
+    number: fssplat logs experiments/search/mmnet.yaml 7
     """
     if store_address and trial:
         raise typer.BadParameter("give an experiment file with a trial, or a trial with --store")
@@ -56,6 +57,8 @@ def logs(
     from fssplat.launching.launch import Request, plan_from, trial_states
 
     request = Request(Path(target), tuple(changes))
+    if show_points(request, trial, lines):
+        return
     plan, store = plan_from(request)
     states = trial_states(plan, store)
     chosen = matching(trial, plan, f"{request.command('status')} --all") if trial else _bad(states)
@@ -133,19 +136,4 @@ def _print_log(store: "Store", key: str, last: int | None, command: str) -> None
     found = None
     for name in (LOG_FILE, "error.txt") if key else ():  # older versions kept only the traceback
         found = found or store.files.read(f"jobs/{key}/{name}")
-    if not found:
-        say(NOTHING)
-        return
-    rows = as_lines(found)
-    if last is not None and len(rows) > last:
-        say(f"... {len(rows) - last} lines before. All of them: {command}")
-        rows = rows[-last:]
-    say("\n".join(rows))
-
-
-def as_lines(found: bytes) -> list[str]:
-    """The lines of a log as a terminal leaves them: without colours, and of lines that overwrite
-    each other, such as a progress bar's, only the last."""
-    text = COLOUR.sub("", hidden(found.decode("utf-8", "replace")))
-    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
-    return [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+    print_log(found, last, command)

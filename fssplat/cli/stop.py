@@ -1,4 +1,4 @@
-"""`fssplat stop`: stop launches from any machine that can reach their store."""
+"""`fssplat stop`: stop launches and searches from any machine that can reach their store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def stop(
     target: str = typer.Argument(
         "",
-        help="An experiment file, or the id of a launch.  [default: the only launch]",
+        help="An experiment file, or the id of a launch or search.  [default: the only one]",
         show_default=False,
     ),
     changes: list[str] = SET,
     store_address: str = STORE,
-    every: bool = typer.Option(False, "--all", help="Stop every launch on the store."),
+    every: bool = typer.Option(False, "--all", help="Stop every launch and search on the store."),
 ) -> None:
-    """Stop the launches of an experiment, like Ctrl-C would: fssplat stop X.yaml
+    """Stop the launches and searches of an experiment, as Ctrl-C does: fssplat stop X.yaml
 
-    Or one launch: fssplat stop 20260131-120000-ab12. `fssplat status` lists those that run.
+    Or one of them: fssplat stop 20260131-120000-ab12. `fssplat status` lists those that run.
     """  # fmt: skip
     is_file = target.endswith((".yaml", ".yml")) or Path(target).is_file() if target else False
     require_no_store(store_address if is_file else "")

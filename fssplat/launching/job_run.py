@@ -18,6 +18,7 @@ from fssplat.experiment.trial import Job
 from fssplat.launching.board import OpenBoard, open_board
 from fssplat.launching.cluster import Cluster
 from fssplat.launching.context import MAX_RESTARTS, UNSEEN, LaunchContext
+from fssplat.launching.run_record import watch_stop_file
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
 from fssplat.launching.tune_run import Report, as_config, background, fit
 from fssplat.planning.absolute_paths import absolute_job
@@ -31,7 +32,6 @@ from fssplat.worker.process import Outcome
 
 FETCH_S = 0.5  # seconds between two fetches of notes from the board
 FETCH_STOPPING_S = 0.05  # the same after a stop request
-STOP_FILE_S = 2.0  # seconds between two looks for the file that `fssplat stop` writes
 BUSY_S = 5.0  # seconds between two looks at jobs that another launch runs
 
 
@@ -48,6 +48,7 @@ def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluste
         stop_on_signals(stop),
         open_board() as board,
         background(partial(_pass_notes_on, board, context, stop)),
+        background(partial(watch_stop_file, context.store, context.launch, stop)),
     ):
         left = pending
         while left and not stop.requested.is_set():
@@ -137,15 +138,9 @@ def _performer(context: LaunchContext) -> _PerformJob:
 def _pass_notes_on(
     board: OpenBoard, context: LaunchContext, stop: StopRequest, over: threading.Event
 ) -> None:
-    """Carry notes from the board to the launch's listeners, and look for `fssplat stop`."""
-    looked = time.monotonic()
+    """Carry notes from the board to the launch's listeners."""
     while True:
         last = over.is_set()
-        if time.monotonic() - looked > STOP_FILE_S:
-            looked = time.monotonic()
-            with contextlib.suppress(Exception):
-                if context.store.stop_requested(context.launch):
-                    stop.request()
         for note in board.fetch():
             with contextlib.suppress(Exception):  # a closed terminal must not end this thread
                 context.on_note(note)

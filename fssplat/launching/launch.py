@@ -1,22 +1,19 @@
 """One launch from the YAML to the table: check, plan, run, show."""
 
-import json
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Protocol
-from uuid import uuid4
 
 from rich.console import Console
 
 from fssplat.common.errors import InputError, RayLostError
-from fssplat.common.passwords import hidden, hidden_in
+from fssplat.common.passwords import hidden
 from fssplat.common.printing import Screen, command_line
 from fssplat.experiment.reading import load_experiment
 from fssplat.experiment.schema import ExperimentSpec
@@ -27,6 +24,7 @@ from fssplat.launching.display.progress import Progress
 from fssplat.launching.job_run import run
 from fssplat.launching.ray_faults.address import ray_address
 from fssplat.launching.ray_faults.watch import complain_of_loss
+from fssplat.launching.run_record import new_id, recorded
 from fssplat.launching.stop_request import StopRequest
 from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
@@ -35,7 +33,6 @@ from fssplat.planning.rerun import chosen_trials
 from fssplat.report.terminal.efficiency import cost_tables
 from fssplat.report.terminal.table import results_table
 from fssplat.results import environment
-from fssplat.results.claims import claim
 from fssplat.results.launch_listener import LaunchInfo, LaunchListener
 from fssplat.results.maintenance import request_rerun, reset_failed
 from fssplat.results.notes import Note
@@ -215,7 +212,7 @@ class Launch:
     ) -> None:
         self.request, self.plan, self.store = request, plan, store
         self.console, self.work, self.listeners = console, work, listeners
-        self.id = f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:4]}"
+        self.id = new_id()
         self.commit = environment.commit()
         self._listening = True
 
@@ -248,10 +245,7 @@ class Launch:
     def _run(self) -> StopRequest:
         """Start Ray and the listeners side by side, run the jobs, close both."""
         with ExitStack() as stack:
-            own_claim = claim(self.store.files, f"launches/{self.id}/claim", self.id)
-            if own_claim is not None:
-                stack.enter_context(own_claim)
-            self._write_description()
+            stack.enter_context(self._recorded())
             opening = ThreadPoolExecutor(1).submit(self._open_listeners)
             address = ray_address()
             self.console.print(f"Joining Ray at {address}." if address else "Starting Ray.")
@@ -312,18 +306,12 @@ class Launch:
         for listener in self.listeners:
             listener.open(self.info)
 
-    def _write_description(self) -> None:
-        """Write the experiment, the environment and the command into the store."""
-        files = {
-            "experiment.json": hidden_in(self.plan.experiment.model_dump(mode="json")),
-            "environment.json": environment.capture(),
-            "command.json": {"command": self.request.command()},
-        }
-        for name, value in files.items():
-            text = json.dumps(value, indent=1, default=str)
-            self.store.files.write(f"launches/{self.id}/{name}", text.encode())
-        typed = self.request.typed().encode()
-        self.store.files.write(f"launches/{self.id}/experiment.yaml", typed)
+    def _recorded(self) -> AbstractContextManager[None]:
+        """Record in the store what runs, for the length of the block."""
+        request = self.request
+        return recorded(
+            self.store, self.id, self.plan.experiment, request.command(), request.typed()
+        )
 
     def _write_table(self) -> None:
         """Write the result table as text beside the description, if the disk has room for it."""

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fssplat.launching.board import OpenBoard, open_board
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.launch import TABLE_WIDTH, Request
 from fssplat.launching.ray_faults.watch import complain_of_loss
+from fssplat.launching.run_record import new_id, recorded, watch_stop_file
 from fssplat.launching.stop_request import StopRequest, stop_on_signals
 from fssplat.launching.tune_run import as_config, background, fit
 from fssplat.report.search_plots import write_plots
@@ -27,10 +29,10 @@ from fssplat.results import environment
 from fssplat.search import output
 from fssplat.search.mlflow_feed import MlflowFeed, mlflow_address
 from fssplat.search.output import EndedPoint, best_point, ended_point, ended_points
-from fssplat.search.prepare import STUDIES_FOLDER, Prepared, point_resources, prepare
+from fssplat.search.prepare import Prepared, point_resources, prepare
 from fssplat.search.space import Point
 from fssplat.search.study import open_study, study_progress
-from fssplat.search.worker import Objective, PerformPoint, PointTask, packed
+from fssplat.search.worker import STUDIES_FOLDER, Objective, PerformPoint, PointTask, packed
 from fssplat.worker.process import RETRIES
 
 POINTS_FOLDER = "points"
@@ -43,23 +45,19 @@ def search(
     """Run points until the study has `search.trials` of them, and write the best one.
 
     Returns the exit code: 0 if all points have ended; 1 if none is complete, or if the search gave
-    up; 130 or 143 if Ctrl-C or SIGTERM stopped it. Raises InputError before anything starts, and
-    if the study's database or a disk fails later.
+    up; 130 if Ctrl-C or `fssplat stop` stopped it, 143 if SIGTERM did. Raises InputError before
+    anything starts, and if the study's database or a disk fails later.
     """
     console = console or Screen()
     prepared = prepare(request)
-    with prepared.database.in_use(), disk_full_as_input_error():
+    launch, command = new_id(), request.command("search")
+    record = recorded(prepared.store, launch, prepared.search.experiment, command, request.typed())
+    with prepared.database.in_use(), disk_full_as_input_error(), record:
         study = open_study(prepared.search, prepared.database, prepared.mark)
-        driver = SearchDriver(request, prepared, study, console, objective)
+        driver = SearchDriver(request, prepared, study, console, objective, launch)
         for line in (driver.introduction(), *prepared.unchecked):
             console.print(line, soft_wrap=True)
-        feed = MlflowFeed(
-            prepared.search,
-            prepared.jobs(prepared.search.defaults),
-            mlflow_address(prepared.search, prepared.store),
-            study,
-            console.print,
-        )
+        feed = MlflowFeed(prepared, mlflow_address(prepared), study, launch, console.print)
         stop = StopRequest()
         with feed.following(driver.listeners):
             with driver.listening():
@@ -94,7 +92,10 @@ class SearchDriver:
         study: Study,
         console: Console,
         objective: Objective | None,
+        launch: str = "",
     ) -> None:
+        """`launch` is the id of this search's record in the store, by which it can be stopped."""
+        self.launch = launch
         self.request, self.prepared, self.study = request, prepared, study
         self.console, self.objective = console, objective
         self.search, self.spec = prepared.search, prepared.search.spec
@@ -137,7 +138,13 @@ class SearchDriver:
         with cluster() as machines:
             first = self.prepared.jobs(self.search.defaults)[0]
             cpu, gpu = point_resources(self.search, first, machines)
-            with stop_on_signals(stop), open_board() as board, background(board.watch):
+            watch = partial(watch_stop_file, self.prepared.store, self.launch, stop)
+            with (
+                stop_on_signals(stop),
+                open_board() as board,
+                background(board.watch),
+                background(watch),
+            ):
                 self._fit(board, stop, self._slots(machines, cpu, gpu), cpu, gpu)
         return stop
 
@@ -193,6 +200,8 @@ class SearchDriver:
             gpu=gpu,
             artefacts=str(store / "artefacts") if store is not None else "",
             fingerprints=self.prepared.fingerprints,
+            launch=self.launch,
+            store=self.prepared.store.address if store is None else "",
         )
 
     # -------------------------------------------------------------- points that end
@@ -220,6 +229,9 @@ class SearchDriver:
             self.best = best_point(ended_points(self.search, self.study))
         self.best = best_point([point, *([self.best] if self.best else [])])
         self.console.print(output.point_line(point, self.best), soft_wrap=True, highlight=False)
+        if point.state in ("failed", "diverged"):
+            command = f"{self.request.command('logs')} {point.number}"
+            self.console.print(f"    What it printed: {command}")
 
     # -------------------------------------------------------------- the end
 
@@ -237,9 +249,9 @@ class SearchDriver:
         if stop.requested.is_set():
             again = f"Stopped. To go on: {self.request.command('search')}"
             self.console.print(again, soft_wrap=True)
-            if not stop.signal:
+            if stop.reason:
                 return 1
-            return 130 if stop.signal == signal.SIGINT else 143
+            return 143 if stop.signal == signal.SIGTERM else 130
         if best_point(points) is None:
             self.console.print("No point is complete; trials.csv lists the reasons.")
             return 1

@@ -20,6 +20,7 @@ from fssplat.launching.stop_request import StopRequest
 from fssplat.results import environment
 from fssplat.search import output
 from fssplat.search.output import EndedPoint
+from fssplat.search.prepare import Prepared
 from fssplat.search.space import Search
 from fssplat.tracking.paused_calls import PausedCalls
 
@@ -31,16 +32,17 @@ class MlflowFeed:
 
     def __init__(
         self,
-        search: Search,
-        jobs: tuple[Job, ...],
+        prepared: Prepared,
         address: str,
         study: Study,
+        launch: str,
         warn: Callable[..., Any],
     ) -> None:
-        """`jobs` are those of the default point; `address` is empty if tracking is off."""
-        self._search, self._jobs, self._study = search, jobs, study
-        self._address, self._warn = address, warn
+        """`address` is empty if tracking is off; `launch` is the id of this search's record."""
+        self._prepared, self._search, self._study = prepared, prepared.search, study
+        self._address, self._launch, self._warn = address, launch, warn
         self._run: Any = None
+        self._dead: Any = None  # searches and launches that were killed
         self._waiting: queue.SimpleQueue[EndedPoint | None] = queue.SimpleQueue()
         self._server = PausedCalls(PAUSE_S, "the search continues, its next driver delivers.", warn)
 
@@ -95,26 +97,33 @@ class MlflowFeed:
             metrics |= {f"best/{name}": value for name, value in best.values.items()}
             params = {name: as_text(value) for name, value in best.point.items()}
             params["point"] = str(best.number)
-        self._run.close("KILLED" if stop.signal else "FINISHED", metrics, params, files)
+        stopped = stop.requested.is_set() and not stop.reason
+        self._run.close("KILLED" if stopped else "FINISHED", metrics, params, files)
+        self._dead.end_runs()
 
     def _open(self) -> None:
+        from fssplat.tracking.dead_launches import DeadLaunches
         from fssplat.tracking.runs import open_tracking
         from fssplat.tracking.studies import StudyRun
 
         tracking = open_tracking(self._address, self._search.experiment.name)
-        run = StudyRun(tracking, self._study.study_name, study_tags(self._search, self._jobs))
-        run.open(study_parameters(self._search))
+        self._dead = DeadLaunches(tracking, self._prepared.store)
+        self._dead.end_runs()
+        tags = study_tags(self._search, self._prepared.jobs(self._search.defaults))
+        run = StudyRun(tracking, self._study.study_name, tags)
+        run.open(study_parameters(self._search), self._launch)
         tracking.add_search_view(self._search.space)
         self._run = run
 
 
-def mlflow_address(search: Search, store: Any) -> str:
+def mlflow_address(prepared: Prepared) -> str:
     """MLflow's address; empty if tracking is off. Raises InputError."""
-    if search.experiment.tracking == NO_TRACKING:
+    tracking = prepared.search.experiment.tracking
+    if tracking == NO_TRACKING:
         return ""
     from fssplat.tracking.connection import tracking_uri
 
-    return tracking_uri(search.experiment.tracking, store)
+    return tracking_uri(tracking, prepared.store)
 
 
 def study_tags(search: Search, jobs: tuple[Job, ...]) -> dict[str, str]:

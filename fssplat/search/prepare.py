@@ -24,12 +24,10 @@ from fssplat.results.store import Store
 from fssplat.search.reading import load_search
 from fssplat.search.space import Point, Search
 from fssplat.search.storage import StudyDatabase, database_of
-from fssplat.search.study import check_study, comparison_mark
-from fssplat.search.worker import score_key
+from fssplat.search.study import check_study, comparison_mark, study_name
+from fssplat.search.worker import STUDIES_FOLDER, score_key
 from fssplat.tracking.checks import check_tracking
 from fssplat.tracking.connection import tracking_uri
-
-STUDIES_FOLDER = "searches"  # in the store: a folder per study
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,17 @@ def prepare(request: Request, make: bool = True) -> Prepared:
     mark = comparison_mark(search, [score_key(job) for job in default_jobs])
     check_study(search, database, mark)
     return Prepared(search, store, database, fingerprints, mark, unchecked)
+
+
+def name_of_study(search: Search) -> str:
+    """The name of the search's study. Reads the data sets' indexes; makes nothing."""
+    if search.spec.study:
+        return search.spec.study
+    fingerprints = {name: one.fingerprint for name, one in dataset_infos(search.experiment).items()}
+    trials = search.trials(search.defaults)
+    fingerprints |= content_fingerprints(trials)
+    keys = [score_key(job) for job in jobs(trials, fingerprints)]
+    return study_name(search, comparison_mark(search, keys))
 
 
 def _check_apart(search: Search, store: Store, database: StudyDatabase) -> None:

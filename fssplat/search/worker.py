@@ -10,7 +10,6 @@ import math
 import shutil
 import statistics
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +25,9 @@ from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.staged_training import ScoredOn, StagedTraining, StageScore
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Job
+from fssplat.results.store import Store
 from fssplat.worker.heartbeat import Channel
+from fssplat.worker.job_log import JobLog
 from fssplat.worker.process import (
     Outcome,
     is_transient,
@@ -34,6 +35,8 @@ from fssplat.worker.process import (
     set_threads,
 )
 
+STUDIES_FOLDER = "searches"  # in the store: a folder per study
+LOGS_FOLDER = "logs"  # in the study's folder: what each point printed
 SCORES_FILE = "rungs.json"  # in the point's folder
 ASK_S = 1.0  # seconds between two questions whether the search is stopping
 
@@ -53,6 +56,13 @@ class PointTask:
     gpu: float = 0.0  # share of a GPU
     artefacts: str = ""  # folder for what methods compute beforehand; empty: the user's cache
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    launch: str = ""  # id of the search's record in the store
+    store: str = ""  # address of the store if it is no folder: the point's log is sent there
+
+    @property
+    def log(self) -> Path:
+        """What the point printed. It stays when the point's folder is deleted."""
+        return Path(self.folder).parent / LOGS_FOLDER / f"{self.number}.txt"
 
     @property
     def key(self) -> str:
@@ -86,7 +96,7 @@ def perform(
     """
     set_threads(task.cpu)
     try:
-        return _run(task, report, StopPoll(channel), objective or train_to_milestones)
+        return _run(task, report, channel, objective or train_to_milestones)
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -140,10 +150,14 @@ def unpacked(text: str) -> PointTask:
     return PointTask(**{**plain, "jobs": tuple(found), "shares": tuple(plain["shares"])})
 
 
-def _run(task: PointTask, report: Report, stopping: "StopPoll", objective: Objective) -> Outcome:
+def _run(task: PointTask, report: Report, channel: Channel, objective: Objective) -> Outcome:
     with _folder(task) as folder:
+        task.log.parent.mkdir(exist_ok=True)
+        log = JobLog(task.log, task.launch)
+        stopping = StopPoll(channel, log.keep_short)
         end = Outcome("pruned")
         try:
+            log.start()
             objective(task, folder, report, stopping)
             end = Outcome("finished")
         except Interrupted as error:
@@ -153,11 +167,13 @@ def _run(task: PointTask, report: Report, stopping: "StopPoll", objective: Objec
         except InputError as error:
             end = Outcome("full" if is_disk_full(error) else "failed", str(error))
         except Exception as error:
+            log.add_traceback()
             end = Outcome(_state_after(error), described(error))
-            _write_error(task, traceback.format_exc())
             if end.state == "interrupted":
                 raise
         finally:
+            log.close(end.line)
+            _send_log(task)
             stopped = end.state == "pruned" and stopping(now=True)
             resumable = stopped or end.state in ("interrupted", "full")
             if not resumable:
@@ -165,12 +181,25 @@ def _run(task: PointTask, report: Report, stopping: "StopPoll", objective: Objec
         return end
 
 
-def _write_error(task: PointTask, text: str) -> None:
-    """Write a traceback beside the points, since the point's own folder is deleted."""
-    errors = Path(task.folder).parent / "errors"
-    with contextlib.suppress(OSError):  # a full disk has no room for it
-        errors.mkdir(exist_ok=True)
-        (errors / f"point-{task.number}.txt").write_text(text)
+def _send_log(task: PointTask) -> None:
+    """Send the point's log to a store that is no folder."""
+    if task.store:
+        study = Path(task.folder).parent.name
+        with contextlib.suppress(Exception):  # the log must not change how the point ends
+            Store(task.store).files.put(log_name(study, task.number), task.log)
+
+
+def log_name(study: str, number: int) -> str:
+    """The name of a point's log in the store."""
+    return f"{STUDIES_FOLDER}/{study}/{LOGS_FOLDER}/{number}.txt"
+
+
+def point_logs(store: Store, study: str) -> dict[int, bytes]:
+    """What the points of a study printed, by number."""
+    names = store.files.sizes(f"{STUDIES_FOLDER}/{study}/{LOGS_FOLDER}")
+    numbers = sorted(int(name[:-4]) for name in names if name[:-4].isdecimal())
+    found = {one: store.files.read(log_name(study, one)) for one in numbers}
+    return {one: log for one, log in found.items() if log is not None}
 
 
 def _state_after(error: Exception) -> str:
@@ -244,14 +273,15 @@ def scores_in(folder: Path) -> list[MilestoneScore]:
 class StopPoll:
     """Whether the search is stopping. Asks the board at most once a second."""
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, channel: Channel, at_each_poll: Callable[[], None]) -> None:
+        self._channel, self._at_each_poll = channel, at_each_poll
         self._last = time.monotonic()
         self._stopping = False
 
     def __call__(self, now: bool = False) -> bool:
         if not self._stopping and (now or time.monotonic() - self._last >= ASK_S):
             self._last = time.monotonic()
+            self._at_each_poll()
             self._stopping = self._channel.send([])
         return self._stopping
 

@@ -189,7 +189,8 @@ def test_a_password_is_neither_stored_nor_in_the_command_to_resume(tmp_path: Pat
         experiment_without_images(tmp_path, tracking=address), (f"tracking={address}",)
     )
     plan, store = plan_from(request)
-    Launch(request, plan, store, Console(file=StringIO()))._write_description()
+    with Launch(request, plan, store, Console(file=StringIO()))._recorded():
+        pass
     kept = {path.name: path.read_text() for path in (tmp_path / "store").rglob("*.json")}
     assert json.loads(kept["experiment.json"])["tracking"] == "postgresql://me:***@db/mlflow"
     assert "me:***@db" in json.loads(kept["command.json"])["command"]

@@ -7,20 +7,29 @@ import os
 import sqlite3
 import subprocess
 import sys
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from fssplat.cli import app
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError
 from fssplat.engine.settings import Diverged
 from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import load_experiment
+from fssplat.launching import run_record
 from fssplat.launching.launch import Request
+from fssplat.launching.run_record import watch_stop_file
 from fssplat.launching.stop_request import StopRequest
+from fssplat.launching.tune_run import background
 from fssplat.methods import METHODS
+from fssplat.results.launch_records import launches
+from fssplat.results.store import Store
 from fssplat.search.driver import SearchDriver, search
 from fssplat.search.output import ended_points
 from fssplat.search.prepare import prepare
@@ -28,6 +37,7 @@ from fssplat.search.study import study_progress
 from fssplat.search.worker import (
     PointTask,
     Report,
+    point_logs,
 )
 from tests.fakes.searches import score_by_formula, search_file, search_without_ray
 
@@ -308,9 +318,37 @@ def test_single_points_that_fail_do_not_end_a_search_and_leave_their_error(
     drive = search_without_ray(search_file(tmp_path, data, trials=6), broken)
     found = ended_points(drive.search, drive.study)
     assert [one.state for one in found].count("failed") == 4
-    (errors,) = (tmp_path / "store" / "searches").glob("*/errors")
-    assert len(list(errors.iterdir())) == 4
-    assert all("KeyError: 'x'" in path.read_text() for path in errors.iterdir())
+    store = Store(str(tmp_path / "store"))
+    logs = point_logs(store, drive.study.study_name)
+    assert sorted(logs) == list(range(6))
+    assert [b"KeyError: 'x'\n--- failed: KeyError: 'x'\n" in log for log in logs.values()] == [
+        True, True, False, True, True, False,
+    ]  # fmt: skip
+
+
+def test_a_running_search_is_listed_and_can_be_stopped(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = search_file(tmp_path, data)
+    store = Store(str(tmp_path / "store"))
+    asked = StopRequest()
+
+    def stopped(drive: SearchDriver) -> StopRequest:
+        (record,) = launches(store)
+        assert (record.running, record.experiment) == (True, "small")
+        assert record.command == f"fssplat search {path}"
+        done = CliRunner().invoke(app, ["stop", str(path)])
+        assert f"{record.id}: asked to stop" in done.output
+        with background(partial(watch_stop_file, store, drive.launch, asked)):
+            assert asked.requested.wait(30)
+        return asked
+
+    monkeypatch.setattr(run_record, "STOP_FILE_S", 0.01)
+    monkeypatch.setattr(SearchDriver, "run", stopped)
+    console = Console(file=StringIO(), width=200)
+    assert search(Request(path), console, score_by_formula) == 130
+    assert f"Stopped. To go on: fssplat search {path}" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert not store.running_launches()
 
 
 def test_a_choice_by_novel_classes_is_labelled_everywhere(data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from typer.testing import CliRunner
 
+from fssplat.cli import app
 from fssplat.search.output import EndedPoint, ended_points
 from fssplat.search.prepare import Prepared
 from fssplat.search.study import open_study
@@ -126,19 +128,23 @@ def test_a_driver_with_ray_killed_again_and_again_ends_its_search(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("by", "code"), [("SIGTERM", 143), ("fssplat stop", 130)])
 def test_a_driver_that_is_asked_to_stop_leaves_its_points_to_the_next(
-    data: Path, tmp_path: Path
+    by: str, code: int, data: Path, tmp_path: Path
 ) -> None:
-    path = search_file(tmp_path, data, trials=10, heartbeat_s=60)
+    path = search_file(tmp_path, data, trials=24, heartbeat_s=60)
     first = start_driver(path, "score_by_formula_slowly")
     wait_for(tmp_path, 4)
-    first.send_signal(signal.SIGTERM)
+    if by == "SIGTERM":
+        first.send_signal(signal.SIGTERM)
+    else:
+        assert "asked to stop" in CliRunner().invoke(app, ["stop", str(path)]).output
     said, _ = first.communicate(timeout=WAIT_S)
-    assert first.returncode == 143, said
+    assert first.returncode == code, said
     assert "To go on: fssplat search" in said
     prepared = prepared_of(path)
     assert not study_of(prepared).get_trials(states=(TrialState.RUNNING,))
     second = start_driver(path, "score_by_formula_slowly")
     said, _ = second.communicate(timeout=WAIT_S)
     assert second.returncode == 0, said
-    check_whole(prepared, 10)
+    check_whole(prepared, 24)
