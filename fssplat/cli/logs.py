@@ -45,8 +45,8 @@ def logs(
 ) -> None:
     """Show what jobs printed, and tracebacks: fssplat logs X.yaml hsnet
 
-    Without a trial: those that failed, else those that run. Of a search, name a point by its
-    number: fssplat logs experiments/search/mmnet.yaml 7
+    Without a trial: those that failed, else those that run. Of a search, the number of a point
+    takes the place of a trial.
     """
     if store_address and trial:
         raise typer.BadParameter("give an experiment file with a trial, or a trial with --store")

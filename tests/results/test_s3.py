@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from fssplat.cli import app
 from fssplat.results.claims import claim, held
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import perform
@@ -47,6 +49,25 @@ def test_a_job_runs_into_a_bucket_and_is_not_run_again(
     store.files.write(f"{task.job.trial_ids[0]}/episodes.parquet", b"cut")
     states = store.states(task.job.trial_ids)
     assert [states[i].state for i in task.job.trial_ids] == ["pending", "finished"]
+
+
+def test_what_a_job_printed_is_in_the_bucket_after_each_attempt(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        print("words of the job")
+        raise ValueError("shapes")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    store = Store.open(f"{bucket}/logs")
+    task = JobTask(job(trial()), store.address, "l1")
+    for attempt in (1, 2):
+        assert perform(task, RecordedNotes(), fail).state == "failed"
+        assert not store.scratch.exists()
+        shown = CliRunner().invoke(app, ["logs", "--store", store.address]).output
+        assert f"--- attempt {attempt}: " in shown
+        assert shown.count("words of the job") == attempt
+        assert shown.count("Traceback") == attempt
 
 
 def test_one_object_has_one_holder(bucket: str) -> None:
