@@ -213,7 +213,7 @@ CASES = [
          "2 different trials are called synthetic", "x", "Give each entry of grid.method its own"),
     Case("unknown preset", method("{name: pfenet, preset: public}"),
          "pfenet has no preset 'public'", "x", "Did you mean public-code?"),
-    Case("unknown option", method("{name: panet, options: {scales: 3}}"),
+    Case("unknown option of a method", method("{name: panet, options: {scales: 3}}"),
          "options.scales (in method entry", "x: panet", "Did you mean options.scale?"),
     Case("option is a word", method("{name: panet, options: {scale: big}}"), "(got 'big')",
          "x: panet", "should be a valid number, unable to"),
