@@ -27,7 +27,7 @@ def compare(
     Prints both rows, their difference, and its 95 % intervals over query images and over classes.
     """
     from fssplat.common.errors import InputError
-    from fssplat.common.printing import Screen
+    from fssplat.common.printing import Screen, command_line
     from fssplat.report.evidence.by_id import is_id
     from fssplat.report.terminal.pair import named_pairs, pair_of_ids, pair_table
 
@@ -39,9 +39,9 @@ def compare(
         return
     for name in (first, second):
         if not is_id(name):
+            again = command_line(["fssplat", "compare", first, second, "--of", "X.yaml"])
             raise InputError(
-                f"{name}: not the id of a trial. For methods name their experiment: "
-                f"`fssplat compare {first} {second} --of X.yaml`."
+                f"{name}: not the id of a trial. For methods name their experiment: `{again}`."
             )
     evidence = _of_ids(store, [first, second])
     screen.print(pair_table(*pair_of_ids(evidence, first, second), evidence))
