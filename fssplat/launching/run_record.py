@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 from fssplat.common.passwords import hidden_in
@@ -39,7 +40,7 @@ def write_description(
     files = {
         "experiment.json": hidden_in(experiment.model_dump(mode="json")),
         "environment.json": environment.capture(),
-        "command.json": {"command": command},
+        "command.json": {"command": command, "folder": str(Path.cwd())},
     }
     for name, value in files.items():
         text = json.dumps(value, indent=1, default=str)

@@ -24,6 +24,7 @@ class LaunchRecord:
     id: str
     experiment: str = ""  # its name; empty if it is not recorded
     command: str = ""  # the command line that launches it again
+    folder: str = ""  # in which it was typed; empty if that is not recorded
     tracking: str = ""  # the setting `tracking` of the experiment
     running: bool = False
     host: str = ""
@@ -66,6 +67,7 @@ def launches(store: Store) -> list[LaunchRecord]:
             id=launch,
             experiment=_text(experiment, "name"),
             command=_text(command, "command"),
+            folder=_text(command, "folder"),
             tracking=_text(experiment, "tracking"),
             running=launch in running,
             host=_text(claim, "host"),

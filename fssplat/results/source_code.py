@@ -87,9 +87,10 @@ def freshness(trial: Trial, result: Result) -> Freshness:
 def record_training_source(job: Job, folder: Path) -> None:
     """Write the hash of the training's source into the job's folder, before its first step.
 
-    A training that goes on keeps the hash of its first attempt. Weights of unknown source get none.
+    A training that goes on from a checkpoint keeps the hash of the attempt that began it; one that
+    failed before its first checkpoint begins anew. Weights of unknown source get none.
     """
-    begun = any((folder / name).exists() for name in (SOURCE, WEIGHTS, "checkpoints"))
+    begun = (folder / WEIGHTS).exists() or any((folder / "checkpoints").glob("*"))
     if job.trains and not begun:
         source = training_source(job.first.method.name, job.first.protocol.selection)
         write_json(folder / SOURCE, {"source": source.digest, "modules": dict(source.modules)})

@@ -1,5 +1,6 @@
 """The hash of the source changes with code that can change a number, and with nothing else."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,13 @@ import pytest
 
 from fssplat.results import source_code
 from fssplat.results.records import Result
-from fssplat.results.source_code import freshness, scoring_source, training_source
-from tests.fakes.trials import trial
+from fssplat.results.source_code import (
+    freshness,
+    record_training_source,
+    scoring_source,
+    training_source,
+)
+from tests.fakes.trials import job, trial
 
 METHOD = '"""Doc."""\nimport helper\n\nclass Method:\n    """Doc."""\n    scale = 20.0  # alpha\n'
 
@@ -80,6 +86,22 @@ def test_a_result_is_current_stale_or_unknown() -> None:
     assert freshness(one, Result({}, about={"source": about["source"]})) == "unknown"
     assert freshness(one, Result({})) == "unknown"
     assert freshness(trial(steps=0), Result({}, about={"source": about["source"]})) == "current"
+
+
+def test_an_attempt_that_left_no_checkpoint_does_not_count_as_the_source(tmp_path: Path) -> None:
+    """A method that failed at its first step, and was then corrected, gives results of today."""
+    one, place = job(trial(method="panet")), tmp_path / "source.json"
+    place.write_text('{"source": "of the failed attempt", "modules": {}}')
+    record_training_source(one, tmp_path)
+    today = training_source("panet", one.first.protocol.selection).digest
+    assert json.loads(place.read_text())["source"] == today
+    for begun in ("checkpoints/step-1.safetensors", "weights.safetensors"):
+        (tmp_path / begun).parent.mkdir(exist_ok=True)
+        (tmp_path / begun).touch()
+        place.write_text("of the attempt that made it")
+        record_training_source(one, tmp_path)
+        assert place.read_text() == "of the attempt that made it"
+        (tmp_path / begun).unlink()
 
 
 def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
