@@ -1,9 +1,10 @@
 """`fssplat status` without an experiment file: the launches and experiments of a store."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fssplat.common.errors import InputError
-from fssplat.common.printing import one_line, say
+from fssplat.common.printing import command_line, one_line, say
 
 if TYPE_CHECKING:
     from fssplat.results.launch_records import ExperimentRecord, LaunchRecord
@@ -54,7 +55,19 @@ def _print_experiment(record: "ExperimentRecord") -> None:
     count = len(record.launches)
     say(f"    {count} launch{'es' * (count > 1)}, the last one {last.started or one_line(last.id)}")
     if last.command:
-        say(f"    {one_line(last.command)}")
+        say(f"    {one_line(_from_here(last))}")
+
+
+def _from_here(launch: "LaunchRecord") -> str:
+    """The command that launches it again, typed in the folder in which this command runs.
+
+    Paths in the command, and in the experiment file, begin at the folder of the launch.
+    """
+    if not launch.folder or Path(launch.folder) == Path.cwd():
+        return launch.command
+    if Path(launch.folder).is_dir():
+        return f"{command_line(['cd', launch.folder])} && {launch.command}"
+    return f"{launch.command}  (typed in {launch.folder}, which is not here)"
 
 
 def described(launch: "LaunchRecord") -> str:

@@ -9,6 +9,7 @@ Your own   the folds in its dataset.json.
 from collections.abc import Mapping
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import command_line
 from fssplat.data.index import DatasetInfo
 from fssplat.experiment.datasets import BUILT_IN
 from fssplat.experiment.protocols import Protocol
@@ -115,9 +116,9 @@ def fold_count(info: DatasetInfo) -> int:
     if info.folds:
         return len(info.folds)
     if info.name not in BUILT_IN:
+        words = ["fssplat", "data", "build", info.name, "--source", "FOLDER", "--overwrite"]
         raise InputError(
-            f"{info.name}: its dataset.json has no folds. Run `fssplat data build {info.name} "
-            "--source FOLDER --overwrite`."
+            f"{info.name}: its dataset.json has no folds. Run `{command_line(words)}`."
         )
     return BUILT_IN[info.name].folds
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import command_line
 from fssplat.common.similar import known
 
 INFO_FILE = "dataset.json"
@@ -116,15 +117,16 @@ def _facts(data: bytes, name: str, place: str) -> KnownDataset:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(f"{place}/{INFO_FILE}: damaged. Build the data set again.") from None
     if not folds or recipe not in BUILT_IN:
+        build = command_line(["fssplat", "data", "build", name])
         raise InputError(
             f"{place}: it has no folds, so it is no data set of your own. Set datasets.{name}.root "
-            f"to the folder that `fssplat data build {name}` wrote."
+            f"to the folder that `{build}` wrote."
         )
     return KnownDataset(folds, images, recipe)
 
 
 def _not_built(name: str, place: str) -> InputError:
+    words = ["fssplat", "data", "build", name, "--source", "FOLDER", "--out", place]
     return InputError(
-        f"{place}: no data set there ({INFO_FILE} is missing). Run `fssplat data build {name} "
-        f"--source FOLDER --out {place}`."
+        f"{place}: no data set there ({INFO_FILE} is missing). Run `{command_line(words)}`."
     )

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from fssplat.backbones import build_backbone
 from fssplat.common.errors import InputError, first_line
+from fssplat.common.printing import command_line
 from fssplat.common.similar import known
 from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.schema import BackboneSpec, MethodSpec
@@ -74,9 +75,10 @@ def _imported(name: str) -> type[FewShotSegmenter]:
             "PYTHONPATH."
         ) from error
     except (Exception, SystemExit) as error:  # of the module's own code, as it is imported
+        show = command_line(["python", "-c", f"import {module}"])
         raise InputError(
             f"method {name!r}: the module {module} fails with {type(error).__name__}: "
-            f"{first_line(error)}. `python -c 'import {module}'` shows where; correct it."
+            f"{first_line(error)}. `{show}` shows where; correct it."
         ) from error
     if not (isinstance(found, type) and issubclass(found, FewShotSegmenter)):
         raise InputError(

@@ -97,6 +97,22 @@ def test_a_store_elsewhere_is_given_with_store(
     assert not list(elsewhere.iterdir())
 
 
+def test_the_command_of_the_last_launch_goes_to_its_folder_first(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = {"command": "fssplat launch two.yaml", "folder": str(tmp_path)}
+    write(store, SECOND, "command", record)
+    assert "    fssplat launch two.yaml\n" in printed("status")
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    text = printed("status", "--store", "../results")
+    assert f"    cd {tmp_path} && fssplat launch two.yaml\n" in text
+    write(store, SECOND, "command", {**record, "folder": "/gone"})
+    text = printed("status", "--store", "../results")
+    assert "    fssplat launch two.yaml  (typed in /gone, which is not here)\n" in text
+
+
 @pytest.mark.parametrize("command", ["status", "stop", "ui"])
 def test_without_a_store_one_line_says_what_to_type(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

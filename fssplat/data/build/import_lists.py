@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.common.errors import InputError
-from fssplat.common.printing import command_line
 from fssplat.common.whole_files import write_bytes
 from fssplat.data.folds import classes_of_split
 from fssplat.data.index import Dataset
+from fssplat.data.places import build_command
 from fssplat.data.public_lists import FOLDER, SCHEMA, forget_lists
 from fssplat.data.sources.record import safe_key
 from fssplat.experiment.datasets import BUILT_IN
@@ -213,10 +213,9 @@ def _hsnet_fss(place: Path, dataset: Dataset) -> list[Line] | None:
         here = set(classes_of_split(dataset.info, split)) if has_some else set()
         for number, name in _text_lines(path):
             if name in numbers and numbers[name] not in here:
-                command = command_line(
-                    ["fssplat", "data", "build", "fss-1000", "--lists", path.parent, "--out",
-                     dataset.root, "--overwrite"]
-                )  # fmt: skip
+                command = build_command(
+                    "fss-1000", "--lists", path.parent, "--out", dataset.root, "--overwrite"
+                )
                 raise InputError(
                     f"{path}, line {number}: {name} is not a {split} class of {dataset.root}. "
                     f"Run `{command}`."

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from fssplat.common.errors import InputError
-from fssplat.common.printing import short
+from fssplat.common.printing import command_line, short
 from fssplat.common.similar import did_you_mean
 from fssplat.experiment.checks.booleans import wrong_booleans
 
@@ -74,7 +74,7 @@ def _problem(model: type[BaseModel], key: str, item: Any, under: str, also: Sequ
         return f" is not a setting. {_hint(key, settings(model, under), also)}"
     if kind == "missing":
         name = re.sub(r"\[\d+\]", "", short(key))
-        return f" is missing. `fssplat settings {name}` describes it"
+        return f" is missing. `{command_line(['fssplat', 'settings', name])}` describes it"
     if kind in ("tuple_type", "list_type"):
         return f": needs a list, as in [{short(repr(item.get('input')))}]"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
