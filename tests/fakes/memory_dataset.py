@@ -20,6 +20,7 @@ class MemoryDataset:
             classes=tuple("abcdefghijklmnopqrst"),
             fingerprint="tiny",
             labels="class-index",
+            folds=(),
         )
         self.keys = [f"image{row:02d}" for row in range(images)]
         self.splits = np.array(["val", "train"] * (images // 2))
