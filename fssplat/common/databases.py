@@ -28,7 +28,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def with_driver(url: str) -> str:
-    """A Postgres address without a driver, with the one that `fssplat[postgres]` installs.
+    """Adds the driver that `fssplat[postgres]` installs to a Postgres address that names none.
 
     SQLAlchemy's own choice depends on its version: since 2.1 it is psycopg 3.
     """

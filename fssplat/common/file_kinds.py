@@ -1,4 +1,4 @@
-"""What a file is that was given or downloaded in place of another, by its first bytes."""
+"""Recognise by its first bytes a file of a wrong kind that was given or downloaded."""
 
 from pathlib import Path
 

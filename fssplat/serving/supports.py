@@ -26,7 +26,7 @@ class SupportSet:
 
     @property
     def key(self) -> str:
-        """Equal for equal images and masks of equal classes."""
+        """Digest of classes, images and masks: equal for two sets with equal content."""
         content = hashlib.sha256()
         for name, supports in self.classes.items():
             content.update(f"{name}\0{len(supports)}\0".encode())

@@ -27,8 +27,8 @@ MLFLOW_TABLES = {"experiments", "runs", "metrics", "params", "tags"}
 def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) -> str:
     """Raises InputError for an address that MLflow cannot use, however long one waits.
 
-    Returns a line if the server does not answer now, so that the rest was not checked; empty
-    otherwise. Makes the folder and lock of a database file unless `make` is False.
+    Returns a warning if the server does not answer now, because the rest cannot be checked then;
+    otherwise an empty text. Makes the folder and lock of a database file unless `make` is False.
     """
     if experiment.tracking == NO_TRACKING:
         return ""

@@ -31,7 +31,7 @@ def _wrong(kinds: list[Any], value: Any, place: Place) -> Iterator[tuple[Place, 
 
 
 def _has_boolean(value: Any) -> bool:
-    """The quick answer for most values: a plan of ten thousand trials asks as often."""
+    """Whether a value contains a boolean; fast, because a plan may call it ten thousand times."""
     kind = type(value)
     if kind is dict:
         return any(map(_has_boolean, value.values()))

@@ -21,7 +21,7 @@ class Query(NamedTuple):
 
     @property
     def stamp(self) -> list[int]:
-        """Size and time of the last change: another stamp is another picture."""
+        """Size and time of the last change. If one changes, the picture is predicted again."""
         facts = self.path.stat()
         return [facts.st_size, facts.st_mtime_ns]
 

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]  # (done, total)
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """What is written and where."""
+    """Output folder and formats of a prediction run, and whether existing files are replaced."""
 
     out: Path
     formats: tuple[str, ...] = ("png",)
