@@ -147,6 +147,15 @@ def test_a_home_that_cannot_be_written_gives_ray_a_token_of_this_launch(
 # ------------------------------------------------------------------ a terminal that closes
 
 
+@pytest.fixture
+def hangup_is_not_ignored() -> Iterator[None]:
+    """Tests may run under `nohup`, which ignores SIGHUP in them and in what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_is_not_ignored")
 def test_sighup_stops_like_sigterm() -> None:
     stop = StopRequest()
     with stop_on_signals(stop):
@@ -184,6 +193,7 @@ os._exit(7 if stop.signal == signal.SIGTERM else 1)
 """
 
 
+@pytest.mark.usefixtures("hangup_is_not_ignored")
 def test_output_after_the_terminal_has_closed_is_no_error() -> None:
     import pty
 
