@@ -122,26 +122,7 @@ class Code:
     heading: str = ""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One picture of a gallery: an image file, what it shows, and what it can be sorted by."""
-
-    name: str
-    media: bytes  # PNG or JPEG
-    alt: str
-    facts: tuple[tuple[str, str | Value], ...]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Pictures that a page can sort and filter by their facts."""
-
-    name: str
-    caption: str
-    pictures: tuple[Picture, ...]
-
-
-Part = Text | Points | Code | Table | Figure | Gallery
+Part = Text | Points | Code | Table | Figure
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 
 COLUMNS = (
     "seed", "episode", "score", "way", "class_id", "class", "query", "supports", "intersection",
-    "union", "object_pixels", "image_pixels",
+    "union",
 )  # fmt: skip
 
 
@@ -28,8 +28,6 @@ class Counts:
     class_id: Ints  # [rows]
     intersection: Ints  # [rows] pixels
     union: Ints  # [rows] pixels
-    object_pixels: Ints  # [rows] of the class in the query, at original size
-    image_pixels: Ints  # [rows] of the query
     query: npt.NDArray[np.object_]  # [rows] key of the query image
     supports: tuple[tuple[str, ...], ...]  # [rows] keys of the supports of all ways
     names: Mapping[int, str]  # class id -> name
@@ -76,7 +74,6 @@ def _counts(columns: Mapping[str, Any]) -> Counts:
         name: columns[name].to_numpy().astype(np.int64)
         for name in ("seed", "episode", "way", "class_id", "intersection", "union")
     }
-    pixels = {name: columns[name].to_numpy().astype(np.int64) for name in COLUMNS[-2:]}
     query = np.array(columns["query"].to_pylist(), dtype=object)
     supports = tuple(tuple(keys) for keys in columns["supports"].to_pylist())
     names = dict(zip(numbers["class_id"].tolist(), columns["class"].to_pylist(), strict=True))
@@ -85,4 +82,4 @@ def _counts(columns: Mapping[str, Any]) -> Counts:
         query.tolist(), supports, strict=True,
     )  # fmt: skip
     digest = hashlib.sha256(repr(list(drawn)).encode()).hexdigest()
-    return Counts(**numbers, **pixels, query=query, supports=supports, names=names, episodes=digest)
+    return Counts(**numbers, query=query, supports=supports, names=names, episodes=digest)

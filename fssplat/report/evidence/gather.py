@@ -14,7 +14,6 @@ from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store, sha256
 
 EPISODES = "episodes.parquet"
-OPEN = ("pending", "running")  # states of a trial that will get a result
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,6 @@ class Options:
 
     against: str = ""  # label of the method that others are compared with; empty: the first row
     published: bool = False  # show printed results beneath ours
-    episodes: int = 12  # pictures in the gallery
-    maps: bool = False  # draw inner maps and features, which loads models
 
 
 @dataclass

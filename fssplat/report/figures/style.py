@@ -18,7 +18,6 @@ from fssplat.common.printing import one_line
 INK = "#101112"  # replaced by the page's text colour
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c7a00", "#888888")
 MARKERS = "osD^vP*X"
-LINES = ("-", "--", "-.", ":")
 WIDTH = 7.0  # inches
 DOTS_PER_INCH = 150
 SETTINGS: Any = {

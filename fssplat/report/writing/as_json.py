@@ -9,8 +9,6 @@ from fssplat.report.document.content import (
     Cell,
     Code,
     Document,
-    Figure,
-    Gallery,
     Part,
     Points,
     Table,
@@ -39,9 +37,7 @@ def _part(part: Part) -> dict[str, Any]:
         return {"kind": "code", "heading": part.heading, "text": part.text}
     if isinstance(part, Table):
         return {"kind": "table", **_table(part)}
-    if isinstance(part, Figure):
-        return {"kind": "figure", "name": part.name, "caption": part.caption}
-    return {"kind": "gallery", **_gallery(part)}
+    return {"kind": "figure", "name": part.name, "caption": part.caption}
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -69,14 +65,6 @@ def _cell(cell: Cell) -> Any:
     if cell.trials:
         found["trials"] = list(cell.trials)
     return found
-
-
-def _gallery(gallery: Gallery) -> dict[str, Any]:
-    pictures = [
-        {"name": one.name, "alt": one.alt, "facts": {k: _cell(v) for k, v in one.facts}}
-        for one in gallery.pictures
-    ]
-    return {"name": gallery.name, "caption": gallery.caption, "pictures": pictures}
 
 
 def _finite(value: float | None) -> float | None:

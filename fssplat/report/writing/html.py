@@ -1,6 +1,5 @@
 """index.html: one file that needs no network; its style and its script are in `templates/`."""
 
-import base64
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -11,7 +10,6 @@ from fssplat.common.printing import visible
 from fssplat.report.document.content import Document, Value
 
 FOLDER = "fssplat.report.writing"
-PNG = b"\x89PNG"
 
 
 def page(document: Document, drawings: Mapping[str, str]) -> str:
@@ -42,7 +40,6 @@ def _environment() -> Any:
     )
     made.filters["kind"] = lambda part: type(part).__name__.lower()
     made.filters["sort_key"] = _sort_key
-    made.filters["data_address"] = _data_address
     return made
 
 
@@ -56,8 +53,3 @@ def _sort_key(cell: str | Value) -> str:
     if isinstance(cell, str):
         return cell
     return "" if cell.number is None else repr(cell.number)
-
-
-def _data_address(media: bytes) -> str:
-    kind = "png" if media.startswith(PNG) else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(media).decode()}"

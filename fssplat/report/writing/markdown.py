@@ -7,8 +7,6 @@ from fssplat.report.document.content import (
     Cell,
     Code,
     Document,
-    Figure,
-    Gallery,
     Line,
     Part,
     Points,
@@ -46,9 +44,7 @@ def _part(part: Part) -> str:
         return "\n".join([*heading, fence, part.text, fence])
     if isinstance(part, Table):
         return markdown_table(part)
-    if isinstance(part, Figure):
-        return f"![{escaped(part.caption)}](figures/{part.name}.png)\n\n*{escaped(part.caption)}*"
-    return _gallery(part)
+    return f"![{escaped(part.caption)}](figures/{part.name}.png)\n\n*{escaped(part.caption)}*"
 
 
 def markdown_table(table: Table) -> str:
@@ -78,10 +74,3 @@ def _cell(cell: Cell) -> str:
         text = f"<ins>{text}</ins>"
     rest = (escaped(part) for part in (cell.around, cell.marks) if part)
     return " ".join([text, *rest])
-
-
-def _gallery(gallery: Gallery) -> str:
-    names = [f"- {escaped(one.alt)}" for one in gallery.pictures]
-    return "\n".join(
-        [f"**{escaped(gallery.caption)}** The pictures are in index.html.", "", *names]
-    )
