@@ -13,7 +13,6 @@ episode each, so that noise of the machine affects both. Their pixel counts must
 import argparse
 import platform
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from fssplat.engine.random_state import seed_everything
 from fssplat.engine.scoring.inputs import Inputs
 from fssplat.engine.scoring.metrics import overlap
 from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
+from fssplat.engine.scoring.timing import clock
 from fssplat.experiment.protocols import resolve_protocol
 from fssplat.experiment.schema import BackboneSpec, EvaluationSpec, MethodSpec
 from fssplat.methods import METHODS, build_method
@@ -128,12 +128,6 @@ def compare(name: str, shot: int, size: int, dataset: Dataset, given: argparse.N
         f"{once.images} images encoded ({distinct} distinct) against {base.images}; "
         f"largest difference of a count: {differing} pixels"
     )
-
-
-def clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def main() -> None:

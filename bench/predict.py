@@ -20,6 +20,7 @@ from fssplat.engine.device import CPU, best_device
 from fssplat.engine.network import fresh_network
 from fssplat.engine.predicting.predictor import Predictor
 from fssplat.engine.predicting.prepared import PreparedSupports, Support
+from fssplat.engine.scoring.timing import clock
 from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.expand import expand
 from fssplat.experiment.schema import ExperimentSpec
@@ -60,12 +61,10 @@ def pure_seconds(supports: PreparedSupports, queries: list[Query]) -> float:
         whole = supports.inputs(np.array(Image.open(query.path)))
         height, width = whole.box(0)
         pixels = whole.image(0)[:, :height, :width].permute(1, 2, 0).contiguous().numpy()
-        started = time.perf_counter()
+        started = clock(supports.predictor.device)
         with torch.no_grad():
             supports.logits(supports.query(pixels), encoded)
-        if supports.predictor.device.type == "cuda":
-            torch.cuda.synchronize()
-        total += time.perf_counter() - started
+        total += clock(supports.predictor.device) - started
     return total
 
 

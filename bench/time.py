@@ -30,6 +30,7 @@ from fssplat.engine.device import best_device
 from fssplat.engine.job_data import JobData
 from fssplat.engine.network import fresh_network
 from fssplat.engine.scoring.evaluate import evaluate, inputs_of
+from fssplat.engine.scoring.timing import clock
 from fssplat.experiment.reading import made_experiment
 from fssplat.experiment.trial import Trial
 from fssplat.planning.plan import Plan, make_plan
@@ -104,12 +105,6 @@ def packed_evaluation(plan: Plan, folder: Path) -> None:
         data = JobData.open(job)
         network = fresh_network(job.first, best_device())
         evaluate(network, job.first, data.dataset(job.first), data.manifests(job.first), folder)
-
-
-def clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def main() -> None:

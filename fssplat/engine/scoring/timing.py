@@ -87,9 +87,9 @@ def measure(
     """
 
     def once(number: int) -> float:
-        started = _clock(device)
+        started = clock(device)
         predicted(network, episodes[number % len(episodes)], device, precision)
-        return _clock(device) - started
+        return clock(device) - started
 
     with deterministic():
         for number in range(WARM_UP):
@@ -151,7 +151,7 @@ def _rows(encoded: Encoded, part: slice) -> Encoded:
     return {name: value[part] for name, value in encoded.items()}
 
 
-def _clock(device: torch.device) -> float:
+def clock(device: torch.device) -> float:
     """Seconds, after all work on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
