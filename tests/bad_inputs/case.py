@@ -1,12 +1,9 @@
 """One bad input: how it is made, the command that reads it, and what its answer must say."""
 
-import json
 import shlex
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 # Sections of an experiment that passes every check. A case replaces some, as YAML text.
 SOUND: Mapping[str, str] = {
@@ -43,21 +40,12 @@ class Folder:
         lines = (f"{key}: {text}\n" for key, text in chosen.items() if text is not None)
         return self.write(name, "".join(lines))
 
-    def data(self, copy: bool = False) -> Path:
-        """The built data set as `data`: a link, or a copy that may be damaged."""
+    def data(self) -> Path:
+        """The built data set as `data`, which is a link to it."""
         place = self.path / "data"
-        if copy:
-            shutil.copytree(self.built, place)
-        elif not place.is_symlink():
+        if not place.is_symlink():
             place.symlink_to(self.built)
         return place
-
-    def change_json(self, name: str, change: Callable[[Any], Any]) -> None:
-        """Replace the value in a JSON file by `change(value)`; None keeps the changed value."""
-        place = self.path / name
-        value = json.loads(place.read_bytes())
-        changed = change(value)
-        place.write_text(json.dumps(value if changed is None else changed))
 
 
 Make = Callable[[Folder], object]
@@ -101,7 +89,6 @@ class Case:
     leaves: tuple[str, ...] = ()  # patterns of the files that the command may make or change
     not_one_line: str = ""  # why the answer is no single line that says all three
     environment: Mapping[str, str] = field(default_factory=dict)
-    memory_gb: float = 0.0  # limit of a whole process, where a C library reads the input
 
     @property
     def words(self) -> list[str]:

@@ -70,10 +70,6 @@ def run_as_process(case: Case, folder: Folder) -> Outcome:
     environment = {name: value for name, value in os.environ.items() if name not in UNSET}
     environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "80", **case.environment}
 
-    def limit() -> None:
-        size = int(case.memory_gb * 2**30) or resource.RLIM_INFINITY
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-
     before = listing(folder.path)
     done = subprocess.run(
         [sys.executable, "-m", "fssplat", *case.words],
@@ -84,7 +80,6 @@ def run_as_process(case: Case, folder: Folder) -> Outcome:
         stderr=subprocess.STDOUT,
         timeout=TIMEOUT_S,
         check=False,
-        preexec_fn=limit,
     )
     output = done.stdout.decode(errors="backslashreplace")
     return Outcome(done.returncode, output, differences(before, listing(folder.path)))
