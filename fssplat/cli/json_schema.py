@@ -29,22 +29,18 @@ def schema(
     Editors with a YAML language server use the file that this line of an experiment names:
     # yaml-language-server: $schema=schema.json
     """
-    from fssplat.common.whole_files import write_whole
+    from fssplat.common.whole_files import write_bytes
 
     text = json.dumps(experiment_schema(), indent=1) + "\n"
     if out is None:
         say(text, end="")
         return
     try:
-        write_whole(out, lambda place: _write(place, text))
+        write_bytes(out, text.encode())
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"--out {out}: cannot be written ({reason}). Choose another.") from error
     say(f"Wrote {out}")
-
-
-def _write(place: Path, text: str) -> None:
-    place.write_text(text, encoding="utf-8")
 
 
 def experiment_schema() -> Schema:

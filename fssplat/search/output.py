@@ -18,7 +18,7 @@ from rich.text import Text
 
 from fssplat.common.passwords import hidden_in
 from fssplat.common.printing import command_line
-from fssplat.common.whole_files import write_whole
+from fssplat.common.whole_files import write_bytes, write_whole
 from fssplat.search.space import Point, Search, with_point
 from fssplat.search.study import objectives, point_of
 
@@ -255,11 +255,7 @@ def write_best(search: Search, one: EndedPoint, study: str, count: int, path: Pa
         f"# {command}\n"
     )
     body = yaml.safe_dump(_as_file(search, one), sort_keys=False, allow_unicode=True)
-    write_whole(path, lambda to: _text(to, head + body))
-
-
-def _text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_bytes(path, (head + body).encode())
 
 
 def _as_file(search: Search, one: EndedPoint) -> dict[str, Any]:

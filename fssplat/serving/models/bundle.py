@@ -20,7 +20,7 @@ from fssplat.common.errors import InputError
 from fssplat.common.json_files import json_object
 from fssplat.common.plain_names import plain_name
 from fssplat.common.printing import command_line
-from fssplat.common.whole_files import write_whole
+from fssplat.common.whole_files import write_bytes, write_whole
 from fssplat.engine.predicting.model_files import EVALUATION, FILES, MODEL, WEIGHTS
 from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.trial import Trial
@@ -134,8 +134,7 @@ def checked(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 def extract(archive: zipfile.ZipFile, path: Path, facts: Mapping[str, Any], folder: Path) -> None:
     """Write the files of a checked bundle into a folder, model.json last. Raises InputError."""
     for name in _files_of(facts):
-        data = _checked_bytes(archive, path, facts, name)
-        write_whole(folder / name, lambda place, data=data: _write(place, data))  # type: ignore[misc]
+        write_bytes(folder / name, _checked_bytes(archive, path, facts, name))
 
 
 def _files_of(facts: Mapping[str, Any]) -> list[str]:
@@ -207,7 +206,3 @@ def _facts_of(path: Path) -> dict[str, Any]:
 
 def _facts_of_bytes(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _write(place: Path, data: bytes) -> None:
-    place.write_bytes(data)
