@@ -67,6 +67,11 @@ class Heading:
     numeric: bool = True  # aligned at the right
 
 
+def text_headings(*texts: str) -> tuple[Heading, ...]:
+    """The heads of columns of texts."""
+    return tuple(Heading(text, numeric=False) for text in texts)
+
+
 @dataclass(frozen=True)
 class Line:
     """One row of a table. `kind` other than "": a line beneath a row, such as printed values."""

@@ -5,7 +5,16 @@ from statistics import fmean
 
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import Block, Row
-from fssplat.report.document.content import Figure, Heading, Line, Section, Table, Text, Value
+from fssplat.report.document.content import (
+    Figure,
+    Heading,
+    Line,
+    Section,
+    Table,
+    Text,
+    Value,
+    text_headings,
+)
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.figures.scatter import labelled_points
 from fssplat.report.sections.labels import row_name, short_title, trial_ids
@@ -49,7 +58,7 @@ def cost_table(block: Block) -> Table:
         )
         lines.append(Line((row.method, row.backbone, *counts, *measured, device)))
     numbers = [*(column[0] for column in columns), "ms an episode", "memory, MB", "training, min"]
-    texts = Heading("method", False), Heading("backbone", False)
+    texts = text_headings("method", "backbone")
     return Table(
         name=f"cost-{block.name}",
         caption=f"{short_title(block)}: parameters in millions, milliseconds of one test episode, "

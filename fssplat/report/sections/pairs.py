@@ -13,6 +13,7 @@ from fssplat.report.document.content import (
     Text,
     Value,
     shown,
+    text_headings,
 )
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.figures.ranks import critical_differences
@@ -97,7 +98,7 @@ def pair_list(block: Block, compared: Compared, corrected: Corrected) -> Table:
         caption=f"{short_title(block)}: differences in percentage points with 95 % intervals, "
         f"clustered by query image ({first.images.clusters} images) and by class ({classes} "
         "classes); p of no difference, clustered by query image.",
-        headings=(Heading("row", False), Heading("minus", False), *map(Heading, numbers)),
+        headings=(*text_headings("row", "minus"), *map(Heading, numbers)),
         lines=tuple(lines),
     )
 

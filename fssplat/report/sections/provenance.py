@@ -6,7 +6,7 @@ from typing import Any
 
 from fssplat.common.json_files import json_object
 from fssplat.experiment.protocols import PROTOCOLS, Protocol
-from fssplat.report.document.content import Code, Heading, Line, Part, Section, Table, Text
+from fssplat.report.document.content import Code, Line, Part, Section, Table, Text, text_headings
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.sections.labels import short_title
 from fssplat.results.reading import content
@@ -67,12 +67,12 @@ def launch_table(launches: Mapping[str, Mapping[str, Any]]) -> Table:
         commit = str(facts.get("commit") or "not recorded")
         python = str(facts.get("python", "?"))
         lines.append(Line((launch, commit, changes, ", ".join(machine), python, listed)))
-    texts = "launch", "commit", "uncommitted changes", "machine", "Python", "packages"
+    texts = ("launch", "commit", "uncommitted changes", "machine", "Python", "packages")
     return Table(
         name="launches",
         caption="The launches that made these results. Uncommitted changes are named by the first "
         "8 digits of their SHA-256; the store has them in launches/<launch>/environment.json.",
-        headings=tuple(Heading(one, numeric=False) for one in texts),
+        headings=text_headings(*texts),
         lines=tuple(lines),
     )
 
@@ -90,7 +90,7 @@ def protocol_table(evidence: Evidence) -> Table:
         name="protocols",
         caption="Axes of the protocol that differ from the default protocol `fssplat`"
         + ("." if lines else ": none."),
-        headings=tuple(Heading(one, numeric=False) for one in texts),
+        headings=text_headings(*texts),
         lines=tuple(lines),
     )
 
@@ -111,7 +111,7 @@ def data_table(evidence: Evidence) -> Table:
         name="data",
         caption="Fingerprints of data sets, lists and weights: equal fingerprints mean equal "
         "content." + ("" if lines else " They cannot be computed on this machine."),
-        headings=(Heading("name", False), Heading("fingerprint", False)),
+        headings=text_headings("name", "fingerprint"),
         lines=tuple(lines),
     )
 
@@ -132,7 +132,7 @@ def rows_table(evidence: Evidence) -> Table:
         name="rows",
         caption="The trials of every row, the launches that ran them, and the hash of the source "
         "code that scored them.",
-        headings=tuple(Heading(one, numeric=False) for one in names),
+        headings=text_headings(*names),
         lines=tuple(lines),
     )
 

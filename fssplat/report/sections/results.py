@@ -4,7 +4,15 @@ from collections.abc import Callable, Sequence
 from statistics import stdev
 
 from fssplat.report.blocks import Block, Cell, Row
-from fssplat.report.document.content import Heading, Line, Rank, Section, Table, Value
+from fssplat.report.document.content import (
+    Heading,
+    Line,
+    Rank,
+    Section,
+    Table,
+    Value,
+    text_headings,
+)
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.evidence.printed import printed_of
 from fssplat.report.sections.labels import (
@@ -50,7 +58,7 @@ def main_table(block: Block, evidence: Evidence, comparisons: Comparisons) -> Ta
     return Table(
         name=f"results-{block.name}",
         caption=f"{block.title}, in per cent.",
-        headings=(*(Heading(one, False) for one in names[0]), *map(Heading, names[1])),
+        headings=(*text_headings(*names[0]), *map(Heading, names[1])),
         lines=tuple(lines),
         legend=legend(block, lines),
     )
