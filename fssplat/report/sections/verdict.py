@@ -90,7 +90,7 @@ def store_warnings(evidence: Evidence) -> Iterator[str]:
     if stale:
         yield (
             f"{stale} of {len(known)} results are stale: the source code that can change them has "
-            "changed since. `fssplat status --changes` lists what."
+            "changed since. `fssplat status X.yaml --changes` lists what."
         )
     others = evidence.other_results()
     if others:
@@ -117,7 +117,7 @@ def missing(evidence: Evidence) -> tuple[str, ...]:
     if len(lines) <= MOST_LISTED:
         return tuple(lines)
     rest = len(lines) - MOST_LISTED
-    return (*lines[:MOST_LISTED], f"And {rest} more; `fssplat status --all` lists them.")
+    return (*lines[:MOST_LISTED], f"And {rest} more; `fssplat status X.yaml --all` lists them.")
 
 
 def remarks(evidence: Evidence) -> Iterator[str]:
