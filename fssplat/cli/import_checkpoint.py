@@ -11,7 +11,7 @@ from fssplat.common.printing import say
 
 def import_checkpoint(
     file: Path = typer.Argument(help="A .pth or .safetensors state dict of the public code."),
-    method: str = typer.Option(help="Its method: hmfs, hsnet, mining, pfenet or sdaanet."),
+    method: str = typer.Option(help="Its method: hmfs, hsnet, mining, mmnet, pfenet or sdaanet."),
     backbone: str = typer.Option(help="Its backbone, e.g. resnet50_v2 for PFENet."),
     out: Path = typer.Option(help="Folder for head.safetensors and backbone.safetensors."),
     changes: list[str] = typer.Option(

@@ -164,7 +164,9 @@ class FewShotSegmenter(nn.Module):
         of_query = self.encode_query(self.encode(query))
         shots = []
         for shot in range(lead[2]):  # like the public code: one pass per image of an episode
-            images, shot_masks = supports[:, :, shot].flatten(0, 1), masks[:, :, shot].flatten(0, 1)
+            # Indexing keeps the strides of one image; `flatten` would change its memory format.
+            images = supports[:, 0, shot] if lead[1] == 1 else supports[:, :, shot].flatten(0, 1)
+            shot_masks = masks[:, :, shot].flatten(0, 1)
             encoded = self.encode_support(self.encode(images), images, shot_masks)
             shots.append(grouped(encoded, lead[:2]))
         return of_query, {name: torch.stack([s[name] for s in shots], dim=2) for name in shots[0]}

@@ -22,6 +22,7 @@ class PublicNames:
 
     backbone: str  # entries of the backbone; the group `inner` is the name inside it
     head: Mapping[str, str] = field(default_factory=dict)  # public prefix -> our prefix
+    unused: str = ""  # entries that the public network never reads
 
 
 FLAT = r"(?P<inner>layer[0-4]\..*)"  # layer0 to layer4 beside the head
@@ -37,6 +38,12 @@ PYRAMID = {
     r"cls\.": "decoder.head.",
 }
 PFENET = {**PYRAMID, r"down_query\.": "reduce_query.", r"down_supp\.": "reduce_support."}
+MMNET = {
+    **PYRAMID,
+    r"part_emb_2_level": "memories.0.embeddings",
+    r"down_query_level_2\.": "memories.0.read_query.",
+    r"down_supp_level_2\.": "memories.0.read_support.",
+}
 SDAANET = {
     **PFENET,
     r"se_supp\.": "weigh.",
@@ -65,6 +72,7 @@ PUBLIC: dict[str, PublicNames] = {
     "hmfs": PublicNames(NESTED, HSNET),
     "hsnet": PublicNames(NESTED, HSNET),
     "mining": PublicNames(NESTED),
+    "mmnet": PublicNames(FLAT, MMNET, unused=r"(alpha|beta)\.(weight|bias)$"),
     "pfenet": PublicNames(FLAT, PFENET),
     "sdaanet": PublicNames(FLAT, SDAANET),
 }
@@ -109,7 +117,7 @@ def renamed(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Return the entries under our names, and the public names that no rule matches.
 
-    The entries of ImageNet classifiers are left out.
+    Entries of ImageNet classifiers, and those that the public network never reads, are left out.
     """
     require_public(method)
     names = PUBLIC[method]
@@ -120,6 +128,8 @@ def renamed(
         match = re.match(names.backbone, name)
         if match:
             inner[match["inner"]] = value
+            continue
+        if names.unused and re.match(names.unused, name):
             continue
         ours = _head_name(names, name)
         if ours:

@@ -3,18 +3,38 @@
 Source   Wu et al., "Learning Meta-class Memory for Few-Shot Semantic Segmentation", ICCV 2021;
          "Eq. 1" below is equation 1 there. The decoder (FEM) is that of PFENet.
 Shapes   b episodes, k shots, m meta-classes, d = 256 channels of a memory, h x w feature cells;
-         q query cells, s support cells.
+         c2, c3, c4 channels of stages 2, 3, 4.
 Masks    1 object, 0 background, 255 ignored (background in a support).
-Chosen   There is no public code. Where the paper is silent:
-         Eq. 3: the similarity of a cell at the edge of the mask is scaled by the (bilinear) mask, a
-         cell outside has weight 0. An empty support activates nothing.
-         Eqs. 10 to 12 use every cell, object or not; support losses are averaged over shots.
-         The check marks of Table 6 are unreadable; by the text the loss on supports alone is best,
-         so it is the default.
+Differs  The defaults follow the paper. Each difference of the authors' code is an option; preset
+         `public-code` sets all of them:
+         kernel           of the convolution to F: 3 x 3 in section 3.1; the code has 1 x 1.
+         compare          Eq. 2 compares activations; the code the products before the sigmoid.
+         rebuild          Eq. 10 has a softmax of activations; the code of the products.
+         shot_mask        each shot has its own mask; in the code Eqs. 3 and 9 of every shot use the
+                          mask of the last one, so the order of the supports matters.
+         confidence_mask  Eq. 6 multiplies stage 4 by the mask; the code also the input of stage 4.
+         batch_norm       fixed; in the code the statistics of the backbone change in training.
+         The rate in effect is 10 times that of the code's files: 0.025 on PASCAL, 0.2 in batches
+         of 32 at 641 pixels on COCO (all in the preset); the paper says 0.0025, batches of 4, and
+         473 pixels. As released, the 1-shot training of the code ends in an error, and so does any
+         size whose grid is not 60 x 60; here both train as the code's 5 shots do. Two linear layers
+         of the code are never used; they are left out here. Its VGG-16 has BatchNorm.
+Chosen   Where the paper is silent, the default is what the authors' code does:
+         The convolution to F has no bias, a ReLU and dropout; query and supports have their own.
+         The memory starts with deviation 1.
+         Eq. 3: the similarity of a cell at the edge of the mask is scaled by the (bilinear) mask.
+         If a support is empty, every cell of it has the same weight.
+         Eq. 12: each original cell is compared with all rebuilt cells. Every cell counts, object or
+         not, of the first support only.
+         The activations are resized for each level of the decoder, not averaged as in PFENet.
+         K shots: confidence maps are averaged. Schedule, augmentation and training length are those
+         of PFENet.
+         Of the check marks of Table 6 one can be read: the third row has the support. The text says
+         that supports alone are best, so the fourth row is read as supports alone (the default, as
+         in the code), and the third as both.
          "FCM + Feat" of Table 4 compares the features F, without the memory.
-         K shots: confidence maps are averaged, as PFENet averages its priors.
-         Schedule, augmentation and training length are those of PFENet.
          The COCO folds are printed as 4x - 3 + i with i from 1; i from 0 is meant.
+         Effects of these choices: docs/choices.md.
 """
 
 from collections.abc import Mapping
@@ -22,8 +42,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
-from torch import Tensor, einsum, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from fssplat.backbones import Backbone, BackboneLayout, Features
 from fssplat.common.errors import InputError
@@ -37,16 +56,23 @@ from fssplat.methods.base import (
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap
 from fssplat.methods.layers.matching import (
-    EPS,
-    best_match,
     grid_mask,
     masked_mean,
+    masked_stage,
+    mean_best_match,
     middle_features,
     segmentation_loss,
 )
+from fssplat.methods.layers.meta_classes import (
+    CHANNELS,
+    Memory,
+    Values,
+    fuse_by_quality,
+    matched,
+    quality,
+    similarities,
+)
 from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes
-
-CHANNELS = 256  # d
 
 
 class MMNet(FewShotSegmenter):
@@ -58,6 +84,13 @@ class MMNet(FewShotSegmenter):
         propagation: Literal["apm", "global"] = "apm"  # Eqs. 2 to 5, or one mean vector (Table 5)
         reconstruct: Literal["support", "query", "both", "none"] = "support"  # Eq. 12 (Table 6)
         quality: bool = True  # weigh shots by quality (QMM), Eq. 9, or average them (Table 7)
+        quality_over: Literal["sum", "mean"] = "sum"  # of the object's cells in Eq. 9
+        kernel: Literal[3, 1] = 3  # side of the convolution to F (section 3.1)
+        compare: Values = "activations"  # in Eq. 2: after the sigmoid of Eq. 1 or before it
+        rebuild: Values = "activations"  # in Eq. 10
+        shot_mask: Literal["own", "last"] = "own"  # mask of each shot in Eqs. 3 and 9
+        confidence_mask: Literal["stage-4", "stages-3-4"] = "stage-4"  # what is masked for Eq. 6
+        batch_norm: Literal["fixed", "batch"] = "fixed"  # statistics of the backbone in training
         bins: tuple[PositiveFloat, ...] = (60, 30, 15, 8)  # side of each level; <= 1: of the grid
         ckmm: bool = False  # JC2A's class-agnostic map as one more channel
 
@@ -75,6 +108,21 @@ class MMNet(FewShotSegmenter):
         "auxiliary": 1.0,  # alpha
         "reconstruction": 0.1,  # gamma
     }
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "public-code": {
+            "options": {
+                "kernel": 1,
+                "compare": "products",
+                "rebuild": "products",
+                "shot_mask": "last",
+                "confidence_mask": "stages-3-4",
+                "batch_norm": "batch",
+            },
+            "training": {"lr": 0.025},
+            "training_on": {"coco-20i": {"lr": 0.2, "batch": 32, "size": 641}},
+        },
+    }
+    RESULT_VERSION = 2  # 2: what the paper does not say follows the authors' code
     SHOTS_SHARE_TRAINING = False
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
@@ -84,7 +132,7 @@ class MMNet(FewShotSegmenter):
         self.memories = nn.ModuleList()
         if options.nodes != "none":
             size = options.embeddings if options.nodes == "memory" else 0
-            self.memories.extend(Memory(width, size) for width in widths)
+            self.memories.extend(Memory(width, size, options.kernel) for width in widths)
         self.objects = ObjectMap(second + third) if options.ckmm else None
         width = options.embeddings if options.nodes == "memory" else CHANNELS
         channels = width * len(self.memories) + int(options.confidence) + int(options.ckmm)
@@ -99,7 +147,11 @@ class MMNet(FewShotSegmenter):
     @classmethod
     def backbone_layout(cls, backbone: str, options: MethodOptions) -> BackboneLayout:
         assert isinstance(options, cls.Options)
-        return BackboneLayout(stages=4 if options.confidence else 3, output_stride=8)
+        return BackboneLayout(
+            stages=4 if options.confidence else 3,
+            output_stride=8,
+            batch_statistics=options.batch_norm == "batch",
+        )
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
@@ -114,7 +166,7 @@ class MMNet(FewShotSegmenter):
         }
         return {
             "batch": 4,
-            "size": 473 if backbone == "resnet50_v2" else 321,
+            "size": 473 if backbone.endswith("_v2") else 321,
             "lr": 2.5e-3,
             **lengths.get(dataset, {"epochs": 200}),
             "weight_decay": 1e-4,
@@ -136,48 +188,62 @@ class MMNet(FewShotSegmenter):
     # -------------------------------------------------------------- the network
 
     def encode(self, images: Tensor) -> Encoded:
-        """Input of each memory as `raw0`, `raw1`; `high` is stage 4; `middle` is for ckmm."""
-        features: Features = self.backbone(images)
-        encoded = {f"raw{i}": maps for i, maps in enumerate(self._read(features))}
-        if self.options.confidence:
+        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; `high` [i, c4, h, w] of stage 4.
+
+        There is no `high` yet if the input of stage 4 is multiplied by the mask, too.
+        """
+        early = self.options.confidence and self.options.confidence_mask == "stage-4"
+        features: Features = self.backbone(images, upto=4 if early else 3)
+        encoded = {"middle": middle_features(features)}
+        if early:
             encoded["high"] = features.stages[3]
-        if self.objects is not None:
-            encoded["middle"] = middle_features(features)
         return encoded
 
-    def _memory(self, index: int) -> "Memory":
+    def encode_query(self, encoded: Encoded) -> Encoded:
+        """`f0`, `f1` [i, d, h, w], the features F of each memory; `high`; `objects` [i, h, w]."""
+        middle = encoded["middle"]
+        found = {
+            f"f{i}": self._memory(i).read_query(maps) for i, maps in enumerate(self._read(middle))
+        }
+        if self.options.confidence:
+            high = encoded.get("high")
+            third = self._third(middle)
+            found["high"] = masked_stage(self.backbone, third, None) if high is None else high
+        if self.objects is not None:
+            found["objects"] = self.objects(middle)
+        return found
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`f0`, `f1` [i, d, h, w]; `high` is the masked stage 4."""
+        middle = encoded["middle"]
+        found = {
+            f"f{i}": self._memory(i).read_support(maps) for i, maps in enumerate(self._read(middle))
+        }
+        if "high" in encoded:
+            high = encoded["high"]
+            mask = grid_mask(masks, (high.shape[-2], high.shape[-1]))
+            found["high"] = high * mask.unsqueeze(1)
+        elif self.options.confidence:
+            mask = grid_mask(masks, (middle.shape[-2], middle.shape[-1]))
+            found["high"] = masked_stage(self.backbone, self._third(middle), mask)
+        return found
+
+    def _memory(self, index: int) -> Memory:
         found = self.memories[index]
         assert isinstance(found, Memory)
         return found
 
-    def _read(self, features: Features) -> list[Tensor]:
+    def _read(self, middle: Tensor) -> list[Tensor]:
+        """The input of each memory."""
         if not len(self.memories):
             return []
         if self.options.levels == "2+3":
-            return [middle_features(features)]
-        third = features.stages[2]
-        if self.options.levels == "3":
-            return [third]
-        return [resize(features.stages[1], (third.shape[-2], third.shape[-1])), third]
+            return [middle]
+        third = self._third(middle)
+        return [third] if self.options.levels == "3" else [middle[:, third.shape[1] :], third]
 
-    def encode_query(self, encoded: Encoded) -> Encoded:
-        """`f0`, `f1` [i, d, h, w], the features F of each memory, `high`, `objects` [i, h, w]."""
-        found = self._features(encoded)
-        if self.objects is not None:
-            found["objects"] = self.objects(encoded["middle"])
-        return found
-
-    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`f0`, `f1` [i, d, h, w] and `high`."""
-        return self._features(encoded)
-
-    def _features(self, encoded: Encoded) -> Encoded:
-        found = {
-            f"f{i}": self._memory(i).read(encoded[f"raw{i}"]) for i in range(len(self.memories))
-        }
-        if self.options.confidence:
-            found["high"] = encoded["high"]
-        return found
+    def _third(self, middle: Tensor) -> Tensor:
+        return middle[:, : self.backbone.channels[2]]
 
     def segment(
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
@@ -197,13 +263,15 @@ class MMNet(FewShotSegmenter):
         return found
 
     def _reconstruction(self, query: Encoded, supports: Encoded) -> Tensor:
+        """Eqs. 10 to 12, mean over memories; of the supports the first one."""
         terms = []
         for i in range(len(self.memories)):
             memory = self._memory(i)
             if self.options.reconstruct in ("query", "both"):
-                terms.append(memory.reconstruction(query[f"f{i}"]))
+                terms.append(memory.reconstruction(query[f"f{i}"], self.options.rebuild))
             if self.options.reconstruct in ("support", "both"):
-                terms.append(memory.reconstruction(supports[f"f{i}"].flatten(0, 2)))
+                first = supports[f"f{i}"][:, 0, 0]
+                terms.append(memory.reconstruction(first, self.options.rebuild))
         return torch.stack(terms).mean()
 
     def _decode(
@@ -214,106 +282,46 @@ class MMNet(FewShotSegmenter):
             raise InputError(
                 f"mmnet segments one class per episode, not {masks.shape[1]}. Set way: 1."
             )
-        nodes = [self._activated(i, query, supports, masks) for i in range(len(self.memories))]
-        maps = []
-        if self.options.confidence:
-            maps.append(self._confidence(query["high"], supports["high"][:, 0], masks[:, 0]))
+        maps = [self._activated(i, query, supports, masks) for i in range(len(self.memories))]
+        if self.options.confidence:  # Eqs. 6 to 8, mean over shots
+            maps.append(mean_best_match(query["high"], supports["high"][:, 0]).unsqueeze(1))
         if "objects" in query:
             maps.append(query["objects"].unsqueeze(1))
-        height, width = (nodes or maps)[0].shape[-2:]
-        inputs = []
-        for side in level_sizes(self.options.bins, (height, width)):
-            level = [F.adaptive_avg_pool2d(item, side) for item in nodes]
-            inputs.append(torch.cat([*level, *(resize(item, side) for item in maps)], dim=1))
-        logits, levels = self.decoder(inputs, (height, width))
+        grid = (maps[0].shape[-2], maps[0].shape[-1])
+        inputs = [
+            torch.cat([resize(item, side) for item in maps], dim=1)
+            for side in level_sizes(self.options.bins, grid)
+        ]
+        logits, levels = self.decoder(inputs, grid)
         return logits, levels
 
     def _activated(self, index: int, query: Encoded, supports: Encoded, masks: Tensor) -> Tensor:
         """Act'_Q of one memory, all shots fused: [b, m, h, w]."""
-        memory = self._memory(index)
-        of_query, of_supports = query[f"f{index}"], supports[f"f{index}"][:, 0]
-        mask = grid_mask(masks.flatten(0, 2), (of_supports.shape[-2], of_supports.shape[-1]))
-        mask = mask.reshape(-1, masks.shape[2], *mask.shape[-2:])
-        if self.options.nodes == "memory":
-            of_query = memory.activations(of_query)
-            of_supports = memory.activations(of_supports.flatten(0, 1)).reshape(
-                *of_supports.shape[:2], -1, *of_supports.shape[-2:]
-            )
-        shots = []
+        options = self.options
+        of_supports = supports[f"f{index}"][:, 0]  # [b, k, d, h, w]
+        compared, values = self._nodes(index, query[f"f{index}"])
+        grid = (values.shape[-2], values.shape[-1])
+        cover = grid_mask(masks.flatten(0, 2), (of_supports.shape[-2], of_supports.shape[-1]))
+        covers = cover.reshape(len(masks), -1, *cover.shape[1:])  # [b, k, h, w]
+        by_quality = options.quality and options.propagation == "apm" and masks.shape[2] > 1
+        shots, qualities = [], []
         for shot in range(masks.shape[2]):
-            support = of_supports[:, shot]
-            if self.options.propagation == "global":
-                shots.append(propagate_mean(of_query, support, mask[:, shot]))
-            else:
-                shots.append(propagate(of_query, support, mask[:, shot]))
-        fused = torch.stack([activation for activation, _ in shots], dim=1)
-        if len(shots) == 1 or not self.options.quality:
-            return fused.mean(dim=1)
-        return fuse_by_quality(fused, torch.stack([quality for _, quality in shots], dim=1))
+            others, activations = self._nodes(index, of_supports[:, shot])
+            mask = covers[:, -1 if options.shot_mask == "last" else shot]
+            if options.propagation == "global":
+                shots.append(values * masked_mean(activations, mask)[:, :, None, None])
+                continue
+            similarity = similarities(compared, others, mask)
+            shots.append(values * matched(similarity, activations, grid))  # Eq. 5
+            if by_quality:
+                qualities.append(quality(similarity, grid, options.quality_over == "mean"))
+        fused = torch.stack(shots, dim=1)
+        return fuse_by_quality(fused, torch.stack(qualities, 1)) if by_quality else fused.mean(1)
 
-    def _confidence(self, query: Tensor, supports: Tensor, masks: Tensor) -> Tensor:
-        """Eqs. 6 to 8, mean over shots: [b, c, h, w], [b, k, c, h, w], masks -> [b, 1, h, w]."""
-        mask = grid_mask(masks.flatten(0, 1), (supports.shape[-2], supports.shape[-1]))
-        inside = supports.flatten(0, 1) * mask.unsqueeze(1)
-        found = best_match(query.repeat_interleave(masks.shape[1], dim=0), inside)
-        return found.reshape(*masks.shape[:2], *found.shape[-2:]).mean(dim=1, keepdim=True)
-
-
-# ------------------------------------------------------------------ memory and propagation
-
-
-class Memory(nn.Module):
-    """Meta-class embeddings M^1..M^N and the convolution before them (MMM).
-
-    With `size` 0 there is only the convolution.
-    """
-
-    def __init__(self, channels_in: int, size: int) -> None:
-        super().__init__()
-        self.read = nn.Conv2d(channels_in, CHANNELS, 3, padding=1)
-        if size:
-            # The products of Eq. 1 start at the scale of features, where the sigmoid is steep.
-            self.embeddings = nn.Parameter(torch.randn(size, CHANNELS) / CHANNELS**0.5)
-
-    def activations(self, features: Tensor) -> Tensor:
-        """Eq. 1: [i, d, h, w] -> Act [i, m, h, w]."""
-        return einsum("idhw,md->imhw", features, self.embeddings).sigmoid()
-
-    def reconstruction(self, features: Tensor) -> Tensor:
-        """Eqs. 10 to 12: cross-entropy of matching rebuilt cells to cells: [i, d, h, w] -> []."""
-        chosen = self.activations(features).softmax(dim=1)  # Eq. 10
-        rebuilt = einsum("imhw,md->idhw", chosen, self.embeddings).flatten(2)  # Eq. 11
-        cells = features.flatten(2)
-        correlation = einsum("idx,idy->ixy", rebuilt, cells)  # Eq. 12
-        return (correlation.logsumexp(dim=2) - (rebuilt * cells).sum(dim=1)).mean()
-
-
-def propagate(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """APM, Eqs. 2 to 5, and the quality of Eq. 9.
-
-    [b, m, h, w], [b, m, h, w], mask [b, h, w] in 0..1 -> Act'_Q [b, m, h, w], p_q [b, h, w].
-    """
-    q, s, cover = query.flatten(2), support.flatten(2), mask.flatten(1)
-    norms = einsum("bq,bs->bqs", q.norm(dim=1), s.norm(dim=1))
-    similarity = einsum("bmq,bms->bqs", q, s) / (norms + EPS)  # Eq. 2
-    inside = (cover > 0).unsqueeze(1)
-    similarity = similarity * cover.unsqueeze(1)
-    lowest = torch.finfo(similarity.dtype).min  # not minus infinity: an empty mask would give NaN
-    weights = similarity.masked_fill(~inside, lowest).softmax(dim=2) * inside  # Eq. 3
-    matched = einsum("bqs,bms->bmq", weights, s)  # Eq. 4
-    quality = (similarity.sigmoid() * inside).sum(dim=2)  # Eq. 9
-    return query * matched.reshape(query.shape), quality.reshape(len(query), *query.shape[-2:])
-
-
-def propagate_mean(query: Tensor, support: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Row "global" of Table 5: every query cell times the mean activation of the object.
-
-    Shapes as in `propagate`. There is no quality per cell, so it is 0 for every shot.
-    """
-    mean = masked_mean(support, mask)
-    return query * mean[:, :, None, None], torch.zeros_like(query[:, 0])
-
-
-def fuse_by_quality(activations: Tensor, quality: Tensor) -> Tensor:
-    """QMM: [b, k, m, h, w], [b, k, h, w] -> [b, m, h, w], weights by softmax over shots."""
-    return einsum("bkmhw,bkhw->bmhw", activations, quality.softmax(dim=1))
+    def _nodes(self, index: int, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[b, d, h, w] -> what Eq. 2 compares and Eqs. 4 and 5 multiply, [b, m, h, w] each."""
+        if self.options.nodes == "features":
+            return features, features
+        products = self._memory(index).products(features)
+        activations = products.sigmoid()  # Eq. 1
+        return (products if self.options.compare == "products" else activations), activations

@@ -18,20 +18,34 @@ from torch import Tensor, nn
 from fssplat.data.batch import EpisodeBatch
 from fssplat.experiment.schema import BackboneSpec, MethodSpec
 from fssplat.methods import METHODS, FewShotSegmenter, build_method
+from fssplat.methods.base import Encoded
 from fssplat.methods.import_public import PUBLIC, load_public, renamed
+from fssplat.methods.layers.matching import grid_mask, mean_best_match
+from fssplat.methods.layers.meta_classes import (
+    Memory,
+    fuse_by_quality,
+    matched,
+    quality,
+    similarities,
+)
+from fssplat.methods.mmnet import MMNet
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "parity" / "cases"
-DEEP_STEM = ("pfenet", "mining")
+DEEP_STEM = ("pfenet", "mining", "mmnet")
 LOSSES = {
     "main": "segmentation",
     "aux": "auxiliary",
     "kd": "distillation",
+    "reconstruction": "reconstruction",
     "support": "support",
 }
+RECORDED_WEIGHTS = {"reconstruction": 0.1}  # weights that the public code applies in the network
 # Probed modules of the public code -> ours; their outputs are compared call by call.
 MODULES = {
     "down_query": "reduce_query",
     "down_supp": "reduce_support",
+    "down_query_level_2": "memories.0.read_query",
+    "down_supp_level_2": "memories.0.read_support",
     "beta_conv.0": "decoder.refine.0",
     "beta_conv.3": "decoder.refine.3",
     "res1": "decoder.gather",
@@ -122,6 +136,14 @@ class Case:
         return max(abs(a - b) for a, b in pairs)
 
     @contextmanager
+    def recorded_threads(self) -> Iterator[None]:
+        """As many threads as the recording had: batch statistics are sums, rounded by thread."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.record["made_with"]["threads"])
+        yield
+        torch.set_num_threads(before)
+
+    @contextmanager
     def probes(self) -> Iterator[dict[str, Tensor]]:
         """Outputs of probed modules by public name while the block runs: `NAME`, `NAME#1`, ..."""
         seen: dict[str, Tensor] = {}
@@ -142,12 +164,42 @@ class Case:
 
         def record(module: nn.Module, inputs: object, output: Tensor) -> None:
             # The public code runs shot after shot, ours all at once but for drifting statistics.
-            together = name == "down_supp" and len(output) == batch * shots
+            together = name.startswith("down_supp") and len(output) == batch * shots
             for value in output.unflatten(0, (batch, shots)).unbind(1) if together else (output,):
                 call = sum(key.partition("#")[0] == name for key in seen)
                 seen[f"{name}#{call}" if call else name] = value
 
         return record
+
+
+def meta_class_tensors(
+    network: MMNet, query: Encoded, supports: Encoded, masks: Tensor
+) -> dict[str, Tensor]:
+    """Inner tensors of MM-Net's public form by the names of the probes."""
+    memory, of_supports = network.memories[0], supports["f0"][:, 0]
+    assert isinstance(memory, Memory)
+    grid = (of_supports.shape[-2], of_supports.shape[-1])
+    products = memory.products(query["f0"])
+    shots = [memory.products(feature) for feature in of_supports.unbind(1)]
+    mask = grid_mask(masks[:, 0, -1], grid)
+    similar = [similarities(products, shot, mask) for shot in shots]
+    found = [matched(e, shot.sigmoid(), grid) for e, shot in zip(similar, shots, strict=True)]
+    sums = torch.stack([quality(e, grid) for e in similar], dim=1)
+    chosen = memory.products(of_supports[:, 0]).softmax(dim=1)
+    rebuilt = torch.einsum("imhw,dm->idhw", chosen, memory.embeddings[0])
+    apm = fuse_by_quality(torch.stack(found, dim=1), sums)
+    return {
+        "fcm": mean_best_match(query["high"], supports["high"][:, 0]).unsqueeze(1),
+        "memory_query": products.sigmoid(),
+        "memory_support_products_last": shots[-1].flatten(2),
+        "memory_support_last": shots[-1].sigmoid().flatten(2),
+        "reconstruction_first_support": rebuilt.flatten(2),
+        "qmm_sums": sums.flatten(2),
+        "qmm_weights": sums.softmax(dim=1),
+        "apm": apm,
+        "merged_activation": products.sigmoid() * apm,
+        **{f"apm_shot{k}": item.unsqueeze(1) for k, item in enumerate(found)},
+    }
 
 
 def backbone_name(method: str, constructor: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from fssplat.cli.import_checkpoint import import_checkpoint, parsed
 from fssplat.common.errors import InputError
 from fssplat.engine import checkpoint
 from fssplat.experiment.schema import BackboneSpec, MethodSpec
-from fssplat.methods import FewShotSegmenter, build_method
+from fssplat.methods import METHODS, FewShotSegmenter, build_method
 from fssplat.methods.import_public import HSNET, load_public, renamed
 
 
@@ -43,6 +43,29 @@ def test_every_public_entry_is_renamed_to_ours() -> None:
     found, strange = renamed("hsnet", "vgg16", public_state(network))
     assert not strange
     assert found.keys() == network.state_dict().keys()
+
+
+def test_a_public_mmnet_is_read_without_the_layers_that_it_never_uses() -> None:
+    torch.manual_seed(0)
+    options = dict(METHODS["mmnet"].PRESETS["public-code"]["options"])
+    body = BackboneSpec(name="resnet50_v2", weights="random")
+    network = build_method(MethodSpec(name="mmnet", options=options), body)
+    memory = {
+        "part_emb_2_level": torch.ones(1, 256, 50),
+        "down_query_level_2.0.weight": torch.ones(256, 1536, 1, 1),
+        "down_supp_level_2.0.weight": torch.full((256, 1536, 1, 1), 2.0),
+    }
+    never_read = {
+        f"{name}.{leaf}": torch.ones(2) for name in ("alpha", "beta") for leaf in ("weight", "bias")
+    }
+    found, unknown = renamed("mmnet", "resnet50_v2", {**memory, **never_read})
+    assert unknown == []
+    assert len(found) == 3
+    network.load_state_dict(found, strict=False)
+    part = network.get_submodule("memories.0")
+    assert part.embeddings.unique().tolist() == [1.0]
+    assert part.get_submodule("read_query.0").weight.unique().tolist() == [1.0]
+    assert part.get_submodule("read_support.0").weight.unique().tolist() == [2.0]
 
 
 def test_the_command_writes_a_head_and_a_backbone(

@@ -20,6 +20,10 @@ COUNTED = [
     ("hmfs", "resnet50", 2_573_794, 23_508_032),
     ("hmfs", "resnet101", 2_587_394, 42_500_160),
     ("hmfs", "vgg16", 2_570_018, 14_714_688),
+    # MM-Net's public model also has 131,584 parameters that it never uses
+    ("mmnet", "resnet50_v2", 10_488_330 - 131_584, 23_631_808),
+    ("mmnet", "resnet101_v2", 10_488_330 - 131_584, 42_623_936),
+    ("mmnet", "vgg16_bn", 10_095_114 - 131_584, 14_723_136),
     ("mining", "resnet50_v2", 8_636_096, 30_976),
     ("mining", "resnet101_v2", 27_576_000, 83_200),
 ]

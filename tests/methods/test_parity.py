@@ -1,7 +1,8 @@
 """Compares our methods with recorded runs of the public implementations, within float32 noise.
 
 Every tolerance is from the reference facts: 1e-4 on logits and losses, 1e-7 on the distillation
-loss, 1 % of a gradient's norm (5 % where BatchNorm normalises by the batch), 1e-4 of the pixels.
+loss, 2e-4 on the losses of MM-Net (batch statistics), 1e-3 on its shot weights, 1 % of a gradient's
+norm (5 % where BatchNorm normalises by the batch), 1e-4 of the pixels.
 """
 
 from pathlib import Path
@@ -13,7 +14,14 @@ from torch import Tensor
 
 from fssplat.methods import METHODS
 from fssplat.methods.layers.fusion import fuse_shots
-from tests.fakes.public_cases import LOSSES, Case, case_names
+from fssplat.methods.mmnet import MMNet
+from tests.fakes.public_cases import (
+    LOSSES,
+    RECORDED_WEIGHTS,
+    Case,
+    case_names,
+    meta_class_tensors,
+)
 
 FAST = (
     "hmfs_resnet50_1shot",
@@ -26,6 +34,7 @@ FAST = (
     "pfenet_vgg16bn_1shot",
     "sdaanet_resnet50_1shot",
 )
+ALLOWED = {"qmm_weights": 1e-3, "qmm_sums": 1e-3}  # sums near 500, and a softmax of them
 SUPPORT_FIRST = ("mining",)  # its public code runs the supports before the query
 
 
@@ -45,7 +54,11 @@ def test_logits_and_inner_tensors_are_those_of_the_public_code(shared: Path, nam
             case.network.get_submodule("squeeze").register_forward_pre_hook(
                 lambda module, inputs: correlations.extend(inputs[0])
             )
-        logits = case.network(batch.query, batch.supports, batch.masks)
+        query, supports = case.network.encode_episodes(batch.query, batch.supports, batch.masks)
+        size = (batch.query.shape[-2], batch.query.shape[-1])
+        logits = case.network.segment(query, supports, batch.masks, size)
+        if isinstance(case.network, MMNet):
+            seen.update(meta_class_tensors(case.network, query, supports, batch.masks))
         first = batch.supports[:, 0, 0] if case.method in SUPPORT_FIRST else batch.query
         stages = case.network.backbone(first).stages
 
@@ -58,7 +71,7 @@ def test_logits_and_inner_tensors_are_those_of_the_public_code(shared: Path, nam
     compared = probes.keys() & seen.keys()
     assert len(compared) >= 3
     for probe in sorted(compared):
-        assert case.distance(seen[probe], probes[probe]) < 1e-4, probe
+        assert case.distance(seen[probe], probes[probe]) < ALLOWED.get(probe, 1e-4), probe
 
 
 @pytest.mark.parametrize("name", cases("predict"))
@@ -87,14 +100,17 @@ def test_losses_gradients_and_buffers_are_those_of_the_public_code(shared: Path,
     network, batch, expected = case.network, case.batch, case.expected
     public_names = case.public_names()
     before = {key: value.clone() for key, value in network.named_buffers()}
-    query, supports = network.encode_episodes(batch.query, batch.supports, batch.masks)
+    with case.recorded_threads():
+        query, supports = network.encode_episodes(batch.query, batch.supports, batch.masks)
     losses = network.losses(query, supports, batch.masks, batch.target)
     total = weighted_sum(case, losses)
     total.backward()
 
+    allowed = 2e-4 if case.method == "mmnet" and network.backbone.batch_statistics else 1e-4
     for public, value in expected["losses"].items():
         ours = total if public == "total" else losses[LOSSES[public]]
-        assert abs(ours.item() - value) < (1e-7 if public == "kd" else 1e-4), public
+        distance = abs(ours.item() * RECORDED_WEIGHTS.get(public, 1.0) - value)
+        assert distance < (1e-7 if public == "kd" else allowed), public
 
     slack = 0.05 if network.backbone.batch_statistics else 0.01
     gradients = {public_names[key]: value.grad for key, value in network.learnable().items()}
