@@ -38,8 +38,12 @@ PROTOCOLS = {
     "MM-Net": "mmnet",
     "SD-AANet": "sdaanet",
 }
+# Methods that train a network for each number of shots, also in tables of papers that do not.
+TRAINED_APART = {"PFENet", "MM-Net", "SD-AANet"}
 # Papers that call their deep-stem network plainly "ResNet".
 DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
+# Methods whose code has BatchNorm in the network that the paper calls "VGG".
+VGG_WITH_BATCH_NORM = {"MM-Net"}
 METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou"}
 NOT_RUN = {  # printed numbers that are not a score of a trial -> why
     "params_M": "needs the network only: tests/methods counts parameters",
@@ -70,6 +74,8 @@ _LEVELS = {"auxiliary": 1.0}  # SD-AANet's baseline is PFENet, which supervises 
 _SDAANET_BASELINE = {"options": _PLAIN, "loss_weights": _LEVELS}
 
 
+# variant -> what is missing here
+NOT_IMPLEMENTED = {"w/ Attn": "the attention of CANet that weighs the shots"}
 # paper -> variant as the tables name it -> changes of the method's entry
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "HMFS": {
@@ -136,6 +142,8 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "reconstruction loss: support (inferred, full)": {},
         "w/o QMM": {"options": {"quality": False}},
         "w/ QMM": {},
+        "w/o FCM": {"options": {"confidence": False}},
+        "w/ FCM": {},
     },
     "SD-AANet": {
         "Baseline (PFENet)": _SDAANET_BASELINE,
@@ -230,13 +238,18 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
         why = NOT_RUN.get(row.metric, f"{row.metric} is not a score of one shot")
         raise InputError(f"{row.name}: {row.metric} is not re-run: {why}.")
     source, _, target = row.dataset.partition("->")
-    name = "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]
+    protocol = {"name": "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]}
+    if row.shot > 1 and row.method in TRAINED_APART and row.method != row.paper:
+        protocol["five_shot"] = "apart"
     entry = _variant(row)
+    if row.method == "MiningFSS" and row.backbone == "ResNet101" and row.shot > 1:
+        # Section 4.1: 16 pseudo-labelled images a step there, in place of 32
+        entry = {**entry, "options": {**entry.get("options", {}), "pseudo_per_pair": 4}}
     return {
         "name": f"verify-{row.paper}-{_number(row.table)}-{row.name.rsplit(':', 1)[1]}".lower(),
         "dataset": (target or source).lower(),
         "train_on": source.lower() if target else "",
-        "protocol": {"name": name},
+        "protocol": protocol,
         "grid": {
             "fold": [0] if source == "FSS-1000" else [0, 1, 2, 3],
             "shot": [row.shot],
@@ -263,6 +276,8 @@ def metric(row: PublishedRow) -> str:
 
 
 def _backbone(row: PublishedRow) -> str:
+    if row.backbone == "VGG16" and row.method in VGG_WITH_BATCH_NORM:
+        return "vgg16_bn"
     name = BACKBONES.get(row.backbone, "resnet50")  # ablations that do not state it use ResNet-50
     return f"{name}_v2" if (row.paper, row.backbone) in DEEP_STEM else name
 
@@ -274,6 +289,8 @@ def _variant(row: PublishedRow) -> dict[str, Any]:
     if row.variant == AUGMENTED and row.method == "HSNet":
         return {"name": "hsnet", "training": {"augment": {"flip": True, "blur": True}}}
     known = VARIANTS.get(row.paper, {})
+    if row.variant in NOT_IMPLEMENTED:
+        raise InputError(f"{row.name}: not implemented here: {NOT_IMPLEMENTED[row.variant]}.")
     if row.variant not in known:
         listed = ", ".join(known) or "none"
         raise InputError(

@@ -5,12 +5,16 @@ from collections.abc import Callable
 import pytest
 
 from fssplat.common.errors import InputError
+from fssplat.experiment.expand import expand
+from fssplat.experiment.schema import ExperimentSpec
+from fssplat.experiment.trial import Trial
+from fssplat.methods import METHODS
 from fssplat.report import published
 
 
 def test_every_row_of_the_data_file_has_a_name_that_finds_it() -> None:
     rows = published.rows()
-    assert len(rows) == 620
+    assert len(rows) == 624
     assert all(published.find(row.name) is row for row in rows)
 
 
@@ -40,18 +44,68 @@ def test_the_main_rows_of_our_methods_become_experiments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("paper", "count"), [("MiningFSS", 42), ("JC2A", 42), ("MM-Net", 26), ("SD-AANet", 22)]
+    ("paper", "count"), [("MiningFSS", 42), ("JC2A", 42), ("MM-Net", 29), ("SD-AANet", 22)]
 )
 def test_every_row_of_a_paper_on_its_own_method_has_known_options(paper: str, count: int) -> None:
-    from fssplat.experiment.expand import expand
-    from fssplat.experiment.schema import ExperimentSpec
-    from fssplat.methods import METHODS
-
     rows = [row for row in published.rows() if row.paper == row.method == paper]
-    made = [published.experiment(row) for row in rows if row.metric == "mIoU"]
+    made = [
+        published.experiment(row)
+        for row in rows
+        if row.metric == "mIoU" and row.variant not in published.NOT_IMPLEMENTED
+    ]
     assert len(made) == count
     for experiment in made:
         assert expand(ExperimentSpec.model_validate(experiment), METHODS)
+
+
+@pytest.mark.parametrize("name", ["1:37", "1:40", "2:20", "2:23"])
+def test_mining_with_resnet101_and_5_shots_takes_16_pseudo_labelled_images(name: str) -> None:
+    trial = trials(f"MiningFSS:{name}")[0]
+    assert (trial.shot, trial.backbone.name) == (5, "resnet101_v2")
+    assert trial.method.options["pseudo_per_pair"] * trial.training.batch == 16
+
+
+def test_mining_takes_32_pseudo_labelled_images_in_every_other_row() -> None:
+    for row in published.rows():
+        if row.method != "MiningFSS" or published.why_not_run(row):
+            continue
+        trial = trials(row.name)[0]
+        wanted = 16 if row.backbone == "ResNet101" and row.shot == 5 else 32
+        given = trial.method.options["pseudo_per_pair"] * trial.training.batch
+        assert given == wanted, row.name
+
+
+def test_five_shots_of_a_quoted_method_are_trained_as_its_own_paper_trains_them() -> None:
+    quoted = [
+        row
+        for row in published.rows()
+        if row.method in ("PFENet", "MM-Net") and row.shot == 5 and not published.why_not_run(row)
+    ]
+    assert {row.paper for row in quoted} == {"HMFS", "JC2A", "MM-Net", "MiningFSS", "SD-AANet"}
+    for row in quoted:
+        assert {trial.training.shot for trial in trials(row.name)} == {5}, row.name
+
+
+def test_mm_net_on_vgg_has_batch_norm_as_in_its_code() -> None:
+    for number in (17, 18):
+        made = published.experiment(published.find(f"MM-Net:1:{number}"))
+        assert made["grid"]["backbone"] == ["vgg16_bn"]
+    panet = published.experiment(published.find("MM-Net:1:1"))
+    assert panet["grid"]["backbone"] == ["vgg16"]
+
+
+def test_the_rows_of_the_supplement_of_mm_net_can_be_found() -> None:
+    assert published.find("MM-Net:A:1").folds == (57.5, 68.7, 55.8, 53.7)
+    attention = published.find("MM-Net:B:1")
+    assert attention.mean == 61.7
+    assert "attention of CANet" in published.why_not_run(attention)
+    assert not published.why_not_run(published.find("MM-Net:B:2"))
+
+
+def trials(name: str) -> list[Trial]:
+    """The trials of a published row."""
+    made = ExperimentSpec.model_validate(published.experiment(published.find(name)))
+    return expand(made, METHODS)
 
 
 def test_a_domain_shift_row_trains_on_one_data_set_and_scores_on_the_other() -> None:
