@@ -119,7 +119,10 @@ class MMNet(FewShotSegmenter):
                 "batch_norm": "batch",
             },
             "training": {"lr": 0.025},
-            "training_on": {"coco-20i": {"lr": 0.2, "batch": 32, "size": 641}},
+            "training_on": {
+                "pascal-5i": {"size": 473},
+                "coco-20i": {"lr": 0.2, "batch": 32, "size": 641},
+            },
         },
     }
     RESULT_VERSION = 2  # 2: what the paper does not say follows the authors' code
