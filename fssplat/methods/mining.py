@@ -18,8 +18,8 @@ Differs  (public code, preset `public-code`) Only the baseline is public: no min
          the weights, no rectification of prototypes. Softmax scale 10; the paper says 20. Weight
          decay 5e-4; the paper gives none. Folds count from 0; in the paper from 1.
          The size of a micro-batch changes the BatchNorm of the decoder, but no prediction. For
-         5-shot on ResNet-101 the paper uses 16 pseudo-labelled images per step: `fssplat verify` and
-         experiments/full_grid.yaml set `pseudo_per_pair: 4` there instead of 8.
+         5-shot on ResNet-101 the paper uses 16 pseudo-labelled images per step: `fssplat verify`
+         and experiments/full_grid.yaml set `pseudo_per_pair: 4` there instead of 8.
 """
 
 import copy
