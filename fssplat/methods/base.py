@@ -11,6 +11,7 @@ each tensor counts images.
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -66,6 +67,25 @@ class Artefacts(Protocol):
     def get(self, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the tensors under `key`, on the CPU. They are computed only if not yet stored."""
         ...
+
+
+@dataclass(frozen=True)
+class View:
+    """A map inside a network, to be drawn beside the images of its episode."""
+
+    values: Tensor  # [b, h, w], any grid over the whole network input
+    of: Literal["query", "support"] = "query"  # a support: the first shot of the first way
+    # unit: 0 to 1; free: any numbers; labels: whole numbers, 0 background
+    scale: Literal["unit", "free", "labels"] = "unit"
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A training image with the labels that a method has computed for it."""
+
+    image: Tensor  # uint8 [3, H, W], RGB
+    labels: Tensor  # uint8 [H, W], 0 background
+    truth: Tensor | None = None  # int64 [H, W], class ids of the base classes, 255 ignored
 
 
 class FewShotSegmenter(nn.Module):
@@ -140,6 +160,27 @@ class FewShotSegmenter(nn.Module):
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """Loss terms by name, unweighted: `loss_weights.<name>` scales each, MLflow shows each."""
+
+    # -------------------------------------------------------------- for pictures, all optional
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """Images of whole episodes, as in `forward` -> maps inside the network, by name.
+
+        Called in eval mode, without gradients, and only when pictures are drawn. It must not change
+        the network. A method with another `SHOT_FUSION` than network gets one shot. Default: none.
+        """
+        return {}
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor] | None:
+        """[b, n, k, ...], [b, n, k, H, W] -> a layer in words, its object vectors [b, n, k, c].
+
+        A vector describes the object of one support. Default: the method has none.
+        """
+        return None
+
+    def labelled_images(self, count: int) -> list[LabelledImage]:
+        """At most `count` training images with labels that `prepare` computed. Default: none."""
+        return []
 
     # -------------------------------------------------------------- shared by all
 

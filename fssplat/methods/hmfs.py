@@ -21,11 +21,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fssplat.methods.base import Encoded, MethodOptions
+from fssplat.methods.base import Encoded, MethodOptions, View
 from fssplat.methods.hsnet import EPS, LEVELS, HSNet
 from fssplat.methods.layers.hypercorrelation import spread
 from fssplat.methods.layers.matching import grid_mask
 from fssplat.methods.layers.photometric import normalised
+
+SHOWN = {3: 4, 4: None}  # stage -> block of Fig. 6: layer 34 of a ResNet, and its last one
 
 
 class HMFS(HSNet):
@@ -66,6 +68,24 @@ class HMFS(HSNet):
         if self.options.masking == "im":
             return {f"level{level}": of_input[f"level{level}"] for level in LEVELS}
         return {f"level{level}": self._hybrid(encoded, of_input, masks, level) for level in LEVELS}
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """The correlations of HSNet, and the first channel of support features that are masked in
+        each of the three ways (Fig. 6)."""
+        images, mask = supports[:, 0, 0], masks[:, 0, 0]
+        whole, of_input = self.encode(images), self.encode(self.masked_images(images, mask))
+        found = super().views(query, supports, masks)
+        for level, block in SHOWN.items():
+            widths = list(self.blocks[level])
+            block = min(block or len(widths), len(widths))
+            maps = [self._activations(one, level)[:, sum(widths[: block - 1])]
+                    for one in (whole, of_input)]  # fmt: skip
+            inside = maps[0] * grid_mask(mask, (maps[0].shape[-2], maps[0].shape[-1]))
+            mixed = hybrid(inside, maps[1], self.options.replaced == "zero")
+            ways = {"feature masking": inside, "input masking": maps[1], "hybrid masking": mixed}
+            for way, values in ways.items():
+                found[f"stage {level}, block {block}: {way}"] = View(values, "support", "free")
+        return found
 
     def masked_images(self, images: Tensor, masks: Tensor) -> Tensor:
         """Eq. 2: [i, 3, H, W], [i, H, W] -> the object on a background of one colour."""

@@ -22,9 +22,9 @@ from torch import Tensor
 from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.common.errors import InputError
 from fssplat.data.batch import IGNORE
-from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
+from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, View, resize
 from fssplat.methods.layers.hypercorrelation import Squeeze, correlations, spread
-from fssplat.methods.layers.matching import grid_mask, segmentation_loss
+from fssplat.methods.layers.matching import grid_mask, object_means, segmentation_loss
 
 EPS = 1e-5  # added to a feature's norm
 LEVELS = (4, 3, 2)  # stages, deepest first
@@ -105,6 +105,20 @@ class HSNet(FewShotSegmenter):
         """Cross-entropy; ignored pixels are background, as in the public code's data sets."""
         logits = self._logits(query, supports)
         return {"segmentation": segmentation_loss(logits, target.masked_fill(target == IGNORE, 0))}
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """Of each level the best correlation of a query cell with the object, mean over blocks."""
+        found = {}
+        pair = self.encode_episodes(query, supports[:, :, :1], masks[:, :, :1])
+        for level in LEVELS:
+            best = self._correlation(*pair, level).mean(dim=1).amax(dim=(3, 4))
+            found[f"correlation, stage {level}"] = View(best.clamp(0, 1))
+        return found
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """Mean of the last block under the mask."""
+        last = supports["level4"][:, :, :, -self.blocks[4][-1] :]
+        return "last block of stage 4, at unit norm", object_means(last, masks)
 
     def _logits(self, query: Encoded, supports: Encoded) -> Tensor:
         """[b, 2, 2h, 2w] on twice the grid of stage 2."""

@@ -38,6 +38,7 @@ from fssplat.methods.base import (
     Encoded,
     FewShotSegmenter,
     MethodOptions,
+    View,
     resize,
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap
@@ -45,6 +46,7 @@ from fssplat.methods.layers.matching import (
     grid_mask,
     masked_mean,
     middle_features,
+    object_means,
     segmentation_loss,
 )
 from fssplat.methods.layers.multiscale import MultiScaleDecoder, reduction
@@ -172,6 +174,17 @@ class JC2A(FewShotSegmenter):
             "segmentation": segmentation_loss(logits, repeated),
             "auxiliary": auxiliary.mean(),
         }
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """The class-agnostic map of Eq. 13 (Fig. 4)."""
+        if self.objects is None:
+            return {}
+        return {"class-agnostic map": View(self.encode_query(self.encode(query))["objects"])}
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """The prototypes of the decoder."""
+        layer = "stages 2 and 3, reduced to 256 channels"
+        return layer, object_means(supports["feature"], masks)
 
     def _per_shot(
         self, query: Encoded, supports: Encoded, masks: Tensor

@@ -39,6 +39,7 @@ from fssplat.methods.base import (
     Encoded,
     FewShotSegmenter,
     Images,
+    LabelledImage,
     MethodOptions,
     resize,
 )
@@ -51,6 +52,7 @@ from fssplat.methods.layers.pseudo_labels import (
     Pool,
     PseudoMasks,
     Regions,
+    evenly_spaced,
     network_input,
     pseudo_masks,
     regions,
@@ -308,6 +310,23 @@ class MiningFSS(FewShotSegmenter):
     def load_evaluation_state(self, state: dict[str, Tensor]) -> None:
         found = Regions(**state).to(self.background.device)
         self.neighbourhood = (weights_digest(self.encoder), found)
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """The prototypes of Eq. 5, rectified if `foreground` is on."""
+        rectified = ", rectified" if self.options.foreground else ""
+        return f"stage 3 of the trained backbone{rectified}", supports["foreground"]
+
+    def labelled_images(self, count: int) -> list[LabelledImage]:
+        """Training images with their pseudo masks (Fig. 3), evenly spaced."""
+        if self.prepared is None or not self.options.mine:
+            return []
+        pool, masks = self.prepared
+        found = []
+        for index in evenly_spaced(len(pool), count):
+            image = pool.image(index)
+            size = (image.shape[1], image.shape[2])
+            found.append(LabelledImage(image, masks.mask(index, size), pool.truth(index)))
+        return found
 
     def features_of(self, encoder: Backbone) -> Callable[[Tensor], Tensor]:
         """uint8 [3, H, W] -> [c, h, w]."""

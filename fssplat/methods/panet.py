@@ -90,6 +90,10 @@ class PANet(FewShotSegmenter):
         prototypes = torch.cat([background, supports["foreground"].mean(dim=2)], dim=1)
         return resize(self.options.scale * cosine_scores(query["features"], prototypes), size)
 
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """The object's prototypes, before shots are averaged."""
+        return "last stage of the trained backbone", supports["foreground"]
+
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
     ) -> dict[str, Tensor]:

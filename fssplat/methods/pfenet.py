@@ -28,6 +28,7 @@ from fssplat.methods.base import (
     Encoded,
     FewShotSegmenter,
     MethodOptions,
+    View,
     resize,
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap
@@ -143,6 +144,21 @@ class PFENet(FewShotSegmenter):
         logits, levels = self._decode(query, supports)
         auxiliary = torch.stack([segmentation_loss(level, target) for level in levels]).mean()
         return {"segmentation": segmentation_loss(logits, target), "auxiliary": auxiliary}
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """The additional input channels of the decoder: prior and class-agnostic map."""
+        of_query, of_supports = self.encode_episodes(query, supports, masks)
+        found = {}
+        if self.options.prior:
+            prior = mean_best_match(of_query["high"], of_supports["high"][:, 0])
+            found["prior"] = View(prior)
+        if "objects" in of_query:
+            found["class-agnostic map"] = View(of_query["objects"])
+        return found
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """The prototypes of the decoder."""
+        return "stages 2 and 3, reduced to 256 channels", supports["prototype"]
 
     def _decode(self, query: Encoded, supports: Encoded) -> tuple[Tensor, list[Tensor]]:
         """Logits [b, 2, h, w] on the feature grid, and those of every pyramid level.

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from fssplat.backbones import BackboneLayout
 from fssplat.common.errors import InputError
-from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
+from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, View, resize
 from fssplat.methods.layers.matching import (
     grid_mask,
     masked_stage,
     mean_best_match,
+    object_means,
     segmentation_loss,
 )
 
@@ -74,3 +75,12 @@ class Prior(FewShotSegmenter):
         size = (target.shape[-2], target.shape[-1])
         logits = self.segment(query, supports, masks, size)
         return {"segmentation": segmentation_loss(logits, target)}
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """The prior, before the threshold."""
+        of_query, of_supports = self.encode_episodes(query, supports, masks)
+        return {"prior": View(mean_best_match(of_query["high"], of_supports["high"][:, 0]))}
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """Mean of stage 4 under the mask."""
+        return "stage 4 of the backbone", object_means(supports["high"], masks)

@@ -45,7 +45,7 @@ from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.common.errors import InputError
-from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, resize
+from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, View, resize
 from fssplat.methods.layers.affinity_attention import AffinityAttention
 from fssplat.methods.layers.matching import (
     best_match,
@@ -56,6 +56,7 @@ from fssplat.methods.layers.matching import (
     segmentation_loss,
 )
 from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes, reduction
+from fssplat.methods.layers.prototypes import cosine_scores
 
 CHANNELS = 256
 TINY = 1e-30  # added softmaxes may both underflow to 0
@@ -232,6 +233,34 @@ class SDAANet(FewShotSegmenter):
             # Eq. 3: the mean of the scaled and the unscaled feature
             weights = (self.weigh(prototypes[:, :, None, None]).flatten(1) + 1) / 2
         return Guide(prototypes.reshape(*lead, -1), weights.reshape(*lead, -1))
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """Prior, affinity attention (Fig. 10), and similarity of a support to its prototype,
+        Eq. 13 (Fig. 11)."""
+        of_query, of_supports = self.encode_episodes(query, supports, masks)
+        guide = self._guide(of_supports, masks)
+        feature, found = of_query["feature"], {}
+        maps = {}
+        if self.options.prior:
+            maps["prior"] = priors(of_query["high"], of_supports["high"])
+        if self.attention is not None:
+            maps["affinity attention"] = self.attention.query_map(
+                feature, guide.prototypes.mean(dim=2)
+            )
+        for name, of_ways in maps.items():
+            for way in range(self.options.ways):
+                one = name if self.options.ways == 1 else f"{name}, way {way + 1}"
+                found[one] = View(of_ways[:, way], scale="unit" if name == "prior" else "free")
+        similar = cosine_scores(of_supports["feature"][:, 0, 0], guide.scaled[:, 0, :1])
+        # Neither features nor prototypes are negative, since both come after a ReLU
+        found["similarity to the prototype"] = View(similar[:, 0].clamp(0, 1), of="support")
+        return found
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
+        """p'_s, the prototypes of the decoder (Fig. 8)."""
+        layer = "stages 2 and 3, reduced to 256 channels"
+        weighted = "" if self.weigh is None else ", channels weighted by SDPM"
+        return layer + weighted, self._guide(supports, masks).scaled
 
     def _decode(
         self, query: Encoded, supports: Encoded, guide: "Guide"

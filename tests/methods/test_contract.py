@@ -17,7 +17,7 @@ from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.datasets import BUILT_IN
 from fssplat.experiment.schema import BackboneSpec, MethodSpec, TrainingSpec
 from fssplat.methods import FewShotSegmenter, build_method, methods_named
-from fssplat.methods.base import grouped
+from fssplat.methods.base import View, grouped
 from fssplat.methods.layers.fusion import fuse_shots
 from tests.fakes.method_inputs import BaseImages, MemoryArtefacts, random_episodes
 
@@ -293,6 +293,55 @@ def test_bfloat16_logits_are_near_those_of_float32(name: str) -> None:
     assert rough.isfinite().all()
     same = (rough.argmax(dim=1) == exact.argmax(dim=1)).float().mean()
     assert same > 0.8
+
+
+# ------------------------------------------------------------------ pictures
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_pictures_are_made_only_when_asked_for_and_change_no_bit_of_the_network(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, batch = network(name), random_episodes(b=1, side=SIDE)
+    state = {key: value.clone() for key, value in built.state_dict().items()}
+    random = torch.get_rng_state()
+    with torch.no_grad():
+        query, supports = built.encode_episodes(batch.query, batch.supports, batch.masks)
+        before = built.segment(query, supports, batch.masks, (SIDE, SIDE))
+        shown = built.views(batch.query, batch.supports, batch.masks)
+        check_prototypes(built.prototypes(supports, batch.masks))
+        for optional in ("views", "prototypes", "labelled_images"):
+            monkeypatch.setattr(type(built), optional, refused)
+        after = built.segment(query, supports, batch.masks, (SIDE, SIDE))
+    for view in shown.values():
+        check_view(view, len(batch))
+    assert torch.equal(after, before)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, state[key]) for key, value in built.state_dict().items())
+
+
+def refused(*_: object) -> None:
+    raise AssertionError("a prediction makes no pictures")
+
+
+def check_view(view: View, episodes: int) -> None:
+    assert view.values.ndim == 3
+    assert len(view.values) == episodes
+    assert view.values.isfinite().all()
+    if view.scale == "unit":
+        assert view.values.min() >= 0
+        assert view.values.max() <= 1
+    if view.scale == "labels":
+        assert torch.equal(view.values, view.values.round().clamp(0, 255))
+
+
+def check_prototypes(found: tuple[str, Tensor] | None) -> None:
+    if found is not None:
+        layer, vectors = found
+        assert layer
+        assert vectors.shape[:3] == (1, 1, 1)
+        assert vectors.ndim == 4
+        assert vectors.isfinite().all()
 
 
 @pytest.mark.parametrize("fusion", ["vote", "mean-mask"])

@@ -24,6 +24,13 @@ def masked_mean(features: Tensor, mask: Tensor, eps: float = 5e-4) -> Tensor:
     return total / (mask.sum(dim=(1, 2)).unsqueeze(1) + eps)
 
 
+def object_means(features: Tensor, masks: Tensor) -> Tensor:
+    """Masked mean of each support: [b, n, k, c, h, w], [b, n, k, H, W] -> [b, n, k, c]."""
+    flat = features.flatten(0, 2)
+    mask = grid_mask(masks.flatten(0, 2), (flat.shape[-2], flat.shape[-1]))
+    return masked_mean(flat, mask).reshape(*features.shape[:4])
+
+
 def best_match(query: Tensor, support: Tensor) -> Tensor:
     """Highest cosine similarity of each query cell with any support cell, scaled to 0..1.
 

@@ -42,6 +42,12 @@ class Pool:
         number, inside = self.places[index]
         return self.sources[number].image(inside)
 
+    def truth(self, index: int) -> Tensor | None:
+        """int64 [H, W]: the labels of the base classes; None for an image without them."""
+        number, inside = self.places[index]
+        labels: Callable[[int], Tensor] | None = getattr(self.sources[number], "label", None)
+        return labels(inside) if labels is not None else None
+
 
 def evenly_spaced(count: int, limit: int | None) -> list[int]:
     """At most `limit` of the numbers below `count`, evenly spaced; all if it is None."""
