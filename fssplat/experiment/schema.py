@@ -299,7 +299,7 @@ class ExperimentSpec(Spec):
 class EvaluationSpec(Spec):
     """How an evaluation runs on this machine. Only precision can change a number."""
 
-    not_hashed = frozenset({"batch", "cache_gb", "workers", "panels"})
+    not_hashed = frozenset({"batch", "cache_gb", "workers", "panels", "keep"})
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: autocast, weights stay float32
     batch: Batch = 8  # episodes segmented at once
     cache_gb: Annotated[float, Field(ge=0, le=100_000)] = (
@@ -307,6 +307,8 @@ class EvaluationSpec(Spec):
     )
     workers: Workers = 0  # threads that decode; in training, processes that load
     panels: Annotated[int, Field(ge=0, le=100_000)] = 3  # qualitative pictures kept per trial
+    # predicted masks kept per trial: of all episodes, of those with a picture, or none
+    keep: Literal["all", "panels", "none"] = "all"
 
 
 ExperimentSpec.model_rebuild()

@@ -1,6 +1,7 @@
 """The result store: which trials are finished, and why the others are not. MLflow gets copies.
 
-    <store>/<trial_id>/   spec.json status.json metrics.json episodes.parquet panels/ result.json
+    <store>/<trial_id>/   spec.json status.json metrics.json episodes.parquet predictions.parquet
+                          panels/ result.json
     <store>/jobs/<key>/   checkpoints, steps.parquet, record.json (cost), claim
     <store>/launches/<id>/  experiment, environment, and how to stop it
     <store>/timings/<hardware>/  what an episode of a method costs there
@@ -28,6 +29,7 @@ from fssplat.common.plain_names import is_plain_path, plain_path
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.results.claims import Claim, claim, held, owner_of
+from fssplat.results.episodes.predictions import PREDICTIONS, Predictions, read_predictions
 from fssplat.results.files import LocalFiles, disk_errors, open_files
 from fssplat.results.reading import read_job_record, read_result, read_status, read_timing
 from fssplat.results.records import JobRecord, Result, State, Timing, TrialStatus
@@ -171,6 +173,11 @@ class Store:
         self.files.write(f"{trial_id}/{MARKER}", _json({**note, CHECKSUM: sha256(_json(note))}))
         self.files.delete(f"{trial_id}/status.json")
         return Result(dict(metrics), notes, tuple(sizes), dict(about or {}), sums)
+
+    def predictions(self, trial_id: str) -> Predictions | None:
+        """The predicted masks of a trial; None if it has none. Raises ValueError for damage."""
+        data = self.files.read(f"{trial_id}/{PREDICTIONS}")
+        return None if data is None else read_predictions(data)
 
     def delete_trial(self, trial_id: str) -> None:
         """Delete all files of a trial, so that it counts as never run."""

@@ -1,0 +1,1 @@
+"""What does the store keep of each episode of a trial? Predicted masks."""
