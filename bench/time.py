@@ -35,7 +35,7 @@ from fssplat.experiment.reading import made_experiment
 from fssplat.experiment.trial import Trial
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.results.store import Store
-from fssplat.worker.timing import time_methods, times_of
+from fssplat.worker.timing import Amount, time_methods, times_of
 
 COCO_MINI = Path(__file__).resolve().parents[2] / "shared/data/coco_mini"
 PACKED = {"cache_gb": 8.0, "batch": 8, "panels": 0}
@@ -67,7 +67,7 @@ def plan_of(given: argparse.Namespace, folder: Path, evaluation: dict[str, float
 def by_fssplat(plan: Plan, shot: int, episodes: int) -> dict[str, float]:
     """Method -> the median seconds that `fssplat time` measures now."""
     store = Store.open(plan.experiment.store)
-    hardware = time_methods(plan, store, lambda line: None, again=True, episodes=episodes)
+    hardware = time_methods(plan, store, lambda line: None, True, Amount(episodes, (shot,)))
     found = times_of(plan.trials, store.timings())[hardware]
     return {
         plan.trials[i].method.name: one.shots[shot].median_ms / 1000 for i, one in found.items()

@@ -37,7 +37,7 @@ def plan(
     import json
 
     from fssplat.common.printing import Screen
-    from fssplat.launching.checks import check_weights
+    from fssplat.launching.checks import check_data, check_weights, data_is_here
     from fssplat.launching.launch import Request, plan_from
     from fssplat.planning import gantt as chart
     from fssplat.planning import packing, plan_table
@@ -46,6 +46,8 @@ def plan(
     machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     unchecked = check_weights(planned)
+    if data_is_here(planned):
+        check_data(planned)
     if as_json:
         say(json.dumps(plan_table.as_json(planned), indent=1))
     else:

@@ -23,11 +23,11 @@ def time(
     from fssplat.launching.launch import Request, page, plan_from
     from fssplat.report.terminal.efficiency import cost_tables
     from fssplat.results.store import Store
-    from fssplat.worker.timing import time_methods, times_of
+    from fssplat.worker.timing import Amount, time_methods, times_of
 
     plan, _ = plan_from(Request(experiment, tuple(changes)))
     store = Store.open(plan.experiment.store)
-    hardware = time_methods(plan, store, say, again, episodes)
+    hardware = time_methods(plan, store, say, again, Amount(episodes))
     times = times_of(plan.trials, store.timings())
     here = {name: known for name, known in times.items() if name == hardware}
     page(Screen()).print(cost_tables(plan.trials, store.results(plan.trials), here))

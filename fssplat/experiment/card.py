@@ -61,6 +61,11 @@ class MethodCard(Protocol):
         ...
 
     @property
+    def SUPPORT_MAPS(self) -> bool:
+        """True: the supports of an episode need one size, see `protocol.input`."""
+        ...
+
+    @property
     def LOSS_IGNORES_255(self) -> bool:
         """False: a pixel of 255 is background in the loss."""
         ...

@@ -276,6 +276,18 @@ def check_cell(cell: Cell, protocol: Protocol, options: BaseModel, training: Tra
             "counts ignored pixels as background. Set novel: exclude-image, or leave the method "
             "out."
         )
+    supports = cell.shot * cell.way
+    if protocol.input == "original" and supports > 1 and cell.card.SUPPORT_MAPS:
+        raise InputError(
+            f"{cell.label}: protocol.input: original keeps the size of every image, but this "
+            f"method compares the {supports} supports of an episode at one size. Set "
+            "protocol.input: pad, or leave the method or this grid.shot out."
+        )
+    if protocol.draw in ("walk-list", "all-queries") and cell.way > 1:
+        raise InputError(
+            f"{cell.label}: protocol.draw: {protocol.draw} has one class per episode, and grid.way "
+            f"is {cell.way}. Set protocol.draw: even, or grid.way: [1]."
+        )
     ways = cell.card.ways_of(options)
     if ways not in (None, cell.way):
         raise InputError(

@@ -6,8 +6,11 @@ from pathlib import Path
 from fssplat.common.errors import InputError, StoreAwayError
 from fssplat.common.whole_files import temporary_name
 from fssplat.data.episodes.manifest import manifest
+from fssplat.data.index import INDEX_FILE
 from fssplat.data.loader import training_episodes
-from fssplat.engine.job_data import open_dataset
+from fssplat.data.places import default_root
+from fssplat.engine.device import CPU
+from fssplat.engine.job_data import JobData, open_dataset
 from fssplat.launching.cluster import Cluster, Node
 from fssplat.launching.ray_faults.address import check_address, ray_address
 from fssplat.launching.ray_faults.folder import check_ray_folder, ray_folder
@@ -54,9 +57,9 @@ def check_weights(plan: Plan) -> list[str]:
 def check_data(plan: Plan) -> None:
     """Open every data set and draw one episode per pending cell. Raises InputError.
 
-    A cut shard, an index of another build, a class with too few images, or a public list that was
-    not imported stops the launch here, not an hour later in a worker. So does a grid without any
-    trial that the data can give an episode.
+    A cut shard, an index of another build, a class with too few images, a public list that was not
+    imported, or no image to select weights by stops the launch here, not an hour later in a worker.
+    So does a grid without any trial that the data can give an episode.
     """
     checked: set[tuple[object, ...]] = set()
     skipped: list[str] = []  # a reason for each cell without an episode; empty for the others
@@ -68,18 +71,29 @@ def check_data(plan: Plan) -> None:
             if trial.training.steps != 0 and drawn not in checked:
                 checked.add(drawn)
                 training_episodes(source, trial)
+                JobData({trial.train_on.name: source}).selection(trial, CPU, count=1)
             key = (trial.dataset.name, trial.fold, rules.hash, "scoring", trial.shot, trial.way)
-            if key in checked or rules.draw == "walk-list":
+            if key in checked:
                 continue
             checked.add(key)
             one = rules.model_copy(update={"episodes": 1})
-            drawn_one = manifest(dataset, trial.fold, trial.shot, one, 0, trial.way)
+            drawn_one = manifest(
+                dataset, trial.fold, trial.shot, one, 0, trial.way, trial.train_on.name
+            )
             skipped.append(drawn_one.skipped_reason)
     if skipped and all(skipped):
         raise InputError(
             f"{plan.experiment.name}: no trial has an episode ({skipped[0]}). "
             "Lower grid.shot or grid.way, or give a data set with more images per class."
         )
+
+
+def data_is_here(plan: Plan) -> bool:
+    """Whether every data set of the plan has its index on this machine."""
+    trials = plan.trials.values()
+    specs = {spec.name: spec for one in trials for spec in (one.train_on, one.dataset)}
+    roots = (spec.root or default_root(spec.name) for spec in specs.values())
+    return all((Path(root) / INDEX_FILE).is_file() for root in roots)
 
 
 def check_writable(store: Store) -> None:

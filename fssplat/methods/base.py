@@ -102,6 +102,9 @@ class FewShotSegmenter(nn.Module):
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     # True: pixels labelled 255 are left out of the training loss; False: they are background
     LOSS_IGNORES_255: ClassVar[bool] = True
+    # True: `encode_support` returns maps that have the size of their image, so all supports of an
+    # episode need one size; False: it returns vectors alone
+    SUPPORT_MAPS: ClassVar[bool] = True
     # How shots are combined: inside `segment` (network), or by fusing one segmentation per shot
     SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
 
@@ -131,6 +134,10 @@ class FewShotSegmenter(nn.Module):
     def ways_of(cls, options: MethodOptions) -> int | None:
         """Number of classes in an episode; None if the method takes any number (`grid.way`)."""
         return 1
+
+    @classmethod
+    def check_files(cls, options: MethodOptions) -> None:
+        """Raises InputError if a file that the method reads beside the data set is missing."""
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:

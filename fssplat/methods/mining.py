@@ -44,7 +44,7 @@ from fssplat.methods.base import (
     resize,
 )
 from fssplat.methods.layers.base_prototypes import weights_digest
-from fssplat.methods.layers.image_folder import imagenet
+from fssplat.methods.layers.image_folder import imagenet, imagenet_root
 from fssplat.methods.layers.matching import grid_mask, masked_mean, segmentation_loss
 from fssplat.methods.layers.prototypes import cosine_scores, mean_under_mask
 from fssplat.methods.layers.pseudo_batches import PseudoBatches, stacked
@@ -101,6 +101,7 @@ class MiningFSS(FewShotSegmenter):
         }
     }
     SHOTS_SHARE_TRAINING: ClassVar[bool] = False
+    SUPPORT_MAPS: ClassVar[bool] = False
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fusion", "neighbours", "rectify"})
 
     options: Options
@@ -142,6 +143,13 @@ class MiningFSS(FewShotSegmenter):
             "synthetic": {"pseudo_per_pair": 2, "pool_images": 200},
         }
         return known.get(dataset, {})
+
+    @classmethod
+    def check_files(cls, options: MethodOptions) -> None:
+        """Raises InputError if images of ImageNet are to be read and there are none."""
+        assert isinstance(options, cls.Options)
+        if "imagenet" in options.unlabelled and (options.mine or options.foreground):
+            imagenet_root()
 
     @classmethod
     def ways_of(cls, options: MethodOptions) -> None:

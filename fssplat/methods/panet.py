@@ -34,6 +34,7 @@ class PANet(FewShotSegmenter):
 
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "alignment": 1.0}
     MOMENTUM: ClassVar[Mapping[str, float]] = {"sgd": 0.9}
+    SUPPORT_MAPS: ClassVar[bool] = False
     # 2: VGG-16 at stride 8; 3: its pools are 3 x 3, no alignment to a class that is not predicted
     RESULT_VERSION: ClassVar[int] = 3
 
@@ -72,11 +73,15 @@ class PANet(FewShotSegmenter):
         return {"features": self.backbone(images).stages[-1]}
 
     def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """Eqs. 1 and 2 for one shot: mean features [i, c] of object and of background."""
+        """Eqs. 1 and 2 for one shot: mean features [i, c] of object and of background.
+
+        In training also the features [i, c, h, w], which Eq. 7 segments.
+        """
         features = encoded["features"]
         foreground = mean_under_mask(features, masks == 1)
         background = mean_under_mask(features, masks == 0)
-        return {"features": features, "foreground": foreground, "background": background}
+        prototypes = {"foreground": foreground, "background": background}
+        return {**prototypes, "features": features} if self.training else prototypes
 
     def segment(
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]

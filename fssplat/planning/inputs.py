@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fssplat.common.errors import InputError
 from fssplat.data.cache import Bucket, is_remote
@@ -13,6 +14,9 @@ from fssplat.experiment.rules import dataset_names
 from fssplat.experiment.schema import DatasetSpec, ExperimentSpec
 from fssplat.experiment.trial import Trial
 from fssplat.planning.absolute_paths import absolute_trial, reads_weight_files
+
+if TYPE_CHECKING:
+    from fssplat.methods.base import FewShotSegmenter, MethodOptions
 
 
 def dataset_infos(experiment: ExperimentSpec) -> dict[str, DatasetInfo]:
@@ -80,10 +84,10 @@ def checkpoint_fingerprints(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def check_weights(trials: Sequence[Trial]) -> list[str]:
-    """Check the backbone weights and checkpoints that trials read, by names and shapes.
+    """Check the networks of trials, and the weights and other files that they read.
 
-    Returns a line for each backbone whose weights will be downloaded, so that they were not
-    checked. Raises InputError for weights with which a job would fail.
+    Weights are compared by names and shapes. Returns a line for each backbone whose weights will
+    be downloaded, so that they were not checked. Raises InputError where a job would fail.
     """
     from fssplat.backbones.weight_checks import check_weights as check_backbone
     from fssplat.experiment.checks.problems import validate
@@ -101,6 +105,12 @@ def check_weights(trials: Sequence[Trial]) -> list[str]:
         if key not in checked:
             checked.add(key)
             lines.append(check_backbone(spec, layout))
+        network = (trial.method.name, digest(trial.method.options), spec.name)
+        if network not in checked:
+            checked.add(network)
+            method.check_files(options)
+            if not _is_tested(trial, method, options):
+                _meta_network(trial)
         given = (trial.training.checkpoint, spec.name, digest(trial.method))
         if given[0] and given not in checked:
             checked.add(given)
@@ -110,11 +120,25 @@ def check_weights(trials: Sequence[Trial]) -> list[str]:
 
 def _check_checkpoint(trial: Trial) -> None:
     """Raises InputError if the trial's checkpoint does not fit its network."""
+    from fssplat.engine.checkpoint import check_fit
+
+    check_fit(Path(trial.training.checkpoint), _meta_network(trial))
+
+
+def _is_tested(trial: Trial, method: "type[FewShotSegmenter]", options: "MethodOptions") -> bool:
+    """Whether the tests build this network: a method and a backbone of fssplat, default options."""
+    from fssplat.backbones import BACKBONES
+    from fssplat.methods import METHODS
+
+    defaults = method.Options(**method.options_for(trial.train_on.name))
+    return trial.method.name in METHODS and trial.backbone.name in BACKBONES and options == defaults
+
+
+def _meta_network(trial: Trial) -> "FewShotSegmenter":
+    """The trial's network without values. Raises InputError if it cannot be built."""
     import torch
 
-    from fssplat.engine.checkpoint import check_fit
     from fssplat.methods import build_method
 
     with torch.device("meta"):
-        network = build_method(trial.method, trial.backbone)
-    check_fit(Path(trial.training.checkpoint), network)
+        return build_method(trial.method, trial.backbone)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import quantiles
@@ -69,6 +69,14 @@ class Place:
     hardware: str
 
 
+@dataclass(frozen=True)
+class Amount:
+    """How many episodes are timed, for which numbers of shots."""
+
+    episodes: int = EPISODES
+    shots: tuple[int, ...] = SHOTS
+
+
 def timing_key(trial: Trial) -> str:
     """Digest of all settings that the time of an episode depends on, the shot left out."""
     rules, method = trial.protocol, trial.method
@@ -91,7 +99,7 @@ def to_time(plan: Plan) -> list[ToTime]:
 
 
 def time_methods(
-    plan: Plan, store: Store, say: Say, again: bool = False, episodes: int = EPISODES
+    plan: Plan, store: Store, say: Say, again: bool = False, amount: Amount = Amount()
 ) -> str:
     """Time each method that has no time on this hardware, and write the times into the store.
 
@@ -108,9 +116,9 @@ def time_methods(
         return place.hardware
     with _alone(store, device), _threads(threads):
         if device.type == "cpu":  # the process loads code with its first episodes: no method's cost
-            _timed(left[0], plan, store, place, 1, _ignore)
+            _timed(left[0], plan, store, place, replace(amount, episodes=1), _ignore)
         for one in left:
-            timing = _timed(one, plan, store, place, episodes, say)
+            timing = _timed(one, plan, store, place, amount, say)
             if timing is not None:
                 store.record_timing(one.key, timing)
     return place.hardware
@@ -153,7 +161,7 @@ def _timed(
     plan: Plan,
     store: Store,
     place: Place,
-    episodes: int,
+    amount: Amount,
     say: Say,
 ) -> Timing | None:
     """The timing of a method; None, with a line for a person, if it has no episode at all."""
@@ -161,7 +169,7 @@ def _timed(
     name = f"{one.trial.dataset.name} {one.trial.method.label} {one.trial.backbone.name}"
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     data = JobData.open(one.job, plan.fingerprints)
-    drawn = {shot: _episodes(one.trial, data, shot, device, say, name) for shot in SHOTS}
+    drawn = {shot: _episodes(one.trial, data, shot, device, say, name) for shot in amount.shots}
     drawn = {shot: some for shot, some in drawn.items() if some}
     if not drawn:
         return None
@@ -172,7 +180,7 @@ def _timed(
     shots = {}
     for shot, some in drawn.items():
         precision = one.trial.evaluation.precision
-        shots[shot] = summary(measure(network, some, episodes, device, idle, precision))
+        shots[shot] = summary(measure(network, some, amount.episodes, device, idle, precision))
         say(f"{name}: {shot}-shot {shots[shot].median_ms:.1f} ms")
     about = {
         "commit": environment.commit(),

@@ -38,6 +38,7 @@ class Shared:
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
     LOSS_IGNORES_255 = True
+    SUPPORT_MAPS = True
 
     @classmethod
     def recipe(cls, dataset: str, backbone: str) -> Mapping[str, Any]:
@@ -54,6 +55,12 @@ class Shared:
     @classmethod
     def ways_of(cls, options: BaseModel) -> int | None:
         return 1
+
+
+class Vectors(Shared):
+    """Its supports become vectors, whatever their size."""
+
+    SUPPORT_MAPS = False
 
 
 class Apart(Shared):
@@ -90,6 +97,7 @@ CARDS: dict[str, MethodCard] = {
     "scored": Scored,
     "voting": Voting,
     "untrained": Untrained,
+    "vectors": Vectors,
 }
 
 
@@ -107,6 +115,14 @@ def test_one_and_five_shot_share_a_training_unless_the_paper_trains_them_apart()
     assert len(jobs(trials(grid={"shot": [1, 5]}), FINGERPRINTS)) == 1
     apart = jobs(trials(grid={"shot": [1, 5], "method": ["apart"]}), FINGERPRINTS)
     assert [job.first.training.shot for job in apart] == [1, 5]
+
+
+def test_supports_of_different_sizes_are_only_given_to_a_method_that_takes_them() -> None:
+    rules = {"name": "fssplat", "input": "original"}
+    assert len(trials(grid={"method": ["vectors"], "shot": [1, 5]}, protocol=rules)) == 2
+    assert len(trials(grid={"shot": [1]}, protocol=rules)) == 1
+    with pytest.raises(InputError, match="this method compares the 5 supports of an"):
+        trials(grid={"shot": [1, 5]}, protocol=rules)
 
 
 def test_a_protocol_can_force_shots_apart_or_together() -> None:

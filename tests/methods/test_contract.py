@@ -68,6 +68,20 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours, theirs, atol=2e-4 * scale, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_support_maps_are_declared(name: str) -> None:
+    """The shapes that `encode_support` returns for one image depend on its size, or they do not."""
+    built = network(name)
+    shapes = []
+    with torch.no_grad():
+        for side in (SIDE, 2 * SIDE):
+            batch = random_episodes(b=1, side=side)
+            image, mask = batch.supports[:, 0, 0], batch.masks[:, 0, 0]
+            found = built.encode_support(built.encode(image), image, mask)
+            shapes.append({key: tuple(value.shape) for key, value in found.items()})
+    assert (shapes[0] != shapes[1]) is built.SUPPORT_MAPS
+
+
 # ------------------------------------------------------------------ training
 
 

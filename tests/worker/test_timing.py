@@ -15,6 +15,7 @@ from fssplat.results.records import ShotTime, Timing
 from fssplat.results.store import Store
 from fssplat.worker import timing
 from fssplat.worker.timing import (
+    Amount,
     Place,
     Say,
     ToTime,
@@ -59,7 +60,7 @@ def test_a_method_is_timed_with_one_shot_and_with_five(
 ) -> None:
     plan = plan_of(synthetic, tmp_path)
     store = Store.open(plan.experiment.store)
-    hardware = time_methods(plan, store, lines.append, episodes=2)
+    hardware = time_methods(plan, store, lines.append, amount=Amount(2))
     assert hardware.startswith("CPU ")
     assert hardware.endswith(", 1 thread")
     assert len(lines) == 2  # one method on two folds, with one shot and with five
@@ -79,9 +80,9 @@ def test_a_time_is_measured_anew_on_other_hardware_on_request_and_if_it_is_damag
     measured: list[str] = []
     here = ["machine 1"]
 
-    def fake(one: ToTime, plan: Plan, store: Store, at: Place, count: int, say: Say) -> Timing:
-        measured.append(f"{at.hardware}: {count}")
-        shots = {1: ShotTime(float(len(measured)), 1.0, 2.0, count, 0)}
+    def fake(one: ToTime, plan: Plan, store: Store, at: Place, amount: Amount, say: Say) -> Timing:
+        measured.append(f"{at.hardware}: {amount.episodes}")
+        shots = {1: ShotTime(float(len(measured)), 1.0, 2.0, amount.episodes, 0)}
         return Timing(at.hardware, shots, {})
 
     monkeypatch.setattr(timing, "_timed", fake)
@@ -89,7 +90,7 @@ def test_a_time_is_measured_anew_on_other_hardware_on_request_and_if_it_is_damag
 
     def run(again: bool = False) -> list[str]:
         measured.clear()
-        time_methods(plan, store, measured.append, again, episodes=7)
+        time_methods(plan, store, measured.append, again, amount=Amount(7))
         return [line for line in measured if line.endswith(": 7")]
 
     assert run() == ["machine 1: 7"]
@@ -133,7 +134,7 @@ def test_a_number_of_shots_without_images_is_left_out_with_the_reason(
     synthetic: Path, tmp_path: Path, lines: list[str]
 ) -> None:
     plan = plan_of(synthetic, tmp_path, protocol={**RULES, "min_area": 6000, "min_area_query": 0})
-    time_methods(plan, Store.open(plan.experiment.store), lines.append, episodes=1)
+    time_methods(plan, Store.open(plan.experiment.store), lines.append, amount=Amount(1))
     assert [line for line in lines if "no 5-shot episode (fold 0: 0 of" in line]
 
 

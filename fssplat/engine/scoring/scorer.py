@@ -95,17 +95,23 @@ class Scorer:
         return images_per_pass(self.device, self.limit, size)
 
     def _batches(self, episodes: list[ManifestEpisode]) -> list[list[ManifestEpisode]]:
-        """Neighbours with one network size; if shots are segmented one by one, each shot counts."""
+        """Neighbours whose images have one size; each shot counts if it is segmented by itself."""
         one_by_one = self.network.SHOT_FUSION != "network"
         batches: list[list[ManifestEpisode]] = []
         for episode in episodes:
             size = self.inputs.network_size(episode.drawn.query)
             most = max(1, self.per_pass(size) // (self.rules.shot if one_by_one else 1))
             full = not batches or len(batches[-1]) == most
-            if full or self.inputs.network_size(batches[-1][0].drawn.query) != size:
+            if full or self._sizes(batches[-1][0]) != self._sizes(episode):
                 batches.append([])
             batches[-1].append(episode)
         return batches
+
+    def _sizes(self, episode: ManifestEpisode) -> list[tuple[int, int]]:
+        """The sizes of the images that the episodes of a batch must have in common."""
+        drawn = episode.drawn
+        rows = (drawn.query, *drawn.supports) if self.network.SUPPORT_MAPS else (drawn.query,)
+        return [self.inputs.network_size(row) for row in rows]
 
     def _score_batch(
         self, episodes: list[ManifestEpisode], encoder: Encoder

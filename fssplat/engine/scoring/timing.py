@@ -17,7 +17,6 @@ from fssplat.data.episodes.training import Episode
 from fssplat.data.transforms import normalise
 from fssplat.engine.device import (
     autocast,
-    deterministic,
     images_per_pass,
     memory_in_use,
     peak_memory,
@@ -91,11 +90,10 @@ def measure(
         predicted(network, episodes[number % len(episodes)], device, precision)
         return clock(device) - started
 
-    with deterministic():
-        for number in range(WARM_UP):
-            once(number)
-        reset_peak_memory(device)
-        seconds = tuple(once(number) for number in range(count))
+    for number in range(WARM_UP):
+        once(number)
+    reset_peak_memory(device)
+    seconds = tuple(once(number) for number in range(count))
     peak = peak_memory(device) if memory_in_use(device) else 0
     return Measured(seconds, max(0, peak - idle))
 

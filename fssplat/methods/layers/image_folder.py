@@ -43,6 +43,11 @@ class ImageFolder:
 
 
 def imagenet() -> ImageFolder:
+    """The images of `imagenet_root`. Raises InputError if there are none."""
+    return ImageFolder(imagenet_root())
+
+
+def imagenet_root() -> Path:
     """The folder in $FSSPLAT_IMAGENET. Raises InputError if there is none."""
     root = os.environ.get(VARIABLE, "")
     if not Path(root).is_dir() or not root:
@@ -50,4 +55,4 @@ def imagenet() -> ImageFolder:
             f"unlabelled: imagenet needs images, but ${VARIABLE} is {root or 'not set'}. Set it to "
             "a folder with one folder of images per class, or leave imagenet out."
         )
-    return ImageFolder(Path(root))
+    return Path(root)

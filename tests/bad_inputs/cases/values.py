@@ -339,6 +339,23 @@ CASES = [
          "Lower way or shot, or build the data", command=DRY_RUN),
     Case("test image of one pixel", protocol("episodes: 4, short_classes: drop, size: 1"),
          "(got 1)", "x: protocol.size", "needs a mapping of settings, as in", command=DRY_RUN),
+    Case("5 shots at original size", all_of(
+             experiment(grid="{method: [pfenet], shot: [1, 5], backbone: [efficientnet_lite0]}",
+                        protocol="{name: fssplat, input: original}")),
+         "compares the 5 supports of an episode at one size", "pfenet: protocol.input: original",
+         "Set protocol.input: pad", "plan x.yaml"),
+    Case("two ways in a public sequence", experiment(
+             grid="{method: [panet], way: [2], backbone: [efficientnet_lite0]}",
+             protocol="{name: hsnet, training_list: all, selection: last}"),
+         "has one class per episode, and grid.way is 2", "panet: protocol.draw: walk-list",
+         "Set protocol.draw: even", "plan x.yaml"),
+    Case("no image to select weights by", experiment(
+             training="{steps: 2, batch: 1, size: 65, shot: 60}",
+             protocol="{name: fssplat, selection: base-val, supports_repeat: true, min_area: 1,"
+                      " short_classes: drop, size: 65, score: [original]}"),
+         "selection base-val has no episodes", "synthetic fold 0 1-shot panet",
+         "Set protocol.selection=last", DRY_RUN),
+
     # ------------------------------------------------------------ exclude, overrides, profiles
     Case("exclude is a mapping", experiment(exclude="{fold: 0}"),
          "needs a list, as in [{'fold': 0}]", "x.yaml: exclude",
@@ -397,6 +414,17 @@ CASES = [
          "x.yaml: profiles.smoke.trainin", "Did you mean training?"),
     Case("layers in a file", experiment(layers="[{source: x, trainin: {}}]"), "is not a setting",
          "x.yaml: layers: trainin", "Did you mean training?"),
+    # ------------------------------------------------------------ networks
+    Case("lists of different lengths", method("{name: jc2a, options: {top: [13, 3]}}"),
+         "need one entry per pyramid level", "jc2a: bins, top and block_sides", "one entry per"),
+    Case("a transformer with random weights", experiment(
+             grid="{method: [panet], backbone: ['timm:vit_tiny_patch16_224']}",
+             backbones="{'timm:vit_tiny_patch16_224': {weights: random}}"),
+         "backbone timm:vit_tiny_patch16_224", "timm:vit", "Take a convolutional model"),
+    Case("ImageNet is not there", method("{name: mining, options: {unlabelled: [imagenet]}}"),
+         "$FSSPLAT_IMAGENET is", "unlabelled: imagenet", "leave imagenet out",
+         environment={"FSSPLAT_IMAGENET": ""}),
+
     # ------------------------------------------------------------ methods in modules
     Case("module is missing", method("'my_module:Mine'"),
          "method 'my_module:Mine': No module named", "method",

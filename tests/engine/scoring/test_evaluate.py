@@ -94,6 +94,13 @@ def test_the_batch_changes_numbers_by_rounding_alone(
     assert one["miou"] == pytest.approx(many["miou"], abs=1e-3)
 
 
+def test_a_batch_takes_episodes_whose_supports_have_one_size(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"input": "original", "score": ("original",)}
+    one, _ = run(tmp_path, trial_of(evaluation={"batch": 1}, **changes))
+    many, _ = run(tmp_path, trial_of(evaluation={"batch": 64}, **changes))
+    assert one["miou"] == pytest.approx(many["miou"], abs=1e-6)
+
+
 def test_every_distinct_image_is_encoded_once(tmp_path: Path) -> None:
     metrics, network = run(tmp_path, trial_of(shot=5))
     episodes = memory_episodes(DATA, 40, 1, 5)
