@@ -13,6 +13,8 @@ from typing import Any
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
+from fssplat.experiment.expand import expand
+from fssplat.experiment.schema import ExperimentSpec
 
 METHODS = {
     "JC2A": "jc2a",
@@ -40,6 +42,15 @@ PROTOCOLS = {
 }
 # Methods that train a network for each number of shots, also in tables of papers that do not.
 TRAINED_APART = {"PFENet", "MM-Net", "SD-AANet"}
+# Methods that compare several supports at one size, under a protocol that keeps every image's size:
+# (paper, method) -> changes of the protocol for several shots, and what a reader must know of them.
+ONE_SIZE = {
+    ("MiningFSS", "PFENet"): (
+        {"input": "pad", "size": 473},
+        "PFENet compares supports at one size, so ours are padded to 473 pixels; the paper uses "
+        "images at their original size",
+    )
+}
 # Papers that call their deep-stem network plainly "ResNet".
 DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
 # Methods whose code has BatchNorm in the network that the paper calls "VGG".
@@ -238,9 +249,11 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
         why = NOT_RUN.get(row.metric, f"{row.metric} is not a score of one shot")
         raise InputError(f"{row.name}: {row.metric} is not re-run: {why}.")
     source, _, target = row.dataset.partition("->")
-    protocol = {"name": "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]}
+    protocol: dict[str, Any] = {"name": "fss1000" if source == "FSS-1000" else PROTOCOLS[row.paper]}
     if row.shot > 1 and row.method in TRAINED_APART and row.method != row.paper:
         protocol["five_shot"] = "apart"
+    if row.shot > 1 and (row.paper, row.method) in ONE_SIZE:
+        protocol |= ONE_SIZE[row.paper, row.method][0]
     entry = _variant(row)
     if row.method == "MiningFSS" and row.backbone == "ResNet101" and row.shot > 1:
         # Section 4.1: 16 pseudo-labelled images a step there, in place of 32
@@ -261,12 +274,20 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
 
 
 def why_not_run(row: PublishedRow) -> str:
-    """Why a row cannot be run again; empty if it can."""
+    """Why a row cannot be run again; empty if it can. Every trial of the row is made."""
+    from fssplat.methods import METHODS
+
     try:
-        experiment(row)
+        expand(ExperimentSpec.model_validate(experiment(row)), METHODS)
     except InputError as error:
         return str(error).removeprefix(f"{row.name}: ")
     return ""
+
+
+def own_settings(row: PublishedRow) -> str:
+    """How our run of a row differs from what the paper says; empty if it does not."""
+    several = row.shot is not None and row.shot > 1
+    return ONE_SIZE.get((row.paper, row.method), ({}, ""))[1] if several else ""
 
 
 def metric(row: PublishedRow) -> str:

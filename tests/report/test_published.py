@@ -86,6 +86,29 @@ def test_five_shots_of_a_quoted_method_are_trained_as_its_own_paper_trains_them(
         assert {trial.training.shot for trial in trials(row.name)} == {5}, row.name
 
 
+def test_every_row_that_is_listed_as_runnable_becomes_trials() -> None:
+    """A row whose settings cannot work together is refused here, not in a worker."""
+    for row in published.rows():
+        if not published.why_not_run(row):
+            assert len(trials(row.name)) in (1, 4), row.name
+
+
+@pytest.mark.parametrize("name", ["1:17", "1:34", "2:17", "7:9"])
+def test_five_supports_of_pfenet_get_one_size_in_the_tables_of_mining(name: str) -> None:
+    row = published.find(f"MiningFSS:{name}")
+    assert {trial.protocol.input for trial in trials(row.name)} == {"pad"}
+    assert "padded to 473 pixels" in published.own_settings(row)
+    one_shot = published.find("MiningFSS:1:16")
+    assert {trial.protocol.input for trial in trials(one_shot.name)} == {"original"}
+    assert published.own_settings(one_shot) == ""
+
+
+def test_a_row_whose_trials_are_refused_cannot_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "ONE_SIZE", {})
+    why = published.why_not_run(published.find("MiningFSS:1:17"))
+    assert "compares the 5 supports of an episode at one size" in why
+
+
 def test_mm_net_on_vgg_has_batch_norm_as_in_its_code() -> None:
     for number in (17, 18):
         made = published.experiment(published.find(f"MM-Net:1:{number}"))

@@ -53,6 +53,8 @@ def remarks(row: PublishedRow, found: Sequence[Block], changed: bool) -> list[st
         lines.append(f"The paper quotes this row and does not say its protocol: {row.notes}.")
     elif row.notes != "own":
         lines.append(f"Note: {row.notes}.")
+    if published.own_settings(row):
+        lines.append(f"Ours: {published.own_settings(row)}.")
     if changed:
         lines.append(
             "Ours ran with other settings than the row's: the difference only "
