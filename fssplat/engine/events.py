@@ -21,6 +21,14 @@ class StepDone:
 
 
 @dataclass(frozen=True)
+class WeightsScored:
+    """The weights after a step were scored, because the protocol selects weights by their score."""
+
+    step: int
+    score: float  # mIoU, 0 to 1
+
+
+@dataclass(frozen=True)
 class TrainingDone:
     seconds: float
     peak_memory: int  # bytes on the device; resident size of the process on CPU
@@ -52,7 +60,15 @@ class TrialSkipped:
     reason: str
 
 
-Event = TrainingStarted | StepDone | TrainingDone | EpisodesScored | TrialScored | TrialSkipped
+Event = (
+    TrainingStarted
+    | StepDone
+    | WeightsScored
+    | TrainingDone
+    | EpisodesScored
+    | TrialScored
+    | TrialSkipped
+)
 Emit = Callable[[Event], None]
 
 

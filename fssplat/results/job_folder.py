@@ -9,6 +9,7 @@ from fssplat.common.plain_names import plain_path
 from fssplat.results.store import Store
 
 LOG_FILE = "log.txt"  # in a job's folder: what the job printed
+TRAINING_FILE = "training.json"  # in a job's folder: see `TrainingRecord`
 
 
 class JobFolder:

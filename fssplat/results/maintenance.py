@@ -7,7 +7,7 @@ from pathlib import Path
 from fssplat.common.errors import InputError
 from fssplat.engine.predicting.model_files import FILES
 from fssplat.experiment.trial import Job
-from fssplat.results.job_folder import LOG_FILE
+from fssplat.results.job_folder import LOG_FILE, TRAINING_FILE
 from fssplat.results.launch_records import stop_command
 from fssplat.results.reading import content
 from fssplat.results.records import SETTLED, TrialStatus
@@ -15,7 +15,9 @@ from fssplat.results.source_code import weights_are_stale
 from fssplat.results.store import MARKER, Store, marker_differs, sha256
 
 # Files of a finished job that are kept.
-KEPT = (*FILES, "steps.parquet", "record.json", "source.json", LOG_FILE, "claim.lock")
+KEPT = (
+    *FILES, "steps.parquet", TRAINING_FILE, "record.json", "source.json", LOG_FILE, "claim.lock",
+)  # fmt: skip
 UNTOUCHED = ("claim", "claim.lock", LOG_FILE)  # if a job starts from the beginning
 RERUN = "runs again; its result before is kept until then"
 STALE_S = 3600.0  # the writer of an unfinished file this old has died

@@ -6,7 +6,15 @@ from typing import Any, get_args
 
 from fssplat.common.json_files import all_strings, is_count, is_number, json_object
 from fssplat.common.plain_names import is_plain_path
-from fssplat.results.records import JobRecord, Result, ShotTime, State, Timing, TrialStatus
+from fssplat.results.records import (
+    JobRecord,
+    Result,
+    ShotTime,
+    State,
+    Timing,
+    TrainingRecord,
+    TrialStatus,
+)
 
 # Values of a result's `about`, if they are there.
 TEXTS = ("commit", "host", "job", "launch", "source", "training_source")
@@ -65,6 +73,19 @@ def read_job_record(data: bytes | OSError) -> JobRecord:
         if not (isinstance(value, str) if field.type is str else _is_amount(value)):
             raise ValueError(f"its {field.name} is not valid")
     return JobRecord(**note)
+
+
+def read_training_record(data: bytes | OSError) -> TrainingRecord:
+    """What happened during a training. Raises ValueError."""
+    note = json_object(content(data))
+    resumed, scores = note.get("resumed"), note.get("scores")
+    if not isinstance(resumed, list) or not all(map(is_count, resumed)):
+        raise ValueError("its resumed is not a list of steps")
+    if not isinstance(scores, dict) or not all(map(str.isdecimal, scores)):
+        raise ValueError("its scores are not values by step")
+    if not all(map(_is_amount, scores.values())):
+        raise ValueError("its scores are not values by step")
+    return TrainingRecord(tuple(resumed), {int(step): one for step, one in scores.items()})
 
 
 def read_timing(data: bytes | OSError) -> Timing:

@@ -48,6 +48,15 @@ class JobRecord:
 
 
 @dataclass(frozen=True)
+class TrainingRecord:
+    """What happened during a training, beside its losses."""
+
+    resumed: tuple[int, ...] = ()  # steps from which another attempt went on
+    scores: Mapping[int, float] = field(default_factory=dict)  # step -> mIoU, 0 to 1, by which the
+    # weights are selected; empty if the protocol takes the last weights
+
+
+@dataclass(frozen=True)
 class ShotTime:
     """The time and memory of one episode with a number of shots, over several episodes."""
 

@@ -2,7 +2,7 @@
 
     <store>/<trial_id>/   spec.json status.json metrics.json episodes.parquet predictions.parquet
                           panels/ result.json
-    <store>/jobs/<key>/   checkpoints, steps.parquet, record.json (cost), claim
+    <store>/jobs/<key>/   checkpoints, steps.parquet, training.json, record.json (cost), claim
     <store>/launches/<id>/  experiment, environment, and how to stop it
     <store>/timings/<hardware>/  what an episode of a method costs there
 

@@ -15,6 +15,7 @@ from fssplat.engine.events import (
     TrainingStarted,
     TrialScored,
     TrialSkipped,
+    WeightsScored,
 )
 from fssplat.experiment.trial import Job
 from fssplat.planning.cost import record_of
@@ -26,6 +27,7 @@ from fssplat.worker.heartbeat import Heartbeat
 from fssplat.worker.job_task import JobTask
 from fssplat.worker.process import Outcome
 from fssplat.worker.speed import Speed
+from fssplat.worker.training_notes import TrainingNotes
 
 
 class EventRecorder:
@@ -53,6 +55,7 @@ class EventRecorder:
         self._steps, self._stride = 0, 1
         self._speed, self._scoring = Speed(), ""  # of the phase, and of which trial
         self._training_s, self._peak = 0.0, 0
+        self._training = TrainingNotes(store.job_folder(job.key))
         self._whole = not job.trains  # whether this attempt does all the work of the job
 
     def emit(self, event: Event) -> None:
@@ -63,10 +66,13 @@ class EventRecorder:
             self._steps = event.steps
             self._stride = curve_stride(event.steps)
             self._whole = event.first_step == 0
+            self._training.start(event.first_step)
             self._speed = Speed(event.first_step)
             done = event.first_step / max(1, event.steps)
             note = JobProgress(self._job.key, "training", done)
             self._heartbeat.add(replace(note, step=event.first_step, steps=event.steps))
+        elif isinstance(event, WeightsScored):
+            self._training.score(event.step, event.score)
         elif isinstance(event, TrainingDone):
             self._training_s, self._peak = event.seconds, event.peak_memory
         elif isinstance(event, EpisodesScored):

@@ -11,11 +11,11 @@ from typing import Any
 
 from fssplat.common.json_files import is_count, json_object
 from fssplat.experiment.schema import digest
-from fssplat.results.job_folder import LOG_FILE
+from fssplat.results.job_folder import LOG_FILE, TRAINING_FILE
 from fssplat.results.store import Store
 
 # In the job's folder; they are no progress.
-OWN_FILES = ("lives.json", "error.txt", "source.json", LOG_FILE)
+OWN_FILES = ("lives.json", "error.txt", "source.json", LOG_FILE, TRAINING_FILE)
 
 
 def record_attempt(store: Store, key: str, launch: str, folder: Path, trials: int) -> int:

@@ -12,7 +12,7 @@ from typing import Protocol
 from fssplat.data.batch import EpisodeBatch
 from fssplat.engine.checkpoint import Header
 from fssplat.engine.device import deterministic, reset_peak_memory
-from fssplat.engine.events import Emit, TrainingDone, TrainingStarted, ignore
+from fssplat.engine.events import Emit, TrainingDone, TrainingStarted, WeightsScored, ignore
 from fssplat.engine.random_state import random_state, restore_random_state, seed_everything
 from fssplat.engine.settings import Interrupted, RunSettings, Stop, never
 from fssplat.engine.training.losses import UnreadLosses
@@ -139,8 +139,9 @@ class Training:
         if len(self.losses) >= self.settings.fetch_steps:
             self._read_losses()
         if self.selection is not None and self.selection.due(state.step, self.steps):
-            keep_if_best(self.selection, state, self.folder, self.settings.device)
+            score = keep_if_best(self.selection, state, self.folder, self.settings.device)
             self.save()
+            self.emit(WeightsScored(state.step, score))
         if self.folder.is_save_due(state.step, self.settings):
             self.save()
 

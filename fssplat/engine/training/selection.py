@@ -39,8 +39,11 @@ class Selection(Protocol):
 
 def keep_if_best(
     selection: Selection, state: TrainingState, folder: TrainingFolder, device: torch.device
-) -> None:
-    """Score the weights and save them if they are the best so far; a tie keeps the earlier ones."""
+) -> float:
+    """Score the weights and save them if they are the best so far; a tie keeps the earlier ones.
+
+    Returns the score.
+    """
     with kept_random_state(device):
         state.network.eval()
         score = selection.score(state.network)
@@ -48,6 +51,7 @@ def keep_if_best(
     if not state.best or score > state.best["score"]:
         state.best = {"step": state.step, "score": score}
         folder.save_best(state)
+    return score
 
 
 def selection_trial(trial: Trial, episodes: int | None = None) -> Trial:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fssplat.common.errors import InputError
 from fssplat.data.batch import EpisodeBatch
 from fssplat.engine import checkpoint
-from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted
+from fssplat.engine.events import Event, StepDone, TrainingDone, TrainingStarted, WeightsScored
 from fssplat.engine.settings import Diverged, Interrupted, RunSettings
 from fssplat.engine.training.loop import train
 from fssplat.engine.training.step import sizes_of_parts
@@ -289,15 +289,20 @@ class Peaks:
 def test_the_best_weights_are_kept_and_selection_changes_no_step(
     whole: Path, tmp_path: Path
 ) -> None:
+    events: list[Event] = []
     header = train(
         prototype_network(),
         prototype_trial(),
         SquaresData(),
         tmp_path,
+        events.append,
         settings=SETTINGS,
         selection=Peaks(),
     )
     assert header.state["best"] == {"step": 4, "score": 0.9}
+    scored = [(one.step, one.score) for one in events if isinstance(one, WeightsScored)]
+    scores = [0.1, 0.9, 0.2, 0.9, 0.3, 0.0, 0.0]
+    assert scored == list(zip(range(2, 15, 2), scores, strict=True))
     short = tmp_path / "short"
     with pytest.raises(Interrupted):
         train(
