@@ -53,6 +53,21 @@ def figure(height: float, width: float = WIDTH) -> Iterator[tuple[Any, Any]]:
 
 
 @contextmanager
+def panels(count: int, columns: int, height: float) -> Iterator[tuple[Any, list[Any]]]:
+    """A figure and the axes of its panels, row by row; the height of one panel in inches."""
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(columns, count))
+    rows = -(-count // columns)
+    with own_style():
+        made = Figure(figsize=(WIDTH, 0.7 + rows * height), layout="constrained")
+        axes = list(made.subplots(rows, columns, squeeze=False).flat)
+        for unused in axes[count:]:
+            unused.set_visible(False)
+        yield made, axes[:count]
+
+
+@contextmanager
 def own_style() -> Iterator[None]:
     """matplotlib's defaults and SETTINGS, whatever a user's file or another library has set."""
     import matplotlib

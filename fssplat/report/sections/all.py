@@ -7,6 +7,7 @@ from fssplat.report.sections.cost import cost
 from fssplat.report.sections.pairs import pairs
 from fssplat.report.sections.provenance import provenance
 from fssplat.report.sections.results import results
+from fssplat.report.sections.training import training
 from fssplat.report.sections.verdict import verdict
 from fssplat.report.statistics.compared import Comparisons
 
@@ -19,6 +20,7 @@ def document(evidence: Evidence) -> Document:
         pairs(evidence, comparisons),
         classes(evidence),
         cost(evidence),
+        training(evidence),
         provenance(evidence),
     ]
     first = verdict(evidence, comparisons)  # made last, since the others may find damaged files
