@@ -25,6 +25,7 @@ def launch(
     if config:
         show_config(experiments, tuple(changes))
         return
+    from fssplat.cli.launch_report import report_of_launch
     from fssplat.launching import several
     from fssplat.tracking.launch_listener import MlflowListener
 
@@ -34,6 +35,6 @@ def launch(
 
         several.dry_run_all(requests, Screen(), lambda: [MlflowListener()])
         return
-    code = several.launch_all(requests, lambda: [MlflowListener()])
+    code = several.launch_all(requests, lambda: [MlflowListener(report_of_launch)])
     if code:
         raise typer.Exit(code)

@@ -1,6 +1,6 @@
 """`fssplat report`: write the report of experiments from their store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,8 @@ import typer
 from fssplat.cli.options import EXPERIMENTS, SET
 
 if TYPE_CHECKING:
+    from fssplat.launching.launch import Request
+    from fssplat.report.document.content import Document
     from fssplat.report.evidence.gather import Source
 
 
@@ -28,27 +30,70 @@ def report(
         False, "--published", help="Show the papers' printed results beneath ours."
     ),
 ) -> None:
-    """Write tables, figures and a page for readers: fssplat report experiments/quickstart.yaml
+    """Write tables, figures and a page for readers.
+
+    fssplat report experiments/quickstart.yaml
 
     It reads the store and needs no GPU. Trials without a result are named. The page is
-    report/index.html; tables and figures for a paper are in folders beside it.
+    report/index.html; tables and figures for a paper are in folders beside it. Several files
+    become one report. A file with a search becomes the report of its study:
+
+    fssplat report experiments/search/mmnet.yaml --out report-of-search
     """
+    from fssplat.cli.progress_bar import Steps
     from fssplat.common.printing import say
-    from fssplat.report.evidence.gather import Evidence, Options
-    from fssplat.report.sections.all import document
     from fssplat.report.writing.files import write_report
 
+    with Steps() as progress:
+        made, remarks = _document(experiments, tuple(changes), against, published, progress)
+        with _writing(out):
+            page, *_ = write_report(made, out, progress)
+    for remark in remarks:
+        say(remark)
+    say(f"The report: {page}")
+
+
+def _document(
+    experiments: list[Path],
+    changes: tuple[str, ...],
+    against: str,
+    published: bool,
+    progress: Callable[[str], None],
+) -> tuple["Document", list[str]]:
+    """The report, and what the terminal says about it. Raises InputError."""
+    from fssplat.launching.launch import Request
+
+    progress("Reading the experiments")
+    searches = [path for path in experiments if Request(path, changes).load().search]
+    if searches:
+        return _of_search(experiments, Request(searches[0], changes), progress)
+    from fssplat.report.evidence.gather import Evidence, Options
+    from fssplat.report.sections.all import document
+
+    progress("Reading the store")
     evidence = Evidence(
-        [source(path, changes) for path in experiments],
+        [source(path, list(changes)) for path in experiments],
         Options(against=against, published=published),
     )
     evidence.check()
-    with _writing(out):
-        page, *_ = write_report(document(evidence), out)
-    for problem in evidence.problems:
-        say(problem)
-    say(f"{len(evidence.results)} of {len(evidence.trials)} trials have a result.")
-    say(f"The report: {page}")
+    made = document(evidence, progress)
+    count = f"{len(evidence.results)} of {len(evidence.trials)} trials have a result."
+    return made, [*evidence.problems, count]
+
+
+def _of_search(
+    experiments: list[Path], request: "Request", progress: Callable[[str], None]
+) -> tuple["Document", list[str]]:
+    """The report of one study."""
+    from fssplat.cli.study_report import study_record
+    from fssplat.common.errors import InputError
+    from fssplat.report.sections.study import study_document
+
+    if len(experiments) > 1:
+        raise InputError(f"{request.path}: has a search. Report it alone, without other files.")
+    progress("Reading the study")
+    record = study_record(request)
+    return study_document(record), [f"{len(record.points)} of {record.wanted} points have ended."]
 
 
 def source(path: Path, changes: list[str]) -> "Source":

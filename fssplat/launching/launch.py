@@ -57,6 +57,10 @@ class LaunchRequest(Protocol):
 
     def command(self, name: str = "launch") -> str: ...
 
+    def report_command(self) -> str:
+        """The command that writes its report; empty if no command does."""
+        ...
+
     def typed(self) -> str: ...
 
 
@@ -77,6 +81,9 @@ class Request:
         files = [self.path, *(self.following if name == "launch" else ())]
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return command_line(["fssplat", name, *files, *settings])
+
+    def report_command(self) -> str:
+        return self.command("report")
 
     def typed(self) -> str:
         """The experiment file as it is written, with `***` for passwords."""
@@ -174,6 +181,8 @@ def conclude(
     cut = sum(status.state not in (*SETTLED, "failed") for status in states.values())
     if cut:  # their state could not be written, e.g. on a full disk
         console.print(f"{cut} trials were cut short. To go on: {request.command()}")
+    if request.report_command() and any(one.state == "finished" for one in states.values()):
+        console.print(f"Tables, figures and a page of these results: {request.report_command()}")
     return 1 if bad or cut else 0
 
 

@@ -44,6 +44,9 @@ class RowRequest:
         settings = [part for change in self.changes for part in ("--set", hidden(change))]
         return command_line(["fssplat", "verify", self.row.name, *base, *settings, *again])
 
+    def report_command(self) -> str:
+        return ""
+
     def typed(self) -> str:
         """The row as an experiment file."""
         return yaml.safe_dump(published.experiment(self.row), sort_keys=False)

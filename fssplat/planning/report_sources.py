@@ -11,6 +11,7 @@ from fssplat.experiment.schema import ExperimentSpec, digest
 from fssplat.experiment.trial import Trial
 from fssplat.planning.plan import make_plan
 from fssplat.report.evidence.gather import Source
+from fssplat.results.launch_listener import LaunchInfo
 from fssplat.results.reading import content
 from fssplat.results.records import TrialStatus
 from fssplat.results.store import Store
@@ -26,16 +27,14 @@ def source_of(experiment: ExperimentSpec, path: Path, command: str) -> Source:
     """
     store = Store(experiment.store)
     fingerprints: Mapping[str, str] = {}
-    notes = [
-        f"It ran with {layer.source}." for layer in experiment.layers if _changes(layer.source)
-    ]
+    notes = _notes(experiment)
     try:
         plan = make_plan(experiment, store)
         trials, states, fingerprints = plan.trials, plan.states, plan.fingerprints
     except InputError as error:
         trials, states = trials_by_settings(experiment, store)
-        notes.append(
-            f"Trials were found by their settings, since their ids cannot be computed here: {error}"
+        notes += (
+            f"Trials were found by their settings; their ids cannot be computed here: {error}",
         )
     return Source(
         name=experiment.name,
@@ -45,7 +44,22 @@ def source_of(experiment: ExperimentSpec, path: Path, command: str) -> Source:
         trials=trials,
         states=states,
         fingerprints=fingerprints,
-        notes=tuple(notes),
+        notes=notes,
+    )
+
+
+def source_of_launch(info: LaunchInfo) -> Source:
+    """The experiment of a launch that runs, with the states that its trials have now."""
+    typed = info.store.files.read(f"launches/{info.launch}/experiment.yaml") or b""
+    return Source(
+        name=info.experiment.name,
+        claim=info.experiment.claim or _comment(typed.decode("utf-8", "replace")),
+        command=info.command,
+        store=info.store,
+        trials=info.trials,
+        states=info.store.states(info.trials),
+        fingerprints=info.fingerprints,
+        notes=_notes(info.experiment),
     )
 
 
@@ -73,10 +87,20 @@ def trials_by_settings(
 def first_comment(path: Path) -> str:
     """The first line of a file without its #, if it is a comment: by custom it is the claim."""
     with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as lines:
-        first = lines.readline().strip()
-        if first.startswith("#"):
-            return first.lstrip("# ")
+        return _comment(lines.readline())
     return ""
+
+
+def _comment(text: str) -> str:
+    """The first line of a text without its #; empty if it is no comment."""
+    first = text.partition("\n")[0].strip()
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _notes(experiment: ExperimentSpec) -> tuple[str, ...]:
+    return tuple(
+        f"It ran with {layer.source}." for layer in experiment.layers if _changes(layer.source)
+    )
 
 
 def _changes(source: str) -> bool:

@@ -1,6 +1,6 @@
 """MLflow as a listener of a launch: runs for its trials, and a run for the launch itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.runs import open_tracking
 from fssplat.tracking.views import address
 
+WriteReport = Callable[[LaunchInfo, Path], Sequence[Path]]  # into a folder; raises nothing
 NOTE_LENGTH = 4000  # letters of a table in the description
 # files of a launch in the store, which become artefacts of its run
 FILES = ("experiment.json", "environment.json", "experiment.yaml", "table.txt")
@@ -29,7 +30,9 @@ FILES = ("experiment.json", "environment.json", "experiment.yaml", "table.txt")
 class MlflowListener:
     """A `LaunchListener`. Does nothing if the experiment has `tracking: none`."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: WriteReport | None = None) -> None:
+        """`report` writes the files that become the artefact `report` of the launch's run."""
+        self._report = report
         self._delivery: Delivery | None = None
         self._info: LaunchInfo | None = None
         self._dead: DeadLaunches | None = None
@@ -96,7 +99,8 @@ class MlflowListener:
             table = Path(folder) / "table.txt"
             note = _note(info.command, table.read_text("utf-8") if table in paths else "")
             status = "KILLED" if stopped else "FINISHED"
-            delivery.tracking.end_launch(status, metrics, paths, note)
+            report = self._report(info, Path(folder)) if self._report and not stopped else ()
+            delivery.tracking.end_launch(status, metrics, paths, note, report)
         if self._dead is not None:
             with suppress(MlflowError):
                 self._dead.end_runs()

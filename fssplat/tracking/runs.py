@@ -85,13 +85,23 @@ class Tracking:
         self.parent = run.info.run_id
 
     def end_launch(
-        self, status: str, metrics: Mapping[str, float], files: Sequence[Path], note: str
+        self,
+        status: str,
+        metrics: Mapping[str, float],
+        files: Sequence[Path],
+        note: str,
+        report: Sequence[Path] = (),
     ) -> None:
-        """Close the parent run with its totals, these files, and a description as Markdown."""
+        """Close the parent run with its totals, these files, and a description as Markdown.
+
+        The files of the `report` become artefacts in the folder report.
+        """
 
         def send() -> None:
             for path in files:
                 self.client.log_artifact(self.parent, str(path))
+            for path in report:
+                self.client.log_artifact(self.parent, str(path), "report")
 
         with mlflow_errors():
             rows = metric_rows(metrics, 0, now_ms())

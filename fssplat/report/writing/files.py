@@ -31,8 +31,9 @@ def write_report(
     for table in document.tables():
         contents |= {f"tables/{name}": content for name, content in table_files(table)}
     drawings = {}
-    for figure in document.figures():
-        progress(figure.name)
+    figures = document.figures()
+    for number, figure in enumerate(figures, 1):
+        progress(f"Figure {number} of {len(figures)}: {figure.name}")
         drawn = figure.draw()
         drawings[figure.name] = inline_svg(drawn, figure.name)
         contents |= {f"figures/{name}": content for name, content in figure_files(figure, drawn)}
