@@ -30,6 +30,10 @@ def test_a_grid_runs_to_its_table_and_a_second_launch_starts_nothing(
     assert "4 trials in 2 jobs (1 trainings saved by sharing)" in out
     assert "synthetic, 4-shot, mIoU under protocol fssplat" in out
     assert "vs prior, 95 %" in out
+    assert f"Tables, figures and a page of these results: fssplat report {path}" in out
+    (page,) = (tmp_path / "store").rglob("artifacts/report/index.html")  # of the run in MLflow
+    assert "has the best mean" in page.read_text()
+    assert (page.parent / "report.md").is_file()
     results = list((tmp_path / "store").glob("*/result.json"))
     assert len(results) == 4
     files = json.loads(results[0].read_text())["files"]
