@@ -11,7 +11,7 @@ from fssplat.data.batch import IGNORE
 from fssplat.data.episodes.candidates import training_candidates
 from fssplat.data.folds import base_classes, ignored_classes
 from fssplat.data.index import Dataset
-from fssplat.data.transforms import fit, normalise
+from fssplat.data.transforms import Mode, fit, normalise
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 
@@ -40,10 +40,13 @@ class BaseImages(TrainingImages):
     def __init__(self, dataset: Dataset, trial: Trial) -> None:
         rows = np.unique(training_candidates(dataset, trial.fold, trial.protocol).rows)
         self.trial, self.size = trial, trial.training.size
+        squashed = trial.training.augment.resize == "squash"
+        self.mode: Mode = "squash" if squashed else "pad"  # a whole image, also where crops train
         self.classes = base_classes(dataset.info, trial.fold, trial.protocol)
         self.ignored = ignored_classes(dataset.info, trial.fold, trial.protocol)
         names = (list(self.classes), list(self.ignored))
-        parts = (dataset.info.fingerprint, *names, rows.tolist(), self.size)
+        fitted = ["squash"] if squashed else []
+        parts = (dataset.info.fingerprint, *names, rows.tolist(), self.size, *fitted)
         super().__init__(dataset, rows, digest("base-images", *parts))
 
     def label(self, index: int) -> Tensor:
@@ -54,10 +57,13 @@ class BaseImages(TrainingImages):
         return with_class_ids(*self._target(int(self.rows[index])))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image once: float32 [1, 3, S, S] and int64 [1, S, S], padded with 255."""
+        """Every image once: float32 [1, 3, S, S] and int64 [1, S, S].
+
+        Both are stretched if the training stretches its images, otherwise padded, labels with 255.
+        """
         for row in self.rows.tolist():
             target, present = self._target(row)
-            image, label, _ = fit(self.dataset.image(row), target, self.size, "pad")
+            image, label, _ = fit(self.dataset.image(row), target, self.size, self.mode)
             pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
             yield normalise(pixels).unsqueeze(0), with_class_ids(label, present).unsqueeze(0)
 

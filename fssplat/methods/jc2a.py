@@ -72,9 +72,9 @@ class JC2A(FewShotSegmenter):
         block_sides: tuple[PositiveInt, ...] = (3, 3, 3, 2)  # in cells; not in the paper
 
     options: Options
-    RESULT_VERSION: ClassVar[int] = (
-        2  # 2: the sum over channels in attention is divided by their number
-    )
+    # 2: the sum over channels in attention is divided by their number; 3: base prototypes come from
+    # images that are stretched as in training
+    RESULT_VERSION: ClassVar[int] = 3
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "auxiliary": 1.0}
     SHOT_FUSION = "mean-mask"
 

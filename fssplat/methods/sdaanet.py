@@ -4,6 +4,9 @@ Source   Zhao et al., "A Self-Distillation Embedded Supervised Affinity Attentio
          Few-Shot Segmentation"; "Eq. 3" below is equation 3 there. The rest is PFENet.
 Shapes   b episodes, n ways, k shots, c = 256 channels, h x w feature cells.
 Masks    1 object, 0 background, 255 ignored (background in a support, ignored in its own loss).
+Chosen   auxiliary: Eq. 12 prints no loss on pyramid levels, but the baseline is PFENet, which has
+         one, and the authors' code gives it the weight 1. It is 1 here, for the baseline and with
+         every module that is added to it: with 0 the heads of the levels are not trained.
 Differs  The defaults follow the paper. Each difference of the authors' code is an option; preset
          `public-code` sets all of them:
          query_weighting  Eq. 3 scales the query once; the code once per shot, then once more.
@@ -13,7 +16,6 @@ Differs  The defaults follow the paper. Each difference of the authors' code is 
                           then applies a softmax of temperature 5.
          distillation     alpha = 50 times Eq. 5; the code also multiplies by 0.9 x 25 and averages
                           over the 256 channels (temperature, kd_factor, kd_mean).
-         auxiliary        Eq. 12 has no loss on pyramid levels; the code gives it the weight 1.
          batch_norm       fixed; in the code the statistics of the backbone change in training.
          Training input: crops of 321, no blur; the code resizes to 321 and blurs. The effective
          learning rate of the code is 10 times that of its files: 0.025 on PASCAL, 0.05 on COCO
@@ -82,7 +84,7 @@ class SDAANet(FewShotSegmenter):
     options: Options
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {
         "segmentation": 1.0,
-        "auxiliary": 0.0,
+        "auxiliary": 1.0,
         "distillation": 50.0,  # alpha in Eq. 12
         "support": 0.5,  # beta
     }
@@ -97,7 +99,6 @@ class SDAANet(FewShotSegmenter):
                 "query_prototype": "unweighted",
                 "batch_norm": "batch",
             },
-            "loss_weights": {"auxiliary": 1.0},
             "training": {"lr": 0.025, "augment": {"resize": "squash", "blur": True}},
             "training_on": {"coco-20i": {"lr": 0.05}},
         },

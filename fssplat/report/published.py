@@ -81,8 +81,6 @@ def _jc2a(parts: str) -> dict[str, Any]:
 
 AUGMENTED = "* data augmentation in training"
 _PLAIN = {"sdpm": False, "saam": False}
-_LEVELS = {"auxiliary": 1.0}  # SD-AANet's baseline is PFENet, which supervises its pyramid levels
-_SDAANET_BASELINE = {"options": _PLAIN, "loss_weights": _LEVELS}
 
 
 # variant -> what is missing here
@@ -157,8 +155,8 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "w/ FCM": {},
     },
     "SD-AANet": {
-        "Baseline (PFENet)": _SDAANET_BASELINE,
-        "Baseline (PFENet); dagger: scored at 473x473": _SDAANET_BASELINE,
+        "Baseline (PFENet)": {"options": _PLAIN},
+        "Baseline (PFENet); dagger: scored at 473x473": {"options": _PLAIN},
         "dagger: scored at 473x473": {},
         "Baseline + SAAM": {"options": {"sdpm": False}},
         "Baseline + SDPM": {"options": {"saam": False}},
@@ -167,10 +165,7 @@ VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "multi-scale inference (321+473)": {"options": {"scales": [321, 473]}},
         "SDPM integral teacher prototype": {"options": {"teacher": "integral"}},
         "SDPM separate teacher prototypes": {},
-        "multi-class; Baseline (PFENet)": {
-            "options": {**_PLAIN, "ways": 5},
-            "loss_weights": _LEVELS,
-        },
+        "multi-class; Baseline (PFENet)": {"options": {**_PLAIN, "ways": 5}},
         "multi-class; full": {"options": {"ways": 5}},
     },
 }

@@ -13,6 +13,7 @@ import torch
 
 from fssplat.common.errors import InputError
 from fssplat.data.folds import novel_classes
+from fssplat.data.transforms import Mode, fit, normalise
 from fssplat.engine import checkpoint
 from fssplat.engine.base_images import BaseImages
 from fssplat.engine.events import (
@@ -30,6 +31,7 @@ from fssplat.experiment.protocols import PROTOCOLS
 from fssplat.experiment.schema import DatasetSpec
 from fssplat.experiment.trial import Job
 from fssplat.methods import METHODS
+from fssplat.methods.jc2a import JC2A
 from tests.fakes.synthetic_jobs import SIZE, synthetic_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +200,36 @@ def test_base_images_ignore_novel_pixels_if_training_does(synthetic: Path) -> No
         assert (ignored.label(index)[where] == 255).all()
         assert torch.equal(shown.label(index)[~where], ignored.label(index)[~where])
     assert seen
+
+
+@pytest.mark.parametrize(("resize", "mode"), [("squash", "squash"), ("crop", "pad")])
+def test_base_images_have_the_shape_that_training_gives_them(
+    synthetic: Path, resize: str, mode: Mode
+) -> None:
+    """JC2A's prototypes, Eqs. 11 and 12: all images are resized to a square for its training."""
+    job = synthetic_job(synthetic, "jc2a", training={"augment": {"resize": resize}})
+    data = JobData.open(job)
+    images, dataset = data.base_images(job.first), data.dataset(job.first)
+    row = int(next(row for row in images.rows if np.ptp(dataset.sizes[row])))  # no square
+    pixels, label = next(pair for at, pair in zip(images.rows, images, strict=True) if at == row)
+    own = images.label(int(np.flatnonzero(images.rows == row)[0])).numpy().astype(np.uint8)
+    fitted, expected, _ = fit(dataset.image(row), own, SIZE, mode)
+    assert torch.equal(pixels[0], normalise(torch.from_numpy(fitted.copy()).permute(2, 0, 1)))
+    assert torch.equal(label[0], torch.from_numpy(expected.astype(np.int64)))
+
+
+def test_prototypes_of_padded_images_are_not_taken_for_those_of_stretched_ones(
+    synthetic: Path,
+) -> None:
+    jobs = [
+        synthetic_job(synthetic, "jc2a", training={"augment": {"resize": resize}})
+        for resize in ("squash", "pad")
+    ]
+    data = JobData.open(jobs[0])
+    stretched, padded = (data.base_images(job.first) for job in jobs)
+    assert stretched.key != padded.key
+    assert JC2A.recipe("pascal-5i", "resnet50")["augment"]["resize"] == "squash"
+    assert JC2A.RESULT_VERSION == 3  # results with padded prototypes are not reused
 
 
 def test_remaining_images_show_no_base_class(synthetic: Path) -> None:
