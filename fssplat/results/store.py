@@ -1,7 +1,7 @@
 """The result store: which trials are finished, and why the others are not. MLflow gets copies.
 
-    <store>/<trial_id>/   spec.json status.json metrics.json episodes.parquet predictions.parquet
-                          panels/ result.json
+    <store>/<trial_id>/   spec.json status.json metrics.json episodes.parquet details.parquet
+                          predictions.parquet panels/ result.json
     <store>/jobs/<key>/   checkpoints, steps.parquet, training.json, record.json (cost), claim
     <store>/launches/<id>/  experiment, environment, and how to stop it
     <store>/timings/<hardware>/  what an episode of a method costs there
@@ -178,6 +178,21 @@ class Store:
         """The predicted masks of a trial; None if it has none. Raises ValueError for damage."""
         data = self.files.read(f"{trial_id}/{PREDICTIONS}")
         return None if data is None else read_predictions(data)
+
+    def add_files(self, trial_id: str, files: Mapping[str, bytes]) -> None:
+        """Add files to a finished trial, and to the list in its marker; its numbers stay.
+
+        A file of the same name is replaced. Raises ValueError if the marker is damaged.
+        """
+        note = json_object(self.files.read(f"{trial_id}/{MARKER}") or b"")
+        checked = note.pop(CHECKSUM, None) is not None
+        read_result(_json(note))
+        self.files.write_many({f"{trial_id}/{name}": data for name, data in files.items()})
+        note["files"] |= {name: len(data) for name, data in files.items()}
+        if checked:
+            note["sha256"] |= {name: sha256(data) for name, data in files.items()}
+            note[CHECKSUM] = sha256(_json(note))
+        self.files.write(f"{trial_id}/{MARKER}", _json(note))
 
     def delete_trial(self, trial_id: str) -> None:
         """Delete all files of a trial, so that it counts as never run."""

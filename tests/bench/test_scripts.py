@@ -25,6 +25,9 @@ SMALL_RUNS = {
     ],
     "overhead.py --jobs 4": [r"^4 jobs: the driver spends [\d.]+ s"],
     "predict.py --queries 4 --parts 2 --size 97 --cpu": [r"^whole / pure [\d.]+"],
+    "predictions.py --episodes 4 --size 97": [
+        r"^masks: \d+ bytes an episode", r"^other thread: [\d.]+ ms an episode",
+    ],
     "relaunch.py --trials 40": [
         r"^40 trials filled in", r"^second relaunch: [\d.]+ s, no job started", r"^status: ",
     ],
@@ -38,7 +41,7 @@ SMALL_RUNS = {
     ],
 }  # fmt: skip
 SCRIPTS = sorted({run.split()[0] for run in SMALL_RUNS})
-REAL_IMAGES = ("evaluate.py", "loader.py", "time.py")  # scripts that need them
+REAL_IMAGES = ("evaluate.py", "loader.py", "predictions.py", "time.py")  # scripts that need them
 HELPERS = {"described.py", "planted.py"}  # imported by scripts
 
 

@@ -16,9 +16,9 @@ from fssplat.engine.device import best_device, peak_memory, reset_peak_memory
 from fssplat.engine.events import Emit, EpisodesScored, TrialScored, ignore
 from fssplat.engine.network import parameter_counts
 from fssplat.engine.scoring.inputs import Inputs, Score
+from fssplat.engine.scoring.kept.files import KeptFiles
 from fssplat.engine.scoring.metrics import Metrics, over_seeds
 from fssplat.engine.scoring.panels import chosen, draw, save, way_ious
-from fssplat.engine.scoring.predictions import Predictions
 from fssplat.engine.scoring.rows import Row, rows_of, sums_of, table_of
 from fssplat.engine.scoring.scorer import ManifestEpisode, Rules, Scorer
 from fssplat.engine.settings import Interrupted, Stop, never
@@ -45,9 +45,10 @@ def evaluate(
 ) -> Metrics:
     """Metrics of a trial over its manifests (episode seed -> manifest), also left in the folder.
 
-    The folder gets `episodes.parquet` (the counts every metric is made of), `predictions.parquet`
-    (as `evaluation.keep` says), `panels/*.png`, `notes.json` and, last, `metrics.json`.
-    `training` adds the training's cost. Raises Interrupted; there is no result then.
+    The folder gets `episodes.parquet` (the counts every metric is made of), `details.parquet`,
+    `predictions.parquet` (as `evaluation.keep` says), `panels/*.png`, `notes.json` and, last,
+    `metrics.json`. `training` adds the training's cost. Raises Interrupted; there is no result
+    then.
     """
     device = device or best_device()
     network.to(device).eval()
@@ -58,9 +59,11 @@ def evaluate(
         for index, drawn in enumerate(manifest.episodes)
     ]
     scorer = Scorer(network, inputs_of(trial, dataset), rules_of(trial), trial.evaluation, device)
-    kept = Predictions(dataset, trial.protocol.score[0])
+    panels = set(chosen(episodes, trial.evaluation.panels))
+    masks = {"all": set(episodes), "panels": panels, "none": set()}[trial.evaluation.keep]
+    kept = KeptFiles(trial, scorer.inputs, masks)
     try:
-        rows, shown, cost = _score_all(scorer, episodes, trial, trial_id, emit, stop, kept)
+        rows, shown, cost = _score_all(scorer, episodes, panels, trial, trial_id, emit, stop, kept)
         kept.write(folder)
     finally:
         kept.close()
@@ -86,15 +89,14 @@ def evaluate(
 def _score_all(
     scorer: Scorer,
     episodes: list[ManifestEpisode],
+    panels: set[ManifestEpisode],
     trial: Trial,
     trial_id: str,
     emit: Emit,
     stop: Stop,
-    kept: Predictions,
+    kept: KeptFiles,
 ) -> tuple[list[Row], list[Shown], Metrics]:
     """Rows of all episodes, what panels show, and the cost of the evaluation."""
-    panels = set(chosen(episodes, trial.evaluation.panels))
-    keep = {"all": set(episodes), "panels": panels, "none": set()}[trial.evaluation.keep]
     headline = trial.protocol.score[0]
     rows: list[Row] = []
     shown: list[Shown] = []
@@ -104,8 +106,7 @@ def _score_all(
         if stop():
             raise Interrupted(done - 1, "episode")
         rows += rows_of(scored, scorer.inputs, trial_id)
-        if scored.episode in keep:
-            kept.add(scored.episode, scored.predictions[headline])
+        kept.add(scored.episode, scored.predictions[headline])
         if scored.episode in panels:
             prediction, counts = scored.predictions[headline], scored.counts[headline]
             shown.append((scored.episode, prediction.cpu(), counts.cpu()))

@@ -1,1 +1,1 @@
-"""What does the store keep of each episode of a trial? Predicted masks."""
+"""What does the store keep of each episode of a trial? Its masks, and which pixels are wrong."""

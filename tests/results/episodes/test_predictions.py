@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fssplat.engine.scoring.predictions import SCHEMA
+from fssplat.engine.scoring.kept.predictions import SCHEMA
 from fssplat.results.episodes.predictions import read_predictions
 from fssplat.results.store import Store
 from tests.engine.scoring.test_evaluate import DATA, run, trial_of
