@@ -318,3 +318,13 @@ def test_smoke_shortens_all_nine_methods() -> None:
     assert len(found) == 9
     assert {one.training.steps for name, one in found.items() if name != "prior"} == {2}
     assert found["mining"].method.options["pool_images"] == 2
+
+
+def test_the_seeds_of_the_synthetic_methods_train_each_method_three_times() -> None:
+    from fssplat.methods import METHODS
+
+    path = Path(__file__).parents[2] / "experiments" / "synthetic_methods.yaml"
+    found = expand(load_experiment(path, ("profile=seeds",)), METHODS)
+    trained = [trial for trial in found if trial.method.name != "prior"]
+    assert {trial.training.seed for trial in trained} == {0, 1, 2}
+    assert (len(trained), len(found)) == (8 * 2 * 3, 8 * 2 * 3 + 2)  # the prior has one per fold
