@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from fssplat.common.errors import InputError
-from fssplat.engine.scoring.timing import Measured
+from fssplat.engine.job_data import JobData
+from fssplat.engine.run import run_job
+from fssplat.engine.scoring.timing import WARM_UP, LoadedEpisode, Measured, measure
 from fssplat.experiment.reading import made_experiment
+from fssplat.methods.base import FewShotSegmenter
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.results.claims import claim
 from fssplat.results.records import ShotTime, Timing
@@ -26,6 +30,8 @@ from fssplat.worker.timing import (
     to_time,
 )
 
+# of a measurement: shapes that pass the backbone, sums of queries, switches, number of times
+Work = tuple[tuple[tuple[int, ...], ...], tuple[float, ...], tuple[bool, int], int]
 RULES = {
     "name": "fssplat", "episodes": 4, "size": 65, "min_area": 100, "short_classes": "drop",
 }  # fmt: skip
@@ -116,6 +122,45 @@ def test_a_time_does_not_depend_on_fold_seed_and_how_an_evaluation_is_packed(
     assert {timing_key(trial) for trial in other.trials.values()} != keys
     larger = plan_of(synthetic, tmp_path, protocol={**RULES, "size": 97})
     assert {timing_key(trial) for trial in larger.trials.values()} != keys
+
+
+def test_what_is_timed_is_the_same_however_an_evaluation_is_packed_and_after_one(
+    synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images, all through the backbone, with the same switches of PyTorch."""
+    packed = plan_of(synthetic, tmp_path, evaluation={"cache_gb": 8, "batch": 64, "panels": 0})
+    alone = plan_of(synthetic, tmp_path, evaluation={"cache_gb": 0, "batch": 1, "panels": 0})
+    found: list[Work] = []
+
+    def recorded(network: FewShotSegmenter, episodes: list[LoadedEpisode], *rest: Any) -> Measured:
+        passes: list[tuple[int, ...]] = []
+        hook = network.backbone.register_forward_hook(
+            lambda module, images, features: passes.append(tuple(images[0].shape))
+        )
+        measured = measure(network, episodes, *rest)
+        hook.remove()
+        images = [one.query.sum().item() for one in episodes]
+        switches = (torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())
+        found.append((tuple(passes), tuple(images), switches, len(measured.seconds)))
+        return measured
+
+    monkeypatch.setattr(timing, "measure", recorded)
+    store = Store.open(alone.experiment.store)
+
+    def work(plan: Plan) -> list[Work]:
+        found.clear()
+        time_methods(plan, store, lambda line: None, True, Amount(2))
+        return list(found)
+
+    first = work(alone)
+    assert [len(passes) for passes, *_ in first[-2:]] == [WARM_UP + 2] * 2  # one pass an episode
+    assert [passes[-1][0] for passes, *_ in first[-2:]] == [2, 6]  # its query and its supports
+    assert work(packed) == first
+    run_job(packed.jobs[0], JobData.open(packed.jobs[0]), tmp_path / "job")
+    assert work(packed) == first
+    found.clear()
+    time_methods(alone, store, lambda line: None)  # the time of the packed plan is its own
+    assert found == []
 
 
 def test_nothing_is_measured_beside_a_launch_of_this_machine(
