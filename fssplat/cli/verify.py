@@ -1,4 +1,4 @@
-"""`fssplat verify`: reproduce a row of a published table."""
+"""`fssplat verify`: reproduce a row, a table, or all tables of a paper."""
 
 from pathlib import Path
 
@@ -10,7 +10,11 @@ BASE = Path("experiments/base.yaml")
 
 
 def verify(
-    row: str = typer.Argument("", help="<paper>:<table>:<row>, e.g. HMFS:2:33; see --list."),
+    row: str = typer.Argument(
+        "",
+        metavar="[NAME]",
+        help="A paper, its table, or a row: HMFS, HMFS:2 or HMFS:2:33; see --list.",
+    ),
     changes: list[str] = SET,
     dry_run: bool = typer.Option(False, help="Check everything, print the plan, start no job."),
     base: Path | None = typer.Option(
@@ -29,28 +33,32 @@ def verify(
         False, "--all", help="With --list: also the rows that cannot be run, with the reason."
     ),
 ) -> None:
-    """Run a published row again and print both results: fssplat verify HMFS:2:33
+    """Run published rows again and print both results: fssplat verify HMFS:2
 
-    Protocol, schedule and backbone are those of the row. --set profile=smoke is a quick test run.
+    The rows of a table or paper run in one launch, and are printed in the layout of the paper.
+    HMFS:2:33 is one row. Protocol, schedule and backbone are those of the row. --set profile=smoke
+    is a quick test run.
     """
     from fssplat.cli.status import print_changes
     from fssplat.common.errors import InputError
     from fssplat.common.printing import Screen, say
-    from fssplat.report import published
 
     if listed:
         list_rows(row, every)
         return
     if not row:
-        raise InputError("verify needs a row, e.g. HMFS:2:33. `fssplat verify --list` prints them.")
+        raise InputError(
+            "verify needs a paper, a table or a row, e.g. HMFS:2:33. `fssplat verify --list` "
+            "prints them."
+        )
     from fssplat.launching import launch as launching
-    from fssplat.launching.verify import RowRequest, show
+    from fssplat.launching.verify import request_for, show
     from fssplat.launching.verify import verify as run
     from fssplat.tracking.launch_listener import MlflowListener
 
     if base is None and BASE.is_file():
         base = BASE
-    request = RowRequest(published.find(row), base, tuple(changes), tuple(rerun))
+    request = request_for(row, base, tuple(changes), tuple(rerun))
     if since:
         print_changes(*launching.plan_from(request), Screen())
         return

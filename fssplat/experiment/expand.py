@@ -33,6 +33,7 @@ from fssplat.experiment.rules import (
 )
 from fssplat.experiment.schema import (
     BackboneSpec,
+    CombinedExperiment,
     DatasetSpec,
     ExperimentSpec,
     MethodChanges,
@@ -62,6 +63,9 @@ def expand(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> lis
 
 def resolve(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> list[ResolvedTrial]:
     """The trials of `expand` with the sources of their settings. Raises InputError."""
+    if isinstance(experiment, CombinedExperiment):
+        parts = [one for part in experiment.parts for one in resolve(part, methods)]
+        return list(_each_once(parts).values())
     protocol = resolve_protocol(experiment.protocol, experiment.name)
     if not dataset_names(experiment):
         raise InputError(f"{experiment.name}: no dataset. Set dataset, e.g. `dataset: synthetic`.")
@@ -74,15 +78,21 @@ def resolve(experiment: ExperimentSpec, methods: Mapping[str, MethodCard]) -> li
     for entry in experiment.grid.method:
         find_card(methods, entry.name, experiment.name)
     _check_training_is_used(experiment, methods)
-    found: dict[str, ResolvedTrial] = {}
-    for values in kept_combinations(experiment):
-        one = _resolved(experiment, values, methods, protocol)
-        trial = one.trial
-        found.setdefault(digest(trial, trial.evaluation, trial.training.checkpoint), one)
+    cells = kept_combinations(experiment)
+    found = _each_once(_resolved(experiment, values, methods, protocol) for values in cells)
     if not found:
         raise InputError(f"{experiment.name}: exclude leaves no trial. Remove one of its entries.")
     _check_titles([one.trial for one in found.values()], experiment.name)
     return list(found.values())
+
+
+def _each_once(trials: Iterable[ResolvedTrial]) -> dict[str, ResolvedTrial]:
+    """Trials without the equal ones after the first, by a digest."""
+    found: dict[str, ResolvedTrial] = {}
+    for one in trials:
+        trial = one.trial
+        found.setdefault(digest(trial, trial.evaluation, trial.training.checkpoint), one)
+    return found
 
 
 def jobs(trials: list[Trial], fingerprints: Mapping[str, str]) -> list[Job]:

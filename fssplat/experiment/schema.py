@@ -312,3 +312,12 @@ class EvaluationSpec(Spec):
 
 
 ExperimentSpec.model_rebuild()
+
+
+class CombinedExperiment(ExperimentSpec):
+    """Several experiments as one: its trials are those of the parts, not those of its grid.
+
+    Made by fssplat, not by a file. Its grid lists what any of the parts has.
+    """
+
+    parts: tuple[ExperimentSpec, ...]

@@ -5,7 +5,8 @@ order of `published_results.csv`. Doubtful cells are marked in the row's notes.
 """
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,8 +14,10 @@ from typing import Any
 
 from fssplat.common.errors import InputError
 from fssplat.common.similar import known
+from fssplat.data.readers.voc import CLASSES
 from fssplat.experiment.expand import expand
 from fssplat.experiment.schema import ExperimentSpec
+from fssplat.report.published_variants import AUGMENTED, HOST, NOT_IMPLEMENTED, VARIANTS
 
 METHODS = {
     "JC2A": "jc2a",
@@ -55,120 +58,17 @@ ONE_SIZE = {
 DEEP_STEM = {("MiningFSS", "ResNet50"), ("MiningFSS", "ResNet101")}
 # Methods whose code has BatchNorm in the network that the paper calls "VGG".
 VGG_WITH_BATCH_NORM = {"MM-Net"}
-METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou"}
+METRICS = {"mIoU": "miou", "FB-IoU": "fb_iou", "mIoU_gain": "miou", "class_IoU": "iou"}
 NOT_RUN = {  # printed numbers that are not a score of a trial -> why
-    "params_M": "needs the network only: tests/methods counts parameters",
-    "learnable_params_M": "needs the network only: tests/methods counts parameters",
-    "mIoU_gain": "a difference of two rows: verify its base row and launch the table's file",
-    "class_IoU": "part of a row of Table VII, whose trials hold every class",
-    "FPS": "measured on the authors' machine",
-    "FPS_episodes": "measured on the authors' machine",
-    "gpu_mem_MB": "measured on the authors' machine",
-    "speed_rel_to_NA_1shot": "a ratio of speeds: experiments/ablations/jc2a_table4.yaml gives it",
+    "params_M": "no training is needed: `fssplat time` counts parameters",
+    "learnable_params_M": "no training is needed: `fssplat time` counts parameters",
+    "FPS": "depends on the hardware: `fssplat time` measures it on yours",
+    "FPS_episodes": "depends on the hardware: `fssplat time` measures it on yours",
+    "gpu_mem_MB": "depends on the hardware: `fssplat time` measures it on yours",
+    "speed_rel_to_NA_1shot": "a ratio of speeds: `fssplat time` measures them on your hardware",
 }
-
-
-def _mining(parts: str) -> dict[str, Any]:
-    """MiningFSS's options for the parts that a row lists."""
-    names = {"FG": "foreground", "BG": "background", "Mine": "mine", "EMA": "ema"}
-    return {option: name in parts.split() for name, option in names.items()}
-
-
-def _jc2a(parts: str) -> dict[str, Any]:
-    """JC2A's options for the parts that a row lists."""
-    return {option.lower(): option in parts.split("+") for option in ("P2P", "P2B", "CKMM")}
-
-
-AUGMENTED = "* data augmentation in training"
-_PLAIN = {"sdpm": False, "saam": False}
-
-
-# variant -> what is missing here
-NOT_IMPLEMENTED = {"w/ Attn": "the attention of CANet that weighs the shots"}
-# paper -> variant as the tables name it -> changes of the method's entry
-VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "HMFS": {
-        AUGMENTED: {},  # HMFS's recipe on PASCAL; HSNet's with the same changes is in `_variant`
-        "HM (hybrid masking)": {"name": "hmfs"},
-        "IM (input masking)": {"name": "hmfs", "options": {"masking": "im"}},
-        "FM (feature masking)": {"name": "hmfs", "options": {"masking": "fm"}},
-    },
-    "MiningFSS": {
-        "+ unlabeled": {"options": {"unlabelled": ["train", "remain"]}},
-        "baseline (PANet-style matching)": {"options": _mining("")},
-        "FG": {"options": _mining("FG")},
-        "BG": {"options": _mining("BG")},
-        "Mine": {"options": _mining("Mine EMA")},
-        "FG+BG": {"options": _mining("FG BG")},
-        "FG+BG+Mine (full)": {"options": _mining("FG BG Mine EMA")},
-        "Mine only; unlabeled source: training set": {"options": _mining("Mine EMA")},
-        "Mine only; unlabeled source: training set + remaining": {
-            "options": {**_mining("Mine EMA"), "unlabelled": ["train", "remain"]}
-        },
-        "unlabeled: none (BG only)": {"options": _mining("BG")},
-        "unlabeled: ImageNet (10 per class)": {"options": {"unlabelled": ["imagenet"]}},
-        "unlabeled: trainset": {},
-        "unlabeled: trainset + ImageNet": {"options": {"unlabelled": ["train", "imagenet"]}},
-        "unlabeled: trainset + remaining": {"options": {"unlabelled": ["train", "remain"]}},
-        "baseline": {"options": _mining("")},
-        "baseline w/ EMA": {"options": _mining("EMA")},
-        "FG+BG w/ EMA": {"options": _mining("FG BG EMA")},
-        "full w/o EMA": {"options": _mining("FG BG Mine")},
-        "full w/ EMA": {},
-        **{f"K-Means K={k}": {"options": {"clusters": k}} for k in (1, 3, 5, 7, 9)},
-    },
-    "JC2A": {
-        "baseline (no HPAM, no CKMM)": {"options": _jc2a("")},
-        "P2P": {"options": _jc2a("P2P")},
-        "P2B": {"options": _jc2a("P2B")},
-        "P2P+P2B": {"options": _jc2a("P2P+P2B")},
-        "CKMM": {"options": _jc2a("CKMM")},
-        "P2P+P2B+CKMM (full)": {},
-        "HPAM: full": {},
-        "HPAM: normal attention (NA)": {"options": {"attention": "normal"}},
-        "HPAM: normal linear attention (NLA)": {"options": {"attention": "normal-linear"}},
-        "HPAM: cosine interaction": {"options": {"attention": "cosine"}},
-        "HPAM: without position embedding": {"options": {"position": False}},
-        **{f"HPAM: {how}": {"options": {"hybrid": how}} for how in ("add", "multiply", "concat")},
-        **{
-            f"MIA: {how}": {"options": {"aggregation": how}}
-            for how in ("add", "multiply", "concat")
-        },
-        "base": {},  # of the method that Table 5 adds CKMM to
-    },
-    "MM-Net": {
-        **{f"{n} meta-class embeddings": {"options": {"embeddings": n}} for n in (20, 50, 100)},
-        "FCM": {"options": {"nodes": "none"}},
-        "FCM + Feat": {"options": {"nodes": "features"}},
-        "FCM + MMM": {},
-        "MMM(3) + APM": {"options": {"levels": "3"}},
-        "MMM(2,3) + APM": {"options": {"levels": "2,3"}},
-        "MMM(2+3) + Global": {"options": {"propagation": "global"}},
-        "MMM(2+3) + APM": {},
-        "reconstruction loss: none": {"options": {"reconstruct": "none"}},
-        "reconstruction loss: query (inferred)": {"options": {"reconstruct": "query"}},
-        "reconstruction loss: support+query (inferred)": {"options": {"reconstruct": "both"}},
-        "reconstruction loss: support (inferred, full)": {},
-        "w/o QMM": {"options": {"quality": False}},
-        "w/ QMM": {},
-        "w/o FCM": {"options": {"confidence": False}},
-        "w/ FCM": {},
-    },
-    "SD-AANet": {
-        "Baseline (PFENet)": {"options": _PLAIN},
-        "Baseline (PFENet); dagger: scored at 473x473": {"options": _PLAIN},
-        "dagger: scored at 473x473": {},
-        "Baseline + SAAM": {"options": {"sdpm": False}},
-        "Baseline + SDPM": {"options": {"saam": False}},
-        "SDPM + SAAM (full)": {},
-        "single-scale inference": {},
-        "multi-scale inference (321+473)": {"options": {"scales": [321, 473]}},
-        "SDPM integral teacher prototype": {"options": {"teacher": "integral"}},
-        "SDPM separate teacher prototypes": {},
-        "multi-class; Baseline (PFENet)": {"options": {**_PLAIN, "ways": 5}},
-        "multi-class; full": {"options": {"ways": 5}},
-    },
-}
+ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii")
+CLASS = re.compile(r"; class (\d) of the fold$")  # in the variants of class_IoU
 
 
 @dataclass(frozen=True)
@@ -217,19 +117,44 @@ def find(name: str) -> PublishedRow:
 
     Raises InputError that lists the known papers, tables or the number of rows.
     """
-    parts = [part.strip().lower().removeprefix("table ") for part in name.split(":")]
+    parts = split_name(name)
     if len(parts) != 3:
         raise InputError(f"{name}: name a row as <paper>:<table>:<row>, e.g. HMFS:2:3.")
-    of_paper = [row for row in rows() if row.paper.lower() == parts[0]]
-    if not of_paper:
-        raise InputError(f"{name}: no such paper. {_near_paper(parts[0])}")
-    of_table = [row for row in of_paper if _number(row.table) == parts[1]]
-    if not of_table:
-        known = _listed(row.table for row in of_paper)
-        raise InputError(f"{name}: {of_paper[0].paper} has no such table. Known: {known}.")
+    of_table = _of_table(name, parts)
     if not parts[2].isdigit() or not 1 <= int(parts[2]) <= len(of_table):
         raise InputError(f"{name}: {of_table[0].table} has rows 1 to {len(of_table)}. Name one.")
     return of_table[int(parts[2]) - 1]
+
+
+def matching(prefix: str) -> list[PublishedRow]:
+    """The rows of a paper, of a paper's table, or of one row's name; all for an empty prefix.
+
+    Raises InputError if there is none.
+    """
+    parts = split_name(prefix)
+    if not parts:
+        return list(rows())
+    return [find(prefix)] if len(parts) > 2 else _of_table(prefix, parts)
+
+
+def split_name(name: str) -> list[str]:
+    """`HMFS:Table 2` as [hmfs, 2]."""
+    parts = [part.strip().lower().removeprefix("table ") for part in name.split(":")]
+    return [part for part in parts if part]
+
+
+def _of_table(name: str, parts: Sequence[str]) -> list[PublishedRow]:
+    """The rows of a paper, and of its table if `parts` names one. Raises InputError."""
+    of_paper = [row for row in rows() if row.paper.lower() == parts[0]]
+    if not of_paper:
+        raise InputError(f"{name}: no such paper. {_near_paper(parts[0])}")
+    if len(parts) == 1:
+        return of_paper
+    found = [row for row in of_paper if parts[1] in _numbers(row.table)]
+    if not found:
+        listed = ", ".join(dict.fromkeys(row.table for row in of_paper))
+        raise InputError(f"{name}: {of_paper[0].paper} has no such table. Known: {listed}.")
+    return found
 
 
 def experiment(row: PublishedRow) -> dict[str, Any]:
@@ -249,7 +174,7 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
         protocol["five_shot"] = "apart"
     if row.shot > 1 and (row.paper, row.method) in ONE_SIZE:
         protocol |= ONE_SIZE[row.paper, row.method][0]
-    entry = _variant(row)
+    entry, below = _variant(row), _below(row)
     if row.method == "MiningFSS" and row.backbone == "ResNet101" and row.shot > 1:
         # Section 4.1: 16 pseudo-labelled images a step there, in place of 32
         entry = {**entry, "options": {**entry.get("options", {}), "pseudo_per_pair": 4}}
@@ -262,7 +187,7 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
             "fold": [0] if source == "FSS-1000" else [0, 1, 2, 3],
             "shot": [row.shot],
             "way": [entry.get("options", {}).get("ways", 1)],
-            "method": [{**entry, "variant": row.variant}],
+            "method": [*below, {**entry, "variant": _name_of_variant(row)}],
             "backbone": [_backbone(row)],
         },
     }
@@ -285,8 +210,11 @@ def own_settings(row: PublishedRow) -> str:
     return ONE_SIZE.get((row.paper, row.method), ({}, ""))[1] if several else ""
 
 
-def metric(row: PublishedRow) -> str:
-    """The name of the printed value in a trial's metrics."""
+def metric(row: PublishedRow, fold: int = 0) -> str:
+    """The name of the value printed for a fold in the metrics of its trial."""
+    found = CLASS.search(row.variant)
+    if found:
+        return f"iou/{CLASSES[5 * fold + int(found[1]) - 1]}"
     at_473 = "_473" if "scored at 473x473" in row.variant else ""
     return METRICS[row.metric] + at_473
 
@@ -300,19 +228,31 @@ def _backbone(row: PublishedRow) -> str:
 
 def _variant(row: PublishedRow) -> dict[str, Any]:
     """The method entry of a row. Raises InputError for a variant whose options are unknown."""
-    if not row.variant:
+    variant = _name_of_variant(row)
+    if not variant:
         return {"name": METHODS[row.method]}
     if row.variant == AUGMENTED and row.method == "HSNet":
         return {"name": "hsnet", "training": {"augment": {"flip": True, "blur": True}}}
     known = VARIANTS.get(row.paper, {})
     if row.variant in NOT_IMPLEMENTED:
         raise InputError(f"{row.name}: not implemented here: {NOT_IMPLEMENTED[row.variant]}.")
-    if row.variant not in known:
+    if variant not in known:
         listed = ", ".join(known) or "none"
         raise InputError(
             f"{row.name}: variant {row.variant!r} has no known options. Known: {listed}."
         )
-    return {"name": METHODS[row.method], **known[row.variant]}
+    return {"name": METHODS[row.method], **known[variant]}
+
+
+def _name_of_variant(row: PublishedRow) -> str:
+    """The variant without the class that the row is about."""
+    return CLASS.sub("", row.variant)
+
+
+def _below(row: PublishedRow) -> list[dict[str, Any]]:
+    """The entry that a gain is measured from; none for other rows."""
+    gain = row.metric == "mIoU_gain"
+    return [{"name": METHODS[row.method], **HOST, "variant": "base"}] if gain else []
 
 
 def _row(line: Mapping[str, str], number: int) -> PublishedRow:
@@ -340,21 +280,11 @@ def _number(table: str) -> str:
     return table.lower().removeprefix("table ").strip()
 
 
+def _numbers(table: str) -> tuple[str, ...]:
+    """How a table may be named: `vii` is also `7`."""
+    number = _number(table)
+    return (number, str(ROMAN.index(number) + 1)) if number in ROMAN else (number,)
+
+
 def _near_paper(given: str) -> str:
     return known(given, dict.fromkeys(row.paper for row in rows()))
-
-
-def matching(prefix: str) -> list[PublishedRow]:
-    """The rows of a paper or of a paper's table; all rows for an empty prefix.
-
-    Raises InputError if there is none.
-    """
-    wanted = [part.strip().lower().removeprefix("table ") for part in prefix.split(":") if part]
-    found = [row for row in rows() if row.name.lower().split(":")[: len(wanted)] == wanted]
-    if not found:
-        raise InputError(f"{prefix}: no such paper or table. {_near_paper(wanted[0])}")
-    return found
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(dict.fromkeys(names))

@@ -1,6 +1,7 @@
 """The command `fssplat verify`: output, errors and the rows that it can run."""
 
 import shlex
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from typer.testing import CliRunner
 
 from fssplat.cli import app
 from fssplat.common.errors import InputError
+from fssplat.common.printing import Screen
 from fssplat.data.build.convert import build
 from fssplat.launching import launch as launching
+from fssplat.launching import verify as verify_module
 from fssplat.launching.launch import plan_from, stale_note
-from fssplat.launching.verify import RowRequest, differs
+from fssplat.launching.verify import RowRequest, TableRequest, differs, show
 from fssplat.planning import rerun
 from fssplat.report import published
 from fssplat.worker.claimed_job import perform
@@ -30,7 +33,8 @@ profiles:
     training: {{steps: 1, batch: 2, size: 65}}
     protocol:
       {{episodes: 2, episode_seeds: [0], size: 65, score: [original], training_list: all,
-       training_draw: image, min_area: 1, draw: even, selection: last, short_classes: drop}}
+       training_draw: image, min_area: 1, min_area_query: 1, draw: even, selection: last,
+       short_classes: drop}}
     backbones: {{efficientnet_lite0: {{name: efficientnet_lite0, weights: random}}}}
     evaluation: {{panels: 0}}
 """
@@ -125,6 +129,84 @@ def test_the_command_of_a_row_is_quoted_for_the_shell() -> None:
     assert request.command("retry") == f"{expected} --retry"
 
 
+def test_a_table_is_run_in_one_launch_and_printed_with_the_difference(base: Path) -> None:
+    request = TableRequest("MM-Net:A", base, TINY[1:])
+    plan, store = plan_from(request)
+    assert [trial.method.variant for trial in plan.trials.values()] == ["w/o FCM", "w/ FCM"]
+    for job in plan.jobs:
+        perform(JobTask(job, store.address, "l1"), RecordedNotes(), train_and_score)
+    page = StringIO()
+    show(request, Screen(file=page, width=80))
+    lines = [line.split() for line in page.getvalue().splitlines()]
+    assert ["MM-Net", "w/o", "FCM", "printed", "57.5", "68.7", "55.8", "53.7", "58.9"] in lines
+    assert ["ours", "50.0", "-", "-", "-", "-"] in lines  # one fold ran
+    assert ["difference", "-7.5", "-", "-", "-", "-"] in lines
+    assert "other settings" in page.getvalue()
+
+
+def test_a_dry_run_of_a_table_plans_its_rows_and_names_those_that_cannot_run(base: Path) -> None:
+    code, out = typed("MiningFSS:4", "--base", base, "--dry-run", *TINY)
+    assert code == 0
+    assert "verify-miningfss-4: 2 trials in 2 jobs" in out
+    assert "Not run (4 figures): CCT unlabeled source: training set, SimCLR" in out
+    assert "training set + remaining: no such method here." in " ".join(out.split())
+    assert "MiningFSS, Table 4, PASCAL-5i" in out
+
+
+def test_rows_that_need_imagenet_run_where_its_images_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder, trials in ((str(tmp_path), 5), ("", 3)):
+        monkeypatch.setenv("FSSPLAT_IMAGENET", folder)
+        for kept in (verify_module._left_out, verify_module._parts):
+            kept.cache_clear()
+        request = TableRequest("MiningFSS:5")
+        assert len(request.parts()) == trials
+    assert {"MiningFSS:5:2", "MiningFSS:5:4"} == set(request.left_out())
+    assert "$FSSPLAT_IMAGENET is not set" in request.left_out()["MiningFSS:5:2"]
+
+
+def test_the_settings_of_a_table_are_those_of_the_paper_until_one_is_changed(base: Path) -> None:
+    for changes, other in (((), False), (("grid.fold=[1]",), False), (("training.lr=1",), True)):
+        request = TableRequest("MM-Net:7", base, changes)
+        plan, _ = plan_from(request)
+        assert differs(request, plan) is other
+
+
+def test_every_table_of_scores_starts_with_one_command() -> None:
+    tables = dict.fromkeys((row.paper, row.table) for row in published.rows())
+    assert len(tables) == 36
+    for paper, table in tables:
+        name = f"{paper}:{table.removeprefix('Table ')}"
+        if name == "SD-AANet:III":  # parameters, memory and speed: `fssplat time`
+            continue
+        parts = TableRequest(name).parts()
+        assert parts, name
+        left_out = TableRequest(name).left_out()
+        assert len({row.name for _, rows in parts for row in rows}) + len(left_out) == len(
+            published.matching(name)
+        )
+
+
+def test_the_command_of_a_table_starts_it_again() -> None:
+    request = TableRequest("SD-AANet:1", None, ("grid.fold=[1]",))
+    assert request.command("retry") == "fssplat verify SD-AANet:1 --set 'grid.fold=[1]' --retry"
+    assert request.typed().count("name: verify-sd-aanet-i-") == len(request.parts())
+
+
+@pytest.mark.slow
+def test_a_whole_table_runs_to_the_end(base: Path) -> None:
+    command = ("verify", "MM-Net:A", "--base", base, *TINY)
+    code, out, err = output_of(start_command(*command))
+    assert code == 0, err
+    ours = [line.split() for line in out.splitlines() if line.strip().startswith("ours")]
+    assert len(ours) == 2
+    assert all(0 <= float(line[1]) <= 100 for line in ours)
+    code, out, err = output_of(start_command(*command, "--rerun", "all", "--dry-run"))
+    assert code == 0, err
+    assert "2 finished trials would run again" in out
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
@@ -133,6 +215,8 @@ def test_the_command_of_a_row_is_quoted_for_the_shell() -> None:
         ("HMFS:2:99", "rows 1 to 40"),
         ("JC2A:1:1", "no method here is 'PGNet'"),
         ("JC2A:4:3", "a ratio of speeds"),
+        ("HMFS:9", "Known: Table 1, Table 2"),
+        ("SD-AANet:III", "no row can be run"),
         ("", "`fssplat verify --list`"),
     ],
 )

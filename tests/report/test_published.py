@@ -10,6 +10,7 @@ from fssplat.experiment.schema import ExperimentSpec
 from fssplat.experiment.trial import Trial
 from fssplat.methods import METHODS
 from fssplat.report import published
+from fssplat.report.published_variants import NOT_IMPLEMENTED
 
 
 def test_every_row_of_the_data_file_has_a_name_that_finds_it() -> None:
@@ -21,6 +22,8 @@ def test_every_row_of_the_data_file_has_a_name_that_finds_it() -> None:
 def test_a_table_may_be_written_in_several_ways() -> None:
     assert published.find("hmfs:table 2:3") is published.find("HMFS:2:3")
     assert published.find("SD-AANet:IV:1").table == "Table IV"
+    assert published.matching("sd-aanet:4") == published.matching("SD-AANet:Table IV")
+    assert {row.table for row in published.matching("MM-Net:a")} == {"Table A"}
 
 
 def test_a_mean_agrees_with_its_folds_unless_the_row_is_marked() -> None:
@@ -51,7 +54,7 @@ def test_every_row_of_a_paper_on_its_own_method_has_known_options(paper: str, co
     made = [
         published.experiment(row)
         for row in rows
-        if row.metric == "mIoU" and row.variant not in published.NOT_IMPLEMENTED
+        if row.metric == "mIoU" and row.variant not in NOT_IMPLEMENTED
     ]
     assert len(made) == count
     for experiment in made:
@@ -90,7 +93,9 @@ def test_every_row_that_is_listed_as_runnable_becomes_trials() -> None:
     """A row whose settings cannot work together is refused here, not in a worker."""
     for row in published.rows():
         if not published.why_not_run(row):
-            assert len(trials(row.name)) in (1, 4), row.name
+            folds = 1 if row.dataset == "FSS-1000" else 4
+            methods = 2 if row.metric == "mIoU_gain" else 1  # without and with the map
+            assert len(trials(row.name)) == folds * methods, row.name
 
 
 @pytest.mark.parametrize("name", ["1:17", "1:34", "2:17", "7:9"])
@@ -129,6 +134,25 @@ def trials(name: str) -> list[Trial]:
     """The trials of a published row."""
     made = ExperimentSpec.model_validate(published.experiment(published.find(name)))
     return expand(made, METHODS)
+
+
+def test_a_gain_is_run_as_the_method_without_and_with_the_map() -> None:
+    (gain,) = (
+        row
+        for row in published.matching("JC2A:5")
+        if (row.metric, row.method, row.dataset, row.shot)
+        == ("mIoU_gain", "PFENet", "PASCAL-5i", 1)
+    )
+    options = [trial.method.options["ckmm"] for trial in trials(gain.name) if trial.fold == 0]
+    assert options == [False, True]
+    assert {trial.training.size for trial in trials(gain.name)} == {473}
+
+
+def test_a_class_of_a_fold_has_its_name_in_the_metrics() -> None:
+    rows = published.matching("SD-AANet:VIII")
+    assert published.metric(rows[0], 0) == "iou/aeroplane"  # class 1 of the fold
+    assert published.metric(rows[4], 3) == "iou/tvmonitor"  # class 5
+    assert {trial.way for trial in trials(rows[0].name)} == {5}
 
 
 def test_a_domain_shift_row_trains_on_one_data_set_and_scores_on_the_other() -> None:

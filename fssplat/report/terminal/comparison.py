@@ -10,11 +10,14 @@ from rich.text import Text
 from fssplat.common.printing import whole_line
 from fssplat.experiment.trial import Trial
 from fssplat.report import published
+from fssplat.report.blocks import Block, blocks
 from fssplat.report.published import PublishedRow
-from fssplat.report.terminal.table import Block, blocks
+from fssplat.report.published_tables import difference, folds_of, our_values, printed_values
 from fssplat.results.records import Result
 
-Values = list[float | None]  # percent; None if there is no number
+CHANGED = (
+    "Ours ran with other settings than the paper's: the difference only shows that the code runs."
+)
 
 
 def comparison_table(
@@ -27,18 +30,16 @@ def comparison_table(
 
     `changed`: ours ran with other settings than the row's.
     """
-    folds = tuple(range(len(row.folds))) if row.dataset != "FSS-1000" else (0,)
-    theirs: Values = [*(row.folds[fold] for fold in folds), row.mean]
+    theirs = printed_values(row)
     found = blocks(trials, results)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("", *(f"fold-{fold}" for fold in folds), "mean"):
+    for heading in ("", *(f"fold-{fold}" for fold in folds_of(row)), "mean"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    table.add_row("printed", *map(_percent, theirs))
-    for block in found:
-        for line in _lines(block, folds, published.metric(row)):
-            table.add_row("ours", *map(_percent, line))
-            gaps = map(_difference, line, theirs)
-            table.add_row("difference", *(_percent(gap, sign="+") for gap in gaps))
+    table.add_row("printed", *map(signed_percent, theirs))
+    for line in (line for block in found for line in our_values(row, block)):
+        table.add_row("ours", *map(signed_percent, line))
+        gaps = map(difference, line, theirs)
+        table.add_row("difference", *(signed_percent(gap, sign="+") for gap in gaps))
     return Group(
         Text(_title(row)), table, *(whole_line(line) for line in remarks(row, found, changed))
     )
@@ -56,19 +57,9 @@ def remarks(row: PublishedRow, found: Sequence[Block], changed: bool) -> list[st
     if published.own_settings(row):
         lines.append(f"Ours: {published.own_settings(row)}.")
     if changed:
-        lines.append(
-            "Ours ran with other settings than the row's: the difference only "
-            "shows that the code runs."
-        )
+        lines.append(CHANGED)
     lines += [f"Ours: {block.title}." for block in found]
     return lines
-
-
-def _lines(block: Block, folds: Sequence[int], name: str) -> list[Values]:
-    """For each row of our table: its folds, and their mean if none is missing."""
-    return [
-        [*(row.fold(fold, name) for fold in folds), row.mean(folds, name)] for row in block.rows
-    ]
 
 
 def _title(row: PublishedRow) -> str:
@@ -78,11 +69,7 @@ def _title(row: PublishedRow) -> str:
     return f"{row.name}{mark}: {', '.join(word for word in [*words, shots, row.metric] if word)}"
 
 
-def _difference(ours: float | None, theirs: float | None) -> float | None:
-    return None if ours is None or theirs is None else ours - theirs
-
-
-def _percent(value: float | None, sign: str = "") -> str:
+def signed_percent(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.1f}"
 
 
@@ -105,7 +92,7 @@ def published_rows_table(rows: Sequence[PublishedRow]) -> RenderableType:
         what = ", ".join(word for word in words if word)
         why = published.why_not_run(row)
         reason = f"\nnot run: {why}" if why else ""
-        table.add_row(row.name, what + reason, _percent(row.mean), _comment(row))
+        table.add_row(row.name, what + reason, signed_percent(row.mean), _comment(row))
     return table
 
 
