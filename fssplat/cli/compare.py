@@ -43,7 +43,7 @@ def compare(
             raise InputError(
                 f"{name}: not the id of a trial. For methods name their experiment: `{again}`."
             )
-    evidence = _of_ids(store, [first, second])
+    evidence = evidence_of_ids(store, [first, second])
     screen.print(pair_table(*pair_of_ids(evidence, first, second), evidence))
 
 
@@ -56,7 +56,8 @@ def _of_experiment(path: Path, changes: list[str]) -> "Evidence":
     return evidence
 
 
-def _of_ids(address: str, ids: list[str]) -> "Evidence":
+def evidence_of_ids(address: str, ids: list[str]) -> "Evidence":
+    """The trials of a store by their ids. Raises InputError."""
     from fssplat.report.evidence.by_id import source_of_ids
     from fssplat.report.evidence.gather import Evidence
     from fssplat.results.store import Store

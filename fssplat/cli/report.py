@@ -12,7 +12,7 @@ from fssplat.cli.options import EXPERIMENTS, SET
 if TYPE_CHECKING:
     from fssplat.launching.launch import Request
     from fssplat.report.document.content import Document
-    from fssplat.report.evidence.gather import Source
+    from fssplat.report.evidence.gather import Options, Source
 
 
 def report(
@@ -29,6 +29,13 @@ def report(
     published: bool = typer.Option(
         False, "--published", help="Show the papers' printed results beneath ours."
     ),
+    episodes: int = typer.Option(
+        12,
+        "--episodes",
+        min=0,
+        max=200,
+        help="Episodes with pictures for each table; they read the data set.",
+    ),
 ) -> None:
     """Write tables, figures and a page for readers.
 
@@ -42,10 +49,12 @@ def report(
     """
     from fssplat.cli.progress_bar import Steps
     from fssplat.common.printing import say
+    from fssplat.report.evidence.gather import Options
     from fssplat.report.writing.files import write_report
 
     with Steps() as progress:
-        made, remarks = _document(experiments, tuple(changes), against, published, progress)
+        options = Options(against=against, published=published, episodes=episodes)
+        made, remarks = _document(experiments, tuple(changes), options, progress)
         with _writing(out):
             page, *_ = write_report(made, out, progress)
     for remark in remarks:
@@ -56,8 +65,7 @@ def report(
 def _document(
     experiments: list[Path],
     changes: tuple[str, ...],
-    against: str,
-    published: bool,
+    options: "Options",
     progress: Callable[[str], None],
 ) -> tuple["Document", list[str]]:
     """The report, and what the terminal says about it. Raises InputError."""
@@ -67,14 +75,11 @@ def _document(
     searches = [path for path in experiments if Request(path, changes).load().search]
     if searches:
         return _of_search(experiments, Request(searches[0], changes), progress)
-    from fssplat.report.evidence.gather import Evidence, Options
+    from fssplat.report.evidence.gather import Evidence
     from fssplat.report.sections.all import document
 
     progress("Reading the store")
-    evidence = Evidence(
-        [source(path, list(changes)) for path in experiments],
-        Options(against=against, published=published),
-    )
+    evidence = Evidence([source(path, list(changes)) for path in experiments], options)
     evidence.check()
     made = document(evidence, progress)
     count = f"{len(evidence.results)} of {len(evidence.trials)} trials have a result."

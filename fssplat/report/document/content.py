@@ -127,7 +127,37 @@ class Code:
     heading: str = ""
 
 
-Part = Text | Points | Code | Table | Figure
+@dataclass(frozen=True)
+class Tile:
+    """One image of a picture, as the page has it."""
+
+    title: str
+    media: bytes  # WebP
+    width: int  # pixels
+    height: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One entry of a gallery: images in a row, what they show, what it can be sorted by."""
+
+    name: str
+    alt: str
+    tiles: tuple[Tile, ...]
+    facts: tuple[tuple[str, str | Value], ...]  # texts can be filtered by, numbers sorted by
+    command: str  # that draws it again, larger
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures that a page can sort and filter by their facts."""
+
+    name: str
+    caption: str
+    pictures: tuple[Picture, ...]
+
+
+Part = Text | Points | Code | Table | Figure | Gallery
 
 
 @dataclass(frozen=True)

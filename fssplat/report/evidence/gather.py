@@ -36,6 +36,7 @@ class Options:
 
     against: str = ""  # label of the method that others are compared with; empty: the first row
     published: bool = False  # show printed results beneath ours
+    episodes: int = 12  # in the gallery of each table
 
 
 @dataclass

@@ -6,6 +6,7 @@ from fssplat.report.document.content import Document, Section
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.sections.classes import classes
 from fssplat.report.sections.cost import cost
+from fssplat.report.sections.gallery import gallery
 from fssplat.report.sections.pairs import pairs
 from fssplat.report.sections.provenance import provenance
 from fssplat.report.sections.results import results
@@ -21,6 +22,7 @@ def document(evidence: Evidence, progress: Callable[[str], None] = lambda step: 
         "Results and their intervals": lambda: results(evidence, comparisons),
         "Any pair": lambda: pairs(evidence, comparisons),
         "Per class": lambda: classes(evidence),
+        "Episodes": lambda: gallery(evidence),
         "Cost": lambda: cost(evidence),
         "Training": lambda: training(evidence),
         "How it was made": lambda: provenance(evidence),

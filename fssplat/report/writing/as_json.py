@@ -9,6 +9,8 @@ from fssplat.report.document.content import (
     Cell,
     Code,
     Document,
+    Figure,
+    Gallery,
     Part,
     Points,
     Table,
@@ -37,7 +39,9 @@ def _part(part: Part) -> dict[str, Any]:
         return {"kind": "code", "heading": part.heading, "text": part.text}
     if isinstance(part, Table):
         return {"kind": "table", **_table(part)}
-    return {"kind": "figure", "name": part.name, "caption": part.caption}
+    if isinstance(part, Figure):
+        return {"kind": "figure", "name": part.name, "caption": part.caption}
+    return {"kind": "gallery", **_gallery(part)}
 
 
 def _table(table: Table) -> dict[str, Any]:
@@ -65,6 +69,19 @@ def _cell(cell: Cell) -> Any:
     if cell.trials:
         found["trials"] = list(cell.trials)
     return found
+
+
+def _gallery(gallery: Gallery) -> dict[str, Any]:
+    pictures = [
+        {
+            "name": one.name,
+            "alt": one.alt,
+            "command": one.command,
+            "facts": {name: _cell(value) for name, value in one.facts},
+        }
+        for one in gallery.pictures
+    ]
+    return {"name": gallery.name, "caption": gallery.caption, "pictures": pictures}
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 """index.html: one file that needs no network; its style and its script are in `templates/`."""
 
+import base64
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -40,6 +41,7 @@ def _environment() -> Any:
     )
     made.filters["kind"] = lambda part: type(part).__name__.lower()
     made.filters["sort_key"] = _sort_key
+    made.filters["data_address"] = _data_address
     return made
 
 
@@ -53,3 +55,7 @@ def _sort_key(cell: str | Value) -> str:
     if isinstance(cell, str):
         return cell
     return "" if cell.number is None else repr(cell.number)
+
+
+def _data_address(media: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(media).decode()}"

@@ -7,6 +7,8 @@ from fssplat.report.document.content import (
     Cell,
     Code,
     Document,
+    Figure,
+    Gallery,
     Line,
     Part,
     Points,
@@ -44,7 +46,9 @@ def _part(part: Part) -> str:
         return "\n".join([*heading, fence, part.text, fence])
     if isinstance(part, Table):
         return markdown_table(part)
-    return f"![{escaped(part.caption)}](figures/{part.name}.png)\n\n*{escaped(part.caption)}*"
+    if isinstance(part, Figure):
+        return f"![{escaped(part.caption)}](figures/{part.name}.png)\n\n*{escaped(part.caption)}*"
+    return _gallery(part)
 
 
 def markdown_table(table: Table) -> str:
@@ -74,3 +78,10 @@ def _cell(cell: Cell) -> str:
         text = f"<ins>{text}</ins>"
     rest = (escaped(part) for part in (cell.around, cell.marks) if part)
     return " ".join([text, *rest])
+
+
+def _gallery(gallery: Gallery) -> str:
+    """The pictures as a list of names; the page has the images."""
+    names = [f"- {escaped(one.alt)}" for one in gallery.pictures]
+    head = f"**{escaped(gallery.caption)}** The pictures are in index.html."
+    return "\n".join([head, "", *names])
