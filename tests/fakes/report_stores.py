@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.data.index import Dataset, DatasetInfo
 from fssplat.engine.scoring.evaluate import summary
+from fssplat.engine.scoring.kept.details import PARTS, SCHEMA
 from fssplat.engine.scoring.rows import Row, table_of
 from fssplat.experiment.trial import Trial
 from fssplat.report.evidence.gather import Evidence, Options, Source
@@ -26,6 +28,7 @@ HOSTILE = (
 )
 CLASSES = (*HOSTILE, *(f"class {n}" for n in range(6, 21)))
 CLAIM = 'Is <b>"A & B"</b> 100% better than $x_1$? \u202e'
+OLDER = "panet"  # its trials have no details.parquet
 LEAD = {"prior": 0.0, "panet": 0.05, "hsnet": 0.12}  # of the mean IoU of an episode
 
 
@@ -88,6 +91,27 @@ def drawn_rows(one: Trial, trial_id: str, size: Size = Size()) -> list[Row]:
     return rows
 
 
+def drawn_details(rows: list[Row]) -> list[dict[str, Any]]:
+    """The wrong pixels of episodes in four parts, and two supports, drawn at random."""
+    found = []
+    for row in rows:
+        draw = np.random.default_rng((row["seed"], row["episode"], row["class_id"]))
+        wrong = row["union"] - row["intersection"]
+        parts = draw.multinomial(wrong, (0.1, 0.5, 0.1, 0.3))
+        if row["intersection"] < 0.1 * row["union"]:
+            parts = np.array([wrong, 0, 0, 0])
+        found.append(
+            {
+                **{name: row[name] for name in ("seed", "episode", "score", "way", "class_id")},
+                **{name: row[name] for name in ("intersection", "union")},
+                **dict(zip(PARTS, parts.tolist(), strict=True)),
+                "support_pixels": draw.integers(100, 40_000, 1).tolist(),
+                "support_image_pixels": [100_000],
+            }
+        )
+    return found
+
+
 def finish(store: Store, one: Trial, folder: Path, size: Size = Size(), **metrics: float) -> str:
     """Put a result of the trial into the store, in the engine's formats; returns its id."""
     trial_id = one.trial_id({})
@@ -95,6 +119,9 @@ def finish(store: Store, one: Trial, folder: Path, size: Size = Size(), **metric
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     pq.write_table(table_of(rows), work / "episodes.parquet")
+    if one.method.name != OLDER:
+        table = pa.Table.from_pylist(drawn_details(rows), schema=SCHEMA)
+        pq.write_table(table, work / "details.parquet")
     info = DatasetInfo("synthetic", CLASSES, "test", "", "0" * 16, {"val": 60}, ())
     dataset = cast(Dataset, SimpleNamespace(info=info))
     measured = {

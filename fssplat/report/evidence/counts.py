@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 
 COLUMNS = (
     "seed", "episode", "score", "way", "class_id", "class", "query", "supports", "intersection",
-    "union",
+    "union", "object_pixels", "image_pixels",
 )  # fmt: skip
 
 
@@ -28,6 +28,8 @@ class Counts:
     class_id: Ints  # [rows]
     intersection: Ints  # [rows] pixels
     union: Ints  # [rows] pixels
+    object_pixels: Ints  # [rows] of the class in the query, at original size
+    image_pixels: Ints  # [rows] of the query, at original size
     query: npt.NDArray[np.object_]  # [rows] key of the query image
     supports: tuple[tuple[str, ...], ...]  # [rows] keys of the supports of all ways
     names: Mapping[int, str]  # class id -> name
@@ -72,7 +74,8 @@ def read_counts(parquet: bytes, score: str) -> Counts:
 def _counts(columns: Mapping[str, Any]) -> Counts:
     numbers = {
         name: columns[name].to_numpy().astype(np.int64)
-        for name in ("seed", "episode", "way", "class_id", "intersection", "union")
+        for name in COLUMNS
+        if name not in ("score", "class", "query", "supports")
     }
     query = np.array(columns["query"].to_pylist(), dtype=object)
     supports = tuple(tuple(keys) for keys in columns["supports"].to_pylist())

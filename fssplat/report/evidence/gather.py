@@ -9,6 +9,7 @@ from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import Block, blocks
 from fssplat.report.evidence.counts import Counts, read_counts
 from fssplat.report.evidence.merge import merged, numbered
+from fssplat.results.episodes.details import DETAILS, Details, read_details
 from fssplat.results.reading import content
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store, sha256
@@ -47,6 +48,7 @@ class Evidence:
     options: Options = field(default_factory=Options)
     problems: list[str] = field(default_factory=list)  # sentences for the verdict
     _counts: dict[str, Counts | None] = field(default_factory=dict)
+    _details: dict[str, Details | None] = field(default_factory=dict)
 
     @cached_property
     def trials(self) -> dict[str, Trial]:
@@ -110,6 +112,26 @@ class Evidence:
             return read_counts(data, str(self.trials[trial_id].protocol.score[0]))
         except ValueError as error:
             self.note(trial_id, f"its {EPISODES} {error}")
+            return None
+
+    def details(self, trial_id: str) -> Details | None:
+        """Where a finished trial's wrong pixels are.
+
+        Returns None if the trial is older than this record, and, with a problem noted, if the
+        file is damaged.
+        """
+        if trial_id not in self._details:
+            self._details[trial_id] = self._read_details(trial_id)
+        return self._details[trial_id]
+
+    def _read_details(self, trial_id: str) -> Details | None:
+        if DETAILS not in self.results[trial_id].files:
+            return None
+        data = self.read(trial_id, DETAILS)
+        try:
+            return None if data is None else read_details(data)
+        except ValueError as error:
+            self.note(trial_id, f"its {DETAILS} {error}")
             return None
 
     def read(self, trial_id: str, name: str) -> bytes | None:

@@ -27,3 +27,21 @@ def horizontal_bars(
         if len(series) > 1:
             made.legend(loc="outside upper center", ncols=min(4, count))
         return made
+
+
+def stacked_bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], axis: str) -> Any:
+    """A horizontal bar per label, the first on top; each series adds a part to its right end."""
+    with figure(max(1.6, 1.0 + 0.32 * len(labels))) as (made, axes):
+        ends = [0.0] * len(labels)
+        for index, (name, values) in enumerate(series.items()):
+            axes.barh(
+                range(len(labels)), values, 0.7, left=ends, color=colour(index),
+                label=drawable(name),
+            )  # fmt: skip
+            ends = [end + value for end, value in zip(ends, values, strict=True)]
+        axes.set_yticks(range(len(labels)), list(map(drawable, labels)))
+        axes.invert_yaxis()
+        axes.set_xlabel(axis)
+        axes.grid(axis="y", visible=False)
+        made.legend(loc="outside upper center", ncols=len(series))
+        return made

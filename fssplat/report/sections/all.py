@@ -6,6 +6,8 @@ from fssplat.report.document.content import Document, Section
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.sections.classes import classes
 from fssplat.report.sections.cost import cost
+from fssplat.report.sections.episodes.lost import lost
+from fssplat.report.sections.episodes.sizes import sizes
 from fssplat.report.sections.gallery import gallery
 from fssplat.report.sections.pairs import pairs
 from fssplat.report.sections.provenance import provenance
@@ -22,6 +24,8 @@ def document(evidence: Evidence, progress: Callable[[str], None] = lambda step: 
         "Results and their intervals": lambda: results(evidence, comparisons),
         "Any pair": lambda: pairs(evidence, comparisons),
         "Per class": lambda: classes(evidence),
+        "Where the IoU is lost": lambda: lost(evidence),
+        "By object size, supports and shots": lambda: sizes(evidence),
         "Episodes": lambda: gallery(evidence),
         "Cost": lambda: cost(evidence),
         "Training": lambda: training(evidence),
