@@ -63,6 +63,7 @@ class Browser:
         os.close(browser_in)
         os.close(browser_out)
         self._numbers, self._unread = itertools.count(1), b""
+        self.events: list[dict[str, Any]] = []  # since `record`, in their order
         self._session = ""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
@@ -152,6 +153,20 @@ class Browser:
         with Image.open(io.BytesIO(base64.b64decode(found["data"]))) as shown:
             shown.convert("RGB").quantize(256).save(path, optimize=True)
 
+    def record(self, *domains: str) -> None:
+        """Keep the events of these domains of the protocol, e.g. Network, in `events`."""
+        for domain in domains:
+            self._call(f"{domain}.enable")
+
+    def media(self, features: list[tuple[str, str]]) -> None:
+        """Set what a page can ask of its medium, e.g. prefers-color-scheme: dark."""
+        named = [{"name": name, "value": value} for name, value in features]
+        self._call("Emulation.setEmulatedMedia", features=named)
+
+    def pdf(self) -> str:
+        """The page as a printed PDF, in base 64."""
+        return str(self._call("Page.printToPDF", printBackground=True)["data"])
+
     def _call(self, method: str, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
@@ -164,6 +179,8 @@ class Browser:
                 assert "error" not in answer, answer["error"]
                 result: dict[str, Any] = answer["result"]
                 return result
+            if "method" in answer:
+                self.events.append(answer)
 
     def _next(self) -> dict[str, Any]:
         """One message; messages end with a zero byte."""

@@ -154,6 +154,7 @@ class Gallery:
 
     name: str
     caption: str
+    colours: tuple[tuple[str, str], ...]  # as CSS has them, and their meanings
     pictures: tuple[Picture, ...]
 
 

@@ -10,8 +10,8 @@ from fssplat.report.blocks import Block, Cell, Row
 from fssplat.report.evidence.counts import Counts
 from fssplat.report.evidence.gather import Evidence
 
-Reason = Literal["best gain", "best loss", "median", "worst"]
-REASONS: tuple[Reason, ...] = ("best gain", "best loss", "median", "worst")
+Reason = Literal["largest gain", "largest loss", "median", "worst"]
+REASONS: tuple[Reason, ...] = ("largest gain", "largest loss", "median", "worst")
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class EpisodePlace:
     second: str  # id of the trial that it is compared with
     fold: int
     index: int  # row in the counts of both
+    query: str  # key of the query image
     first_iou: float  # 0 to 1
     second_iou: float
 
@@ -53,7 +54,7 @@ def places(block: Block, first: Row, second: Row, evidence: Evidence) -> list[Ep
 def _of_fold(ids: Sequence[str], fold: int, one: Counts, other: Counts) -> Iterator[EpisodePlace]:
     ious = zip(one.iou.tolist(), other.iou.tolist(), strict=True)
     for index, (mine, its) in enumerate(ious):
-        yield EpisodePlace(ids[0], ids[1], fold, index, mine, its)
+        yield EpisodePlace(ids[0], ids[1], fold, index, str(one.query[index]), mine, its)
 
 
 def _common_trials(first: Row, second: Row, fold: int) -> tuple[Cell, Cell] | None:
@@ -73,32 +74,40 @@ def _same_seed_first(pair: tuple[Cell, Cell]) -> tuple[bool, int, int]:
 def chosen(known: Sequence[EpisodePlace], count: int) -> list[tuple[Reason, EpisodePlace]]:
     """At most `count` episodes, in equal parts: gains, losses, the median, the lowest IoUs.
 
-    An episode is shown once. A gain is above 0 and a loss below 0, so there may be fewer.
+    An episode is shown once; a query image too, as long as there are others. A gain is above 0 and
+    a loss below 0, so there may be fewer.
     """
     parts = [count // len(REASONS) + (n < count % len(REASONS)) for n in range(len(REASONS))]
     by_difference = sorted(range(len(known)), key=lambda i: (known[i].difference, i))
     middle = len(known) // 2
     near = sorted(range(len(known)), key=lambda n: (abs(n - middle), n))
     ordered = {
-        "best gain": by_difference[::-1],
-        "best loss": by_difference,
+        "largest gain": by_difference[::-1],
+        "largest loss": by_difference,
         "median": [by_difference[n] for n in near],
         "worst": sorted(
             range(len(known)), key=lambda i: (known[i].first_iou + known[i].second_iou, i)
         ),
     }
     used: set[int] = set()
+    queries: set[str] = set()
     result: list[tuple[Reason, EpisodePlace]] = []
     for reason, part in zip(REASONS, parts, strict=True):
-        mine = [i for i in ordered[reason] if i not in used and _fits(known[i], reason)][:part]
-        used.update(mine)
-        result += [(reason, known[i]) for i in mine]
+        for again in (False, True):  # queries that are shown already come last
+            for i in ordered[reason]:
+                enough = sum(known_reason == reason for known_reason, _ in result) >= part
+                if enough or i in used or not _fits(known[i], reason):
+                    continue
+                if again or known[i].query not in queries:
+                    used.add(i)
+                    queries.add(known[i].query)
+                    result.append((reason, known[i]))
     return result
 
 
 def _fits(place: EpisodePlace, reason: Reason) -> bool:
-    if reason == "best gain":
+    if reason == "largest gain":
         return place.difference > 0
-    if reason == "best loss":
+    if reason == "largest loss":
         return place.difference < 0
     return not np.isnan(place.difference)

@@ -7,10 +7,10 @@ from fssplat.report.document.content import Gallery, Part, Picture, Section, Tex
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.gallery.choice import EpisodePlace, Reason, chosen, places
 from fssplat.report.gallery.masks import KeptMasks
-from fssplat.report.gallery.tiles import webp
+from fssplat.report.gallery.tiles import FALSE, MISSED, OBJECT, webp
 from fssplat.report.sections.labels import reference, row_name, short_title
 
-COLOURS = "Yellow: the object. In a prediction: yellow found, blue missed, vermilion wrongly found."
+COLOURS = ((OBJECT, "object, found"), (MISSED, "missed"), (FALSE, "wrongly found"))
 SIZES = ((0.01, "below 1 %"), (0.05, "1 to 5 %"), (0.2, "5 to 20 %"), (2.0, "above 20 %"))
 
 
@@ -59,10 +59,11 @@ def _of_block(block: Block, first: Row, second: Row, masks: KeptMasks) -> Part:
     except InputError as error:
         return Text(f"{title}. No episode is shown: {error}")
     count = f"{len(pictures)} of {len(drawable)} episodes"
-    reasons = "the best gains, the best losses, those around the median, the worst of both"
+    reasons = "the largest gains and losses, those around the median, the worst of both"
     return Gallery(
         name=f"episodes-{block.name}",
-        caption=f"{title}, {count}: {reasons}. {COLOURS}",
+        caption=f"{title}, {count}: {reasons}.",
+        colours=tuple((f"rgb{colour}", text) for colour, text in COLOURS),
         pictures=tuple(pictures),
     )
 
@@ -76,7 +77,7 @@ def _picture(
     facts: tuple[tuple[str, str | Value], ...] = (
         ("shown as", reason),
         ("class", shown.class_name),
-        ("object", size_name(shown.object_share)),
+        ("object size", size_name(shown.object_share)),
         ("fold", str(one.fold)),
         ("object, % of the image", Value(100 * shown.object_share)),
         *((f"IoU of {n}", Value(100 * iou)) for n, iou in zip(names, ious, strict=True)),
