@@ -36,6 +36,10 @@ def report(
         max=200,
         help="Episodes with pictures for each table; they read the data set.",
     ),
+    maps: bool = typer.Option(
+        False, "--maps", help="Open the models and show what they compute inside, and t-SNE."
+    ),
+    prototypes: int = typer.Option(200, min=5, help="Most points of a t-SNE panel, with --maps."),
 ) -> None:
     """Write tables, figures and a page for readers.
 
@@ -46,6 +50,8 @@ def report(
     become one report. A file with a search becomes the report of its study:
 
     fssplat report experiments/search/mmnet.yaml --out report-of-search
+
+    --maps needs the data set and the weights in the store; a GPU makes it faster.
     """
     from fssplat.cli.progress_bar import Steps
     from fssplat.common.printing import say
@@ -53,7 +59,13 @@ def report(
     from fssplat.report.writing.files import write_report
 
     with Steps() as progress:
-        options = Options(against=against, published=published, episodes=episodes)
+        options = Options(
+            against=against,
+            published=published,
+            episodes=episodes,
+            maps=maps,
+            prototypes=prototypes,
+        )
         made, remarks = _document(experiments, tuple(changes), options, progress)
         with _writing(out):
             page, *_ = write_report(made, out, progress)

@@ -116,9 +116,9 @@ class HSNet(FewShotSegmenter):
         return found
 
     def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor]:
-        """Mean of the last block under the mask."""
-        last = supports["level4"][:, :, :, -self.blocks[4][-1] :]
-        return "last block of stage 4, at unit norm", object_means(last, masks)
+        """Mean of the last block of stage 3 under the mask; stage 4 would miss small objects."""
+        last = supports["level3"][:, :, :, -self.blocks[3][-1] :]
+        return "last block of stage 3, at unit norm", object_means(last, masks)
 
     def _logits(self, query: Encoded, supports: Encoded) -> Tensor:
         """[b, 2, 2h, 2w] on twice the grid of stage 2."""

@@ -52,6 +52,7 @@ from fssplat.methods.base import (
     Encoded,
     FewShotSegmenter,
     MethodOptions,
+    View,
     resize,
 )
 from fssplat.methods.layers.base_prototypes import ObjectMap
@@ -61,6 +62,7 @@ from fssplat.methods.layers.matching import (
     masked_stage,
     mean_best_match,
     middle_features,
+    object_means,
     segmentation_loss,
 )
 from fssplat.methods.layers.meta_classes import (
@@ -73,6 +75,8 @@ from fssplat.methods.layers.meta_classes import (
     similarities,
 )
 from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes
+
+VIEWED = 5  # meta-classes of each memory whose activations are shown, as in Fig. 5
 
 
 class MMNet(FewShotSegmenter):
@@ -264,6 +268,30 @@ class MMNet(FewShotSegmenter):
         if self.options.nodes == "memory" and self.options.reconstruct != "none":
             found["reconstruction"] = self._reconstruction(query, supports)
         return found
+
+    def views(self, query: Tensor, supports: Tensor, masks: Tensor) -> dict[str, View]:
+        """Act of the query for 5 meta-classes, evenly spaced (Figs. 5 and A; the paper draws them
+        at random), the foreground confidence, and the class-agnostic map."""
+        of_query, of_supports = self.encode_episodes(query, supports, masks)
+        found = {}
+        for index in range(len(self.memories) if self.options.nodes == "memory" else 0):
+            _, activations = self._nodes(index, of_query[f"f{index}"])
+            start = f"memory {index + 1}, " if len(self.memories) > 1 else ""
+            for number in range(min(VIEWED, self.options.embeddings)):
+                chosen = number * self.options.embeddings // min(VIEWED, self.options.embeddings)
+                found[f"{start}meta-class {chosen + 1}"] = View(activations[:, chosen])
+        if self.options.confidence:
+            confidence = mean_best_match(of_query["high"], of_supports["high"][:, 0])
+            found["foreground confidence"] = View(confidence)
+        if "objects" in of_query:
+            found["class-agnostic map"] = View(of_query["objects"])
+        return found
+
+    def prototypes(self, supports: Encoded, masks: Tensor) -> tuple[str, Tensor] | None:
+        """Mean of F under the mask."""
+        if not len(self.memories):
+            return None
+        return "features F of the first memory", object_means(supports["f0"], masks)
 
     def _reconstruction(self, query: Encoded, supports: Encoded) -> Tensor:
         """Eqs. 10 to 12, mean over memories; of the supports the first one."""

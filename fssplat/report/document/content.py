@@ -1,8 +1,8 @@
 """The parts of a report. Every format is written from these, so that all have the same numbers."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 MINUS = "−"
@@ -94,12 +94,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, which `draw` makes as a matplotlib figure; `data` is its CSV."""
+    """A figure, which `draw` makes as a matplotlib figure; `data` is its CSV.
+
+    `arrays` are numbers that a CSV does not suit, such as maps [h, w] by name: its NPZ. A `picture`
+    is made of photographs, so that the page shows it as pixels.
+    """
 
     name: str
     caption: str
     draw: Callable[[], Any]
     data: Table
+    arrays: Mapping[str, Any] = field(default_factory=dict)
+    picture: bool = False
 
 
 @dataclass(frozen=True)

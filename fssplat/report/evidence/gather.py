@@ -38,6 +38,8 @@ class Options:
     against: str = ""  # label of the method that others are compared with; empty: the first row
     published: bool = False  # show printed results beneath ours
     episodes: int = 12  # in the gallery of each table
+    maps: bool = False  # open the models, and show what they compute inside
+    prototypes: int = 200  # points of a t-SNE panel, at most
 
 
 @dataclass

@@ -9,6 +9,7 @@ from fssplat.report.sections.cost import cost
 from fssplat.report.sections.episodes.lost import lost
 from fssplat.report.sections.episodes.sizes import sizes
 from fssplat.report.sections.gallery import gallery
+from fssplat.report.sections.inside.section import inside
 from fssplat.report.sections.pairs import pairs
 from fssplat.report.sections.provenance import provenance
 from fssplat.report.sections.results import results
@@ -27,6 +28,7 @@ def document(evidence: Evidence, progress: Callable[[str], None] = lambda step: 
         "Where the IoU is lost": lambda: lost(evidence),
         "By object size, supports and shots": lambda: sizes(evidence),
         "Episodes": lambda: gallery(evidence),
+        "Maps and features": lambda: inside(evidence, progress),
         "Cost": lambda: cost(evidence),
         "Training": lambda: training(evidence),
         "How it was made": lambda: provenance(evidence),

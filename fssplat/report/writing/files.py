@@ -2,15 +2,17 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fssplat.common.json_files import all_strings, json_object
 from fssplat.common.plain_names import is_plain_path
 from fssplat.common.whole_files import write_bytes
 from fssplat.report.document.content import Cell, Document, Figure, Table
-from fssplat.report.figures.style import inline_svg, saved
+from fssplat.report.figures.style import inline_svg, saved, webp
 from fssplat.report.writing.as_json import document_json
 from fssplat.report.writing.html import page
 from fssplat.report.writing.markdown import markdown, markdown_table
@@ -35,8 +37,8 @@ def write_report(
     for number, figure in enumerate(figures, 1):
         progress(f"Figure {number} of {len(figures)}: {figure.name}")
         drawn = figure.draw()
-        drawings[figure.name] = inline_svg(drawn, figure.name)
         contents |= {f"figures/{name}": content for name, content in figure_files(figure, drawn)}
+        drawings[figure.name] = inline(figure, drawn, contents[f"figures/{figure.name}.png"])
     earlier = listed_files(folder / LIST)
     texts = {
         PAGE: page(document, drawings),
@@ -59,10 +61,26 @@ def table_files(table: Table) -> Iterator[tuple[str, bytes]]:
 
 
 def figure_files(figure: Figure, drawn: Any) -> Iterator[tuple[str, bytes]]:
-    """The drawn figure as .pdf and .png, and its numbers as .csv."""
+    """The drawn figure as .pdf and .png, and its numbers as .csv, maps as .npz."""
     yield f"{figure.name}.pdf", saved(drawn, "pdf")
     yield f"{figure.name}.png", saved(drawn, "png")
     yield f"{figure.name}.csv", csv_text(figure.data).encode()
+    if figure.arrays:
+        yield f"{figure.name}.npz", arrays_file(figure.arrays)
+
+
+def arrays_file(arrays: Mapping[str, Any]) -> bytes:
+    """The arrays as an NPZ file, which `numpy.load` reads; it has no dates."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def inline(figure: Figure, drawn: Any, png: bytes) -> str:
+    """The drawn figure for the page: as SVG, or as pixels if it is made of photographs."""
+    if not figure.picture:
+        return inline_svg(drawn, figure.name)
+    return f'<img alt="" src="data:image/webp;base64,{webp(png)}">'
 
 
 def listed_files(path: Path) -> set[str]:
