@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from fssplat.backbones import BACKBONES
 from fssplat.common.errors import InputError
 from fssplat.data.index import Dataset
 from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import load_experiment
-from fssplat.experiment.schema import ExperimentSpec
+from fssplat.experiment.schema import BackboneSpec, ExperimentSpec, MethodSpec
 from fssplat.experiment.trial import Trial
-from fssplat.methods import METHODS
+from fssplat.methods import METHODS, build_method
 from fssplat.report import published
 from tests.fakes.final_scoring import kinds, scored, small, two_sizes
 
@@ -88,3 +90,16 @@ def test_the_episode_has_images_of_two_sizes(synthetic: Path) -> None:
     sizes = [tuple(dataset.sizes[row].tolist()) for row in (drawn.query, *drawn.supports)]
     assert len(sizes) == 6
     assert len(set(sizes)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_network_of_every_backbone_can_be_built(method: str) -> None:
+    """A plan builds no network of default options, since they are built here."""
+    kind = METHODS[method]
+    data = ("pascal-5i", "coco-20i", "fss-1000", "synthetic")
+    for options in {kind.Options(**kind.options_for(name)) for name in data}:
+        spec = MethodSpec(name=method, options=options.model_dump(mode="json"))
+        for backbone in BACKBONES:
+            with torch.device("meta"):
+                build_method(spec, BackboneSpec(name=backbone, weights="random"))

@@ -124,6 +124,7 @@ def test_a_time_does_not_depend_on_fold_seed_and_how_an_evaluation_is_packed(
     assert {timing_key(trial) for trial in larger.trials.values()} != keys
 
 
+@pytest.mark.slow
 def test_what_is_timed_is_the_same_however_an_evaluation_is_packed_and_after_one(
     synthetic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
