@@ -5,9 +5,11 @@ evaluation has it. Among the classes that a pixel belongs to, the most probable 
 encoded once for all classes.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from itertools import groupby
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ from fssplat.engine.predicting.predictor import Predictor, input_size, score_at_
 from fssplat.engine.scoring.encoder import MASK
 from fssplat.engine.scoring.inputs import Inputs
 from fssplat.engine.scoring.scorer import Rules, Scorer
+from fssplat.engine.scoring.stacking import stacked
 from fssplat.experiment.schema import EvaluationSpec
 from fssplat.methods.base import Encoded
 
@@ -100,10 +103,16 @@ class PreparedSupports:
         self.spec: EvaluationSpec = trial.evaluation.model_copy(update={"workers": 0})
         self.score = score_at_image_size(trial)
         self.supports = {name: tuple(given) for name, given in supports.items()}
-        self._encoded = {
-            name: [self._encoded_support(one) for one in given]
+        self._encoded = {  # of each class, its supports stacked
+            name: stacked([self._encoded_support(one) for one in given])
             for name, given in self.supports.items()
         }
+
+    def at(self, threshold: float) -> Self:
+        """The same supports with another threshold; nothing is encoded again."""
+        other = copy.copy(self)
+        other.threshold = threshold
+        return other
 
     # ------------------------------------------------------------------ encode
 
@@ -146,10 +155,27 @@ class PreparedSupports:
         """uint8 RGB [H, W, 3] -> what is found in it. Raises InputError for another shape."""
         return self.segment(self.query(pixels))
 
-    @torch.no_grad()
     def segment(self, query: EncodedQuery) -> Segmented:
         """What is found in an encoded query."""
-        found = [self._one_class(query, self._encoded[name]) for name in self.classes]
+        return self.segment_all([query])[0]
+
+    @torch.no_grad()
+    def segment_all(self, queries: Sequence[EncodedQuery]) -> list[Segmented]:
+        """What is found in each query. Neighbours of one network size share a pass, if memory
+        allows it."""
+        found: list[Segmented] = []
+        for size, same in groupby(queries, key=lambda one: one.inputs.network_size(0)):
+            group = list(same)
+            logits = [self._logits(group, self._encoded[name], size) for name in self.classes]
+            found += [
+                self._combined(query, [of_class[place] for of_class in logits])
+                for place, query in enumerate(group)
+            ]
+        return found
+
+    def _combined(self, query: EncodedQuery, logits: Sequence[Tensor]) -> Segmented:
+        """The most probable class of each pixel, from the logits of each class."""
+        found = [self._inside(query, of_class) for of_class in logits]
         inside = torch.stack([one[0] for one in found])
         chances = torch.stack([one[1] for one in found])
         ranked = torch.where(inside, chances, -1.0)
@@ -165,31 +191,34 @@ class PreparedSupports:
     @torch.no_grad()
     def without(self, query: EncodedQuery, name: str, left_out: int) -> npt.NDArray[np.bool_]:
         """[H, W]: where a class is found by its supports but one."""
-        kept = [one for place, one in enumerate(self._encoded[name]) if place != left_out]
-        inside: npt.NDArray[np.bool_] = self._one_class(query, kept)[0].cpu().numpy()
+        kept = [place for place in range(len(self.supports[name])) if place != left_out]
+        supports = {key: value[kept] for key, value in self._encoded[name].items()}
+        logits = self._logits([query], supports, query.inputs.network_size(0))[0]
+        inside: npt.NDArray[np.bool_] = self._inside(query, logits)[0].cpu().numpy()
         return inside
 
-    def logits(self, query: EncodedQuery, supports: list[Encoded]) -> Tensor:
-        """[k, 2, h, w] at the size of the network's input, or [1, 2, h, w] if it fuses shots."""
+    def logits(self, query: EncodedQuery, name: str) -> Tensor:
+        """Of a class [k, 2, h, w] at the size of the network's input, or [1, 2, h, w] if the
+        network fuses shots."""
+        return self._logits([query], self._encoded[name], query.inputs.network_size(0))[0]
+
+    def _logits(
+        self, queries: Sequence[EncodedQuery], supports: Encoded, size: tuple[int, int]
+    ) -> list[Tensor]:
+        """As `logits`, of each query, from the stacked supports of a class."""
         with deterministic():
-            episode = [query.features, *supports]
-            size = query.inputs.network_size(0)
-            (found,) = self._scorer(query, len(supports)).logits([episode], 1, size)
-        return found
+            features = stacked([query.features for query in queries])
+            scorer = self._scorer(queries[0], len(supports[MASK]))
+            return scorer.segmented(features, supports, 1, size)
 
-    def encoded(self, name: str) -> list[Encoded]:
-        """The supports of a class."""
-        return self._encoded[name]
-
-    def _one_class(self, query: EncodedQuery, supports: list[Encoded]) -> tuple[Tensor, Tensor]:
+    def _inside(self, query: EncodedQuery, logits: Tensor) -> tuple[Tensor, Tensor]:
         """bool [H, W], whether a pixel is of the class, and its probability float32 [H, W]."""
-        logits = self.logits(query, supports)
         with deterministic():
             sized = query.inputs.scored(logits, 0, self.score, torch.Size(query.size))
             chance = (sized[:, 1] - sized[:, 0]).sigmoid().mean(dim=0)
             if self.threshold != HALF:
                 return chance > self.threshold, chance
-            return self._scorer(query, len(supports)).fuse(sized) > 0, chance
+            return self._scorer(query, len(logits)).fuse(sized) > 0, chance
 
     def _scorer(self, query: EncodedQuery, shot: int) -> Scorer:
         rules = Rules(shot, (self.score,), ignore_border=True)

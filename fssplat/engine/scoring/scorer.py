@@ -147,23 +147,36 @@ class Scorer:
         An episode is its query, then its supports, way by way. If memory runs out, half as many are
         computed per pass from then on.
         """
+        query = stacked([of_episode[0] for of_episode in encoded])
+        supports = stacked([support for of_episode in encoded for support in of_episode[1:]])
+        return self.segmented(query, supports, ways, size)
+
+    def segmented(
+        self, query: Encoded, supports: Encoded, ways: int, size: tuple[int, int]
+    ) -> list[Tensor]:
+        """As `logits`, from the stacked features of b queries and of their b * n * k supports.
+
+        Supports of one episode alone are those of every query.
+        """
         while True:
             try:
-                return self._logits(encoded, ways, size)
+                return self._segmented(query, supports, ways, size)
             except torch.OutOfMemoryError:
                 tried = self.per_pass(size)
                 if tried == 1:
                     raise
             self.limit = tried // 2  # outside `except`, where the failed pass is already free
 
-    def _logits(
-        self, encoded: list[list[Encoded]], ways: int, size: tuple[int, int]
+    def _segmented(
+        self, query: Encoded, supports: Encoded, ways: int, size: tuple[int, int]
     ) -> list[Tensor]:
-        """Per episode float32 [1, p, H, W], or [k, p, H, W] if shots are fused afterwards."""
-        b, n, k = len(encoded), ways, self.rules.shot
-        query = stacked([of_episode[0] for of_episode in encoded])
-        supports = stacked([support for of_episode in encoded for support in of_episode[1:]])
-        masks = supports.pop(MASK)
+        queries, n, k = len(next(iter(query.values()))), ways, self.rules.shot
+        times = queries * n * k // len(supports[MASK])  # 1, or b if the queries share supports
+        supports = {
+            name: value if times == 1 else torch.cat([value] * times)
+            for name, value in supports.items()
+        }
+        masks, b = supports.pop(MASK), queries
         if self.network.SHOT_FUSION != "network":  # every shot becomes an episode of its own
             query = {name: repeated(value, k) for name, value in query.items()}
             supports = {name: shot_first(value, (b, n, k)) for name, value in supports.items()}
@@ -183,4 +196,4 @@ class Scorer:
                 )
             passes.append(logits.float())
         whole = passes[0] if len(passes) == 1 else torch.cat(passes)
-        return list(torch.split(whole, b // len(encoded)))
+        return list(torch.split(whole, b // queries))
