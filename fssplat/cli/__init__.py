@@ -28,6 +28,7 @@ from fssplat.cli import (
     report,
     retry,
     search,
+    serve,
     settings,
     show,
     status,
@@ -76,6 +77,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     json_schema.schema,
     doctor.doctor,
     predict.predict,
+    serve.serve,
     models.models,
     models.export,
 )

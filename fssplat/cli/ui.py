@@ -79,16 +79,17 @@ def _of_store(store_address: str) -> tuple[str, list[str]]:
     return tracking_uri(setting, store), list(dict.fromkeys(reversed(names)))[:MOST_EXPERIMENTS]
 
 
-def require_free(port: int) -> None:
+def require_free(port: int, host: str = "127.0.0.1") -> None:
     """Raises InputError if the port is not free: MLflow's server would end without a message."""
     import socket
 
     from fssplat.common.errors import InputError
 
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like servers do
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError as error:
             raise InputError(
                 f"--port {port}: cannot be used ({error.strerror}). Choose another port."

@@ -43,6 +43,11 @@ def png_path(out: Path, name: str) -> Path:
 
 def write_png(out: Path, one: Predicted) -> None:
     """The mask, at the query's own size."""
+    write(png_path(out, one.name), png(one))
+
+
+def png(one: Predicted) -> bytes:
+    """The mask: 0 and 255 for one class; indices with a palette for several."""
     if len(one.classes) == 1:
         picture = Image.fromarray(one.labels * np.uint8(255))
     else:
@@ -50,7 +55,7 @@ def write_png(out: Path, one: Predicted) -> None:
         picture.putpalette(palette(len(one.classes)))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", compress_level=1)
-    write(png_path(out, one.name), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def labelme_path(out: Path, name: str) -> Path:
