@@ -31,7 +31,7 @@ class Memory:
 
     @contextmanager
     def held(self, pixels: int) -> Iterator[None]:
-        """Count pixels for the length of the block. Raises RefusedError if they are too many now."""
+        """Count pixels for the length of the block. Raises RefusedError for too many."""
         with self._lock:
             if self._pixels + pixels > self.limits.waiting_pixels:
                 raise busy("too many pictures wait for the network")
@@ -66,6 +66,11 @@ def pixels_in(data: bytes, where: str, limits: Limits) -> int:
             warnings.simplefilter("ignore")  # about sizes, which are checked here
             with Image.open(io.BytesIO(data)) as opened:
                 width, height = opened.size
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{where}: the image has far over {limits.pixels:,} pixels, which is the most that is "
+            "read. Make it smaller."
+        ) from error
     except UNREADABLE as error:
         reason = "it is no picture" if "cannot identify" in str(error) else str(error)
         raise InputError(f"{where}: the image cannot be read ({reason}). Replace it.") from error

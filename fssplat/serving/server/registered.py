@@ -90,7 +90,7 @@ class RegisteredSupports:
         return sorted(name for name in found if NAME.fullmatch(name))
 
     def get(self, name: str) -> RegisteredSet:
-        """The set of a name. Raises RefusedError if there is none, InputError if its file is damaged."""
+        """The set of a name. Raises RefusedError if there is none, InputError for damage."""
         path = self._path(name)
         with self._lock:
             if name in self._cached:

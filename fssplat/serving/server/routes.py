@@ -59,6 +59,13 @@ class GivenQueries(Body):
     params: dict[str, Any] = Field({}, description="X-AnyLabeling: conf_threshold is used.")
 
 
+_SUPPORTS_SCHEMA = {
+    "type": "object",
+    "properties": {"images": {"type": "array", "items": GivenSupport.model_json_schema()}},
+    "required": ["images"],
+}
+
+
 def router(services: Services) -> APIRouter:
     """The routes below /v1."""
     routes = APIRouter(prefix="/v1")
@@ -78,7 +85,7 @@ def _add_supports(routes: APIRouter, services: Services) -> None:
         openapi_extra={
             "requestBody": {
                 "content": {
-                    "application/json": {"schema": GivenSupports.model_json_schema()},
+                    "application/json": {"schema": _SUPPORTS_SCHEMA},
                     "application/zip": {"schema": {"type": "string", "format": "binary"}},
                 }
             }

@@ -41,10 +41,6 @@ export class MarkedImage {
     out.getContext("2d").putImageData(data, 0, 0);
     return out.toDataURL("image/png");
   }
-
-  isMarked() {
-    return [...this.masks.keys()].some(name => this.png(name) !== null);
-  }
 }
 
 export class Editor {
