@@ -48,7 +48,7 @@ def serve(
         from fssplat.serving.server.app import address_of, serve_forever
     except ModuleNotFoundError as error:
         raise InputError(
-            f"fssplat serve needs the package {error.name}. Install it: "
+            f"the package {error.name} is missing, and a server needs it. Install it: "
             "`pip install 'fssplat[serve]'`."
         ) from error
     from fssplat.serving.server.services import Services

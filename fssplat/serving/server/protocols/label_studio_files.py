@@ -52,8 +52,8 @@ class TaskFiles:
             return from_text(address, where)
         if not self.base:
             raise InputError(
-                f"{where}: its picture has to be fetched. Start fssplat serve with --label-studio "
-                "and the address of Label Studio."
+                f"{where}: its picture has to be fetched. Start the server with --label-studio and "
+                "the address of Label Studio."
             )
         full = urljoin(self.base + "/", address)
         if urlsplit(full)[:2] != urlsplit(self.base)[:2]:
