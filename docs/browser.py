@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -139,6 +140,24 @@ class Browser:
                 windowsVirtualKeyCode=code, text="\r" if code == 13 and kind == "keyDown" else "",
             )  # fmt: skip
         time.sleep(0.3)
+
+    def choose_files(self, selector: str, files: Sequence[Path]) -> None:
+        """Give files to an input element, as a person who chooses or drops them."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        node = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        names = [str(path.absolute()) for path in files]
+        self._call("DOM.setFileInputFiles", nodeId=node, files=names)
+
+    def downloads(self, folder: Path) -> None:
+        """Save downloads in a folder without asking."""
+        folder.mkdir(parents=True, exist_ok=True)
+        where = {"behavior": "allow", "downloadPath": str(folder.absolute())}
+        self._call("Page.setDownloadBehavior", **where)
+
+    def dark(self, on: bool) -> None:
+        """Show pages as for a person who prefers dark colours."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if on else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[feature])
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
