@@ -31,6 +31,7 @@ from fssplat.cli import (
     serve,
     settings,
     show,
+    slurm,
     status,
     stop,
     sync,
@@ -58,6 +59,7 @@ app.add_typer(init.app, name="init")
 COMMANDS: tuple[Callable[..., None], ...] = (
     launch.launch,
     plan.plan,
+    slurm.slurm,
     search.search,
     status.status,
     logs.logs,

@@ -26,6 +26,12 @@ def plan(
         help="Number of GPUs.  [default: those of this machine]",
         show_default=False,
     ),
+    limit: str = typer.Option(
+        "",
+        metavar="TIME",
+        help="Say how many GPUs finish everything within this time, e.g. 4h or 1-12:00:00.",
+        show_default=False,
+    ),
     gantt: Path | None = GANTT,
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),
     config: bool = SHOW_CONFIG,
@@ -35,23 +41,31 @@ def plan(
         show_config([experiment], tuple(changes))
         return
     import json
+    from dataclasses import asdict
 
     from fssplat.common.printing import Screen
     from fssplat.launching.checks import check_data, check_weights, data_is_here
     from fssplat.launching.launch import Request, plan_from
     from fssplat.planning import gantt as chart
     from fssplat.planning import packing, plan_table
+    from fssplat.planning.limit import limit_line, need, parse_limit
 
     require_png(gantt)
+    limit_s = parse_limit(limit) if limit else None
     machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     unchecked = check_weights(planned)
     if data_is_here(planned):
         check_data(planned)
     if as_json:
-        say(json.dumps(plan_table.as_json(planned), indent=1))
+        facts = plan_table.as_json(planned)
+        if limit_s is not None:
+            facts["limit"] = {"hours": limit_s / 3600, **asdict(need(planned, limit_s))}
+        say(json.dumps(facts, indent=1))
     else:
         Screen().print(plan_table.plan_table(planned))
+        if limit_s is not None:
+            Screen().print(limit_line(planned, limit_s), soft_wrap=True)
     for line in () if as_json else unchecked:
         say(line)
     if gantt is not None:

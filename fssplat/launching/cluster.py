@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ TUNE_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 JOIN_S = 60.0  # that joining a cluster may take
+NODES = "FSSPLAT_NODES"  # variable: how many nodes the cluster will have
+NODES_S = 120.0  # that a launch waits for them; nodes can join later, too
 SESSION_LOCKS: list[FileLock] = []  # held until the process ends
 SHUTDOWN_S = 40.0  # that Ray may take to end
 PASSED_ON = ("FSSPLAT_", "AWS_", "FSSPEC_", "CUBLAS_", "TORCH_")  # to the workers of a cluster
@@ -88,6 +91,8 @@ def cluster() -> Iterator[Cluster]:
     if not running:
         start(ray, address)
     _keep_session(ray, started_here=not running and not address)
+    if address:
+        _wait_for_nodes(ray)
     try:
         yield Cluster(nodes(ray), local=not address)
     except RayLostError:
@@ -200,6 +205,14 @@ def _own_process_groups(ray: Any) -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = popen
+
+
+def _wait_for_nodes(ray: Any) -> None:
+    """Wait until as many nodes have joined as NODES says, so that the plan counts all of them."""
+    expected = os.environ.get(NODES, "")
+    end = time.monotonic() + NODES_S
+    while expected.isdecimal() and len(nodes(ray)) < int(expected) and time.monotonic() < end:
+        time.sleep(0.5)
 
 
 def nodes(ray: Any) -> tuple[Node, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fssplat.experiment.trial import Job
 from fssplat.launching.stop_request import GRACE_S
+from fssplat.planning.share import Share
 from fssplat.results.notes import JobEnded, Note, TrialEnded
 from fssplat.results.records import SETTLED
 from fssplat.results.store import Store
@@ -31,6 +32,7 @@ class LaunchContext:
     max_concurrent: int | None = None
     retries: int = RETRIES
     grace_s: float = GRACE_S
+    share: Share | None = None  # set: one of several launches that were started together
     work: Work | None = None  # None: the engine
 
 

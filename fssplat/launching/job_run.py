@@ -23,6 +23,7 @@ from fssplat.launching.stop_request import StopRequest, stop_on_signals
 from fssplat.launching.tune_run import Report, as_config, background, fit
 from fssplat.planning.absolute_paths import absolute_job
 from fssplat.planning.packing import PlannedJob
+from fssplat.planning.share import without_holder
 from fssplat.results.claims import EXPIRY_S
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work, perform
@@ -50,12 +51,14 @@ def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluste
         background(partial(_pass_notes_on, board, context, stop)),
         background(partial(watch_stop_file, context.store, context.launch, stop)),
     ):
-        left = pending
+        left = pending if context.share is None else tuple(context.share.order(pending))
         while left and not stop.requested.is_set():
             outcomes = _run_once(left, context, board, stop)
-            busy = {key for key, end in outcomes.items() if end.state == "busy"}
+            busy = [key for key, end in outcomes.items() if end.state == "busy"]
+            if busy and context.share is not None:
+                busy = without_holder(context.store, busy, stop.requested)
             left = tuple(item for item in left if item.job.key in busy)
-            if left:
+            if left and context.share is None:
                 _wait_for_other_launches(left, context, stop)
     return stop
 
@@ -63,13 +66,17 @@ def run(pending: tuple[PlannedJob, ...], context: LaunchContext, cluster: Cluste
 def _run_once(
     pending: tuple[PlannedJob, ...], context: LaunchContext, board: OpenBoard, stop: StopRequest
 ) -> dict[str, Outcome]:
-    """Run every job once. Returns how each ended, by its key."""
+    """Run every job once. Returns how each ended, by its key.
+
+    Jobs that another launch holds come last; a launch that is one of several leaves them out.
+    """
     from fssplat.launching.tune_hooks import JobSearcher, OutcomeCallback  # imports Ray
 
     callback = OutcomeCallback({item.job.key: item.job for item in pending}, context, stop)
+    left_out: dict[str, Outcome] = {}
     fit(
         _performer(context),
-        JobSearcher(_configs(pending), stop),
+        JobSearcher(map(_config, _free_first(pending, context, left_out)), stop),
         board,
         stop,
         idle=lambda: not callback.running,
@@ -79,14 +86,30 @@ def _run_once(
         max_concurrent=context.max_concurrent,
         grace_s=context.grace_s,
     )
-    return callback.outcomes
+    return callback.outcomes | left_out
 
 
-def _configs(pending: tuple[PlannedJob, ...]) -> Iterator[dict[str, Any]]:
-    """Tune's configuration of each job, made when Tune asks for it."""
+def _free_first(
+    pending: tuple[PlannedJob, ...], context: LaunchContext, left_out: dict[str, Outcome]
+) -> Iterator[PlannedJob]:
+    """Jobs in the order in which they start; each is looked at when Tune has room for it."""
+    held = []
     for item in pending:
-        job = absolute_job(item.job)
-        yield as_config(job.key, job.model_dump_json(), item.cpu, item.gpu)
+        if context.store.job_held(item.job.key):
+            held.append(item)
+        else:
+            yield item
+    for item in held:
+        if context.share is None or not context.store.job_held(item.job.key):
+            yield item
+        else:
+            left_out[item.job.key] = Outcome("busy", "another launch runs it")
+
+
+def _config(item: PlannedJob) -> dict[str, Any]:
+    """Tune's configuration of a job, made when Tune asks for it."""
+    job = absolute_job(item.job)
+    return as_config(job.key, job.model_dump_json(), item.cpu, item.gpu)
 
 
 # ------------------------------------------------------------------ in a worker

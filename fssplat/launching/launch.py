@@ -1,6 +1,7 @@
 """One launch from the YAML to the table: check, plan, run, show."""
 
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -30,6 +31,7 @@ from fssplat.planning.packing import Machine
 from fssplat.planning.plan import Plan, make_plan
 from fssplat.planning.plan_table import plan_table
 from fssplat.planning.rerun import chosen_trials
+from fssplat.planning.share import Share
 from fssplat.report.terminal.efficiency import cost_tables
 from fssplat.report.terminal.table import results_table
 from fssplat.results import environment
@@ -95,14 +97,17 @@ def launch(
     console: Console | None = None,
     work: Work | None = None,
     listeners: Sequence[LaunchListener] = (),
+    share: Share | None = None,
 ) -> int:
     """Run every trial that has no result yet, then show the table. Returns the exit code:
 
-    0 all trials have a result, 1 some failed or diverged, or the disk is full, 130
-    stopped by Ctrl-C or `fssplat stop`, 143 by SIGTERM. Raises InputError before anything starts.
+    0 all trials have a result or, with a `share`, run in other launches, 1 some failed or
+    diverged, or the disk is full, 130 stopped by Ctrl-C or `fssplat stop`, 143 by SIGTERM. Raises
+    InputError before anything starts.
     """
     console = console or Screen()
     experiment = request.load()
+    time.sleep(share.delay_s if share is not None else 0.0)
     plan = make_plan(experiment)
     again = _trials_to_rerun(request, plan, Store(experiment.store))
     if again:
@@ -119,14 +124,14 @@ def launch(
     for line in unchecked:
         console.print(line, soft_wrap=True)
     console.print(checks.disk_warning(plan, store), end="", soft_wrap=True)
-    started = Launch(request, plan, store, console, work, listeners)
+    started = Launch(request, plan, store, console, work, listeners, share)
     if plan.pending:
         stop = started.run()
     else:
         stop = StopRequest()
         for listener in listeners:
             listener.deliver_finished(started.info)
-    return conclude(request, plan, store, stop, console)
+    return conclude(request, plan, store, stop, console, share)
 
 
 def reset(request: LaunchRequest) -> str:
@@ -159,7 +164,12 @@ def dry_run(
 
 
 def conclude(
-    request: LaunchRequest, plan: Plan, store: Store, stop: StopRequest, console: Console
+    request: LaunchRequest,
+    plan: Plan,
+    store: Store,
+    stop: StopRequest,
+    console: Console,
+    share: Share | None = None,
 ) -> int:
     """Show the table, what is missing and how to resume. Returns the exit code."""
     states = store.states(plan.trials)
@@ -179,6 +189,9 @@ def conclude(
         console.print(f"{bad} trials failed. What they printed: {request.command('logs')}")
         console.print(f"After you fix them: {request.command('retry')}")
     cut = sum(status.state not in (*SETTLED, "failed") for status in states.values())
+    if cut and share is not None:
+        console.print(f"Nothing is left here: {cut} trials run in other launches on this store.")
+        return 1 if bad else 0
     if cut:  # their state could not be written, e.g. on a full disk
         console.print(f"{cut} trials were cut short. To go on: {request.command()}")
     if request.report_command() and any(one.state == "finished" for one in states.values()):
@@ -218,7 +231,9 @@ class Launch:
         console: Console,
         work: Work | None = None,
         listeners: Sequence[LaunchListener] = (),
+        share: Share | None = None,
     ) -> None:
+        self.share = share
         self.request, self.plan, self.store = request, plan, store
         self.console, self.work, self.listeners = console, work, listeners
         self.id = new_id()
@@ -309,6 +324,7 @@ class Launch:
             fingerprints=plan.fingerprints,
             max_concurrent=plan.experiment.resources.max_concurrent,
             work=self.work,
+            share=self.share,
         )
 
     def _open_listeners(self) -> None:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from fssplat.common.printing import Screen
 from fssplat.launching.launch import Request, dry_run, launch
+from fssplat.planning.share import Share
 from fssplat.results.launch_listener import LaunchListener
 from fssplat.worker.claimed_job import Work
 
@@ -33,6 +34,7 @@ def launch_all(
     listeners: Listeners,
     console: Console | None = None,
     work: Work | None = None,
+    share: Share | None = None,
 ) -> int:
     """Launch each request; a failed trial does not stop the next file. Returns the highest code.
 
@@ -48,7 +50,7 @@ def launch_all(
     for number, request in enumerate(requests, 1):
         if len(requests) > 1:
             console.print(f"\nFile {number} of {len(requests)}: {request.path}")
-        code = launch(request, console, work, listeners())
+        code = launch(request, console, work, listeners(), share)
         if code in STOPPED:
             return code
         worst = max(worst, code)

@@ -236,6 +236,10 @@ class Store:
     def job_held(self, key: str) -> bool:
         return held(self.files, f"jobs/{key}/claim")
 
+    def job_claim(self, key: str) -> bytes | None:
+        """The claim on a job as it is written; it changes while its holder lives."""
+        return self.files.read(f"jobs/{key}/claim")
+
     def job_owner(self, key: str) -> str:
         """The launch that has the claim on a job; empty if none has it."""
         return owner_of(self.files, f"jobs/{key}/claim")

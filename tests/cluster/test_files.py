@@ -1,25 +1,17 @@
-"""The files in cluster/: the AWS file against Ray's schema, the SLURM script with fake commands."""
+"""The files in cluster/: the AWS file against Ray's schema, the SLURM script with stand-ins.
+
+tests/cluster/test_slurm.py runs the script with a real SLURM.
+"""
 
 import os
-import socket
-import stat
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.fakes.experiment_files import experiment_without_images
-
 CLUSTER = Path(__file__).parents[2] / "cluster"
-FAKE_COMMANDS = {
-    "scontrol": 'echo "$@" >> "$CALLS"\n[ "$1" = show ] && printf "one\\ntwo\\n" || true\n',
-    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done\n'
-    '[ "$1" = hostname ] && echo 127.0.0.1 || exec "$@"\n',
-    "fssplat": 'shift; exec {python} -m tests.fakes.processes.launch "$WORK" "$@"\n',
-    "ray": 'exec {python} -m ray.scripts.scripts "$@"\n',
-}
 
 
 def test_rays_own_schema_accepts_the_cluster_file() -> None:
@@ -41,67 +33,71 @@ def test_every_machine_of_the_cluster_file_names_its_image() -> None:
     assert any("boto3" in command for command in config["setup_commands"])  # the head needs it
 
 
-def fake_commands(folder: Path, commands: dict[str, str]) -> Path:
-    """Write fake SLURM commands that run their arguments on this machine."""
-    folder.mkdir()
+def test_the_scripts_have_no_finding_of_shellcheck() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed (apt-get install shellcheck)")
+    scripts = [str(path) for path in CLUSTER.glob("*.sh")]
+    assert scripts
+    done = subprocess.run(["shellcheck", *scripts], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+
+
+def run_slurm_script(folder: Path, image: str = "", **commands: str) -> tuple[int, str]:
+    """Run the batch script on one node with stand-ins for commands. Returns its code and output."""
+    (folder / "bin").mkdir()
     for name, body in commands.items():
-        path = folder / name
-        path.write_text("#!/bin/bash\n" + body.replace("{python}", sys.executable))
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return folder
-
-
-def batch(tmp_path: Path, work: str, path: Path, **others: str) -> "subprocess.Popen[str]":
-    """Start the batch script; `others` replace some of the fake commands."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        path = folder / "bin" / name
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
     environment = {
-        **os.environ,
-        "PATH": f"{fake_commands(tmp_path / 'bin', FAKE_COMMANDS | others)}:{os.environ['PATH']}",
-        "CALLS": str(tmp_path / "calls.txt"),
-        "WORK": work,
-        "SLURM_JOB_ID": str(port - 20000 if port >= 20000 else port + 20000),
-        "SLURM_JOB_NODELIST": "two-nodes",
-        "SLURM_CPUS_ON_NODE": "1",
-        "OMP_NUM_THREADS": "1",
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "CONTAINER": image,
+        "MOUNTS": "/data",
+        "TMPDIR": "/tmp",
+        "SLURM_JOB_ID": str(90000 + os.getpid()),
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_NODELIST": "one",
+        "SLURM_NODEID": "0",
     }
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        environment.pop(name, None)
-    return subprocess.Popen(
-        [str(CLUSTER / "slurm.sh"), str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
-        start_new_session=True,
+    done = subprocess.run(
+        [str(CLUSTER / "slurm.sh"), "x.yaml"], env=environment, cwd=folder, timeout=100,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_the_batch_script_launches_over_its_nodes(tmp_path: Path) -> None:
-    import signal
-
-    path = experiment_without_images(
-        tmp_path, grid="{method: [panet], seed: [0, 1, 2, 3]}", tracking="none"
-    )
-    process = batch(tmp_path, "score_after_pause", path)
-    try:
-        process.wait(timeout=200)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # as SLURM does at the end of a job
-    assert process.stdout is not None
-    said = process.stdout.read()
-    assert process.returncode == 0, said
-    assert len(list((tmp_path / "store").glob("*/result.json"))) == 4
-    assert "requeue" not in (tmp_path / "calls.txt").read_text()
+    return done.returncode, done.stdout
 
 
 def test_the_batch_script_ends_if_ray_does_not_start(tmp_path: Path) -> None:
-    broken = 'echo "no room in /tmp" >&2\nexit 1\n'
-    process = batch(tmp_path, "score_after_pause", experiment_without_images(tmp_path), ray=broken)
-    try:
-        said, _ = process.communicate(timeout=100)
-    finally:
-        process.kill()
-    assert process.returncode == 1
+    code, said = run_slurm_script(
+        tmp_path,
+        srun='while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+        ray='echo "no room in /tmp" >&2; exit 1',
+    )
+    assert code == 1
     assert said.splitlines()[0] == "no room in /tmp"
-    assert said.splitlines()[-1].startswith("slurm.sh: Ray did not start on one, see above.")
-    assert not (tmp_path / "store").exists()
+    assert said.splitlines()[-1].startswith("slurm.sh: Ray did not start on ")
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("", []),
+        ("a.sif", ["apptainer exec --nv", "--bind /tmp:/tmp,{here}:{here},/data:/data a.sif"]),
+        (
+            "a.sqsh",
+            [
+                "--container-image=a.sqsh",
+                "--container-mounts=/tmp:/tmp,{here}:{here},/data:/data",
+                "--container-workdir={here}",
+            ],
+        ),
+    ],
+)
+def test_an_image_gets_the_folders_that_a_launch_needs(
+    tmp_path: Path, image: str, expected: list[str]
+) -> None:
+    """Neither apptainer nor pyxis can run here, so this checks what they are asked for."""
+    _, said = run_slurm_script(tmp_path, image, srun='echo "$@"; exit 3')
+    asked = said.partition(" bash -c ")[0]
+    assert ("apptainer" in asked, "--container" in asked) == (image == "a.sif", image == "a.sqsh")
+    for part in expected:
+        assert part.format(here=tmp_path) in asked

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 NETWORK = "needs a network"
 CLUSTER = "needs several machines; tests/launching starts nodes on one"
-SLURM = "needs SLURM; tests/cluster runs the script with stand-ins for its commands"
+SLURM = "needs SLURM; tests/cluster/test_slurm.py runs the script with a real one"
 ALL_RAY = "ends or joins any Ray of this machine, also that of others"
 SERVES = "answers until it is stopped; tests/serving/server starts the same command"
 BENCH = "takes minutes; tests/bench runs the same script at a small size"
@@ -34,7 +34,9 @@ NOT_RUN: Mapping[str, str] = {
     "RAY_ADDRESS=127.0.0.1:6379 fssplat launch experiments/quickstart.yaml": ALL_RAY,
     "ray status": ALL_RAY,
     "ray stop": ALL_RAY,
-    "sbatch --nodes=4 cluster/slurm.sh experiments/full_grid.yaml "
+    "sbatch --nodes=4 --gpus-per-node=8 --cpus-per-task=64 cluster/slurm.sh "
+    "experiments/full_grid.yaml --set store=/shared/results": SLURM,
+    "fssplat slurm experiments/full_grid.yaml --time 4h --gpus 1 --array 16 "
     "--set store=/shared/results": SLURM,
     "python bench/evaluate.py --baseline 20": BENCH,
     "python bench/evaluate.py --method hsnet --shot 5 --episodes 200 --baseline 8": BENCH,

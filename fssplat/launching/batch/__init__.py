@@ -1,0 +1,1 @@
+"""How does a batch system run a launch? A script with its options, sent to SLURM."""
