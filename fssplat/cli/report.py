@@ -84,7 +84,7 @@ def _document(
     from fssplat.launching.launch import Request
 
     progress("Reading the experiments")
-    searches = [path for path in experiments if Request(path, changes).load().search]
+    searches = [p for p in experiments if "space" in Request(p, changes).load().search]
     if searches:
         return _of_search(experiments, Request(searches[0], changes), progress)
     from fssplat.report.evidence.gather import Evidence

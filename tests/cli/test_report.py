@@ -42,6 +42,13 @@ def test_the_last_line_names_the_page(small: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "index.html").is_file()
 
 
+def test_a_profile_that_shortens_searches_makes_no_search(small: Path, tmp_path: Path) -> None:
+    small.write_text(small.read_text() + "profiles: {smoke: {search: {trials: 2}}}\n")
+    words = ["report", str(small), "--set", "profile=smoke", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.exception
+
+
 def test_without_the_data_set_trials_are_found_by_their_settings(
     small: Path, tmp_path: Path
 ) -> None:
