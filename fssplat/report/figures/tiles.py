@@ -45,10 +45,11 @@ def sheet(rows: Sequence[TileRow], heads: Sequence[str]) -> Any:
     from matplotlib.figure import Figure
 
     count = max(1, len(heads))
-    side = min(1.3, (WIDTH - LABEL - BAR) / count)  # of a tile with its gap, inches
+    bar = BAR if any(row.kind in ("unit", "free") for row in rows) else 0.0
+    side = min(1.3, (WIDTH - LABEL - bar) / count)  # of a tile with its gap, inches
     tall = side * tallest(rows)
     heights = [tall + (CAPTION if row.texts else 0) for row in rows]
-    width, height = LABEL + side * count + BAR, HEAD + sum(heights)
+    width, height = LABEL + side * count + bar, HEAD + sum(heights)
     with own_style():
         made = Figure(figsize=(width, height))
         top = height - HEAD

@@ -117,7 +117,8 @@ def _collect_fold(
     if vectors is not None:
         classes = opened.dataset.info.classes
         layer, values = vectors[0], vectors[1].numpy()
-        kept = [i for i, vector in enumerate(values) if vector.any()]
+        seen = [i for i, vector in enumerate(values) if vector.any()]
+        kept = evened(seen, [role.class_id for role in roles])
         of_row.clouds.append(
             Cloud(
                 cell.trial.fold,
@@ -125,7 +126,7 @@ def _collect_fold(
                 values[kept],
                 tuple(classes[roles[i].class_id - 1] for i in kept),
                 tuple(str(opened.dataset.keys[roles[i].row]) for i in kept),
-                len(roles) - len(kept),
+                len(roles) - len(seen),
             )
         )
     if not of_row.labelled:
@@ -158,6 +159,15 @@ def balanced(episodes: Sequence[ManifestEpisode], shot: int, count: int) -> list
         return []
     each = min(count // len(by_class), *map(len, by_class.values()))
     return [role for class_id in sorted(by_class) for role in by_class[class_id][:each]]
+
+
+def evened(indices: Sequence[int], classes: Sequence[int]) -> list[int]:
+    """As many of the indices of each class as the smallest class has; a class may have none."""
+    by_class: dict[int, list[int]] = {}
+    for index in indices:
+        by_class.setdefault(classes[index], []).append(index)
+    each = min(map(len, by_class.values()), default=0)
+    return [index for of_class in by_class.values() for index in of_class[:each]]
 
 
 def column(opened: Opened, episode: ManifestEpisode) -> Column:

@@ -38,11 +38,7 @@ def map_figure(name: str, caption: str, columns: Sequence[Column]) -> Figure:
         TileRow("support", [marked(one.support, one.support_mask) for one in columns]),
         *(_map_row(one, one, columns) for one in on_support),
         TileRow("query, truth", [marked(one.query, one.truth) for one in columns]),
-        TileRow(
-            "prediction",
-            [marked(one.query, one.prediction) for one in columns],
-            texts=[f"IoU {shown(100 * one.iou, 1)}" for one in columns],
-        ),
+        _predictions("prediction", columns),
         *(_map_row(one, one, columns) for one in on_query),
     ]
     heads = heads_of(columns)
@@ -57,17 +53,60 @@ def map_figure(name: str, caption: str, columns: Sequence[Column]) -> Figure:
 
 
 def shared_figures(rows: Sequence[RowInside], title: str, block: str) -> Iterator[Figure]:
-    """For each map that several methods have: the maps of all of them on the same episodes."""
+    """The predictions of all methods on the same episodes, and each map that several have.
+
+    A map that is equal in all methods has no figure of its own.
+    """
+    if sum(bool(row.even) for row in rows) > 1:
+        yield _all_predictions(f"predictions-{block}", title, [row for row in rows if row.even])
     names = list(dict.fromkeys(name for row in rows for one in row.even for name in one.maps))
     for name, file in zip(names, file_names(names), strict=True):
         having = [row for row in rows if any(name in one.maps for one in row.even)]
-        if len(having) > 1:
+        if len(having) > 1 and not _all_equal(name, having):
             yield _shared(name, f"compared-{block}-{file}", title, having)
 
 
-def _shared(view: str, file: str, title: str, rows: Sequence[RowInside]) -> Figure:
+def _all_equal(view: str, rows: Sequence[RowInside]) -> bool:
+    """Whether all rows have the same maps, such as a prior that no training changes."""
+    first = {_key(one): one.maps.get(view) for one in rows[0].even}
+    return all(
+        np.array_equal(np.asarray(one.maps.get(view)), np.asarray(first.get(_key(one))))
+        for row in rows[1:]
+        for one in row.even
+    )
+
+
+def _all_predictions(file: str, title: str, rows: Sequence[RowInside]) -> Figure:
+    """Supports, queries with truth, and below them the prediction of each method."""
+    ordered = _episodes(rows)
+    tiles = [
+        TileRow("support", [marked(one.support, one.support_mask) for one in ordered]),
+        TileRow("query, truth", [marked(one.query, one.truth) for one in ordered]),
+    ]
+    lines: list[Line] = []
+    for row in rows:
+        own = {_key(one): one for one in row.even}
+        columns = [own.get(_key(one)) for one in ordered]
+        tiles.append(_predictions(row.name, columns))
+        for number, one in enumerate(columns, 1):
+            if one is not None:
+                place = map(str, (number, one.fold, one.seed, one.episode))
+                lines.append(Line((*place, one.name, row.name, Value(100 * one.iou))))
+    texts = text_headings("column", "fold", "episode seed", "episode", "class", "row")
+    caption = f"{title}: predictions of {', '.join(row.name for row in rows)}."
+    data = Table(file, caption, (*texts, Heading("IoU, %")), tuple(lines))
+    heads = heads_of(ordered)
+    return Figure(file, caption, lambda: sheet(tiles, heads), data, picture=True)
+
+
+def _episodes(rows: Sequence[RowInside]) -> list[Column]:
+    """Every episode of the rows once, in order."""
     columns = {_key(one): one for row in rows for one in row.even}
-    ordered = [columns[key] for key in sorted(columns)]
+    return [columns[key] for key in sorted(columns)]
+
+
+def _shared(view: str, file: str, title: str, rows: Sequence[RowInside]) -> Figure:
+    ordered = _episodes(rows)
     of_support = view in next(one for one in ordered if view in one.maps).on_support
     label = "support" if of_support else "query, truth"
     pictures = [
@@ -136,6 +175,14 @@ def heads_of(columns: Sequence[Column]) -> list[str]:
     """The class of each column, with its fold if there are several."""
     several = len({one.fold for one in columns}) > 1
     return [f"fold {one.fold}: {one.name}" if several else one.name for one in columns]
+
+
+def _predictions(label: str, columns: Sequence[Column | None]) -> TileRow:
+    return TileRow(
+        label,
+        [None if one is None else marked(one.query, one.prediction) for one in columns],
+        texts=["" if one is None else f"IoU {shown(100 * one.iou, 1)}" for one in columns],
+    )
 
 
 def _map_row(label: str, view: str, columns: Sequence[Column | None]) -> TileRow:

@@ -4,7 +4,7 @@ from fssplat.data.episodes.training import Episode
 from fssplat.engine.scoring.encoder import Role
 from fssplat.engine.scoring.scorer import ManifestEpisode
 from fssplat.report.document.content import Points
-from fssplat.report.sections.inside.collect import balanced
+from fssplat.report.sections.inside.collect import balanced, evened
 from fssplat.report.sections.inside.maps import file_names
 from fssplat.report.sections.inside.section import inside
 from fssplat.results.store import Store
@@ -28,6 +28,11 @@ def test_the_limit_is_shared_by_the_classes() -> None:
     given = episodes((1, 7), (2, 7), (1, 4), (5, 4))
     assert balanced(given, 1, 3) == [Role(1, 4), Role(1, 7)]
     assert balanced([], 1, 3) == []
+
+
+def test_classes_are_equal_again_after_objects_without_a_vector_are_left_out() -> None:
+    assert evened([0, 1, 2, 4], [5, 5, 5, 8, 8, 3]) == [0, 4]
+    assert evened([], [5]) == []
 
 
 def test_file_names_have_only_plain_letters_and_differ() -> None:
