@@ -21,9 +21,10 @@ def time(
     """
     from fssplat.common.printing import Screen, say
     from fssplat.launching.launch import Request, page, plan_from
+    from fssplat.report.evidence.timings import times_of
     from fssplat.report.terminal.efficiency import cost_tables
     from fssplat.results.store import Store
-    from fssplat.worker.timing import Amount, time_methods, times_of
+    from fssplat.worker.timing import Amount, time_methods
 
     plan, _ = plan_from(Request(experiment, tuple(changes)))
     store = Store.open(plan.experiment.store)

@@ -32,6 +32,7 @@ from fssplat.planning.plan import Plan, make_plan
 from fssplat.planning.plan_table import plan_table
 from fssplat.planning.rerun import chosen_trials
 from fssplat.planning.share import Share
+from fssplat.report.evidence.timings import times_of
 from fssplat.report.terminal.efficiency import cost_tables
 from fssplat.report.terminal.table import results_table
 from fssplat.results import environment
@@ -42,7 +43,6 @@ from fssplat.results.records import SETTLED
 from fssplat.results.source_code import freshness
 from fssplat.results.store import Store
 from fssplat.worker.claimed_job import Work
-from fssplat.worker.timing import times_of
 
 TABLE_WIDTH = 200  # columns of the result table in a file
 

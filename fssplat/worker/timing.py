@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -34,10 +34,10 @@ from fssplat.engine.run import prepared_network
 from fssplat.engine.scoring.evaluate import inputs_of
 from fssplat.engine.scoring.timing import LoadedEpisode, Measured, loaded, measure
 from fssplat.engine.settings import RunSettings
-from fssplat.experiment.schema import digest
-from fssplat.experiment.trial import ENGINE_RESULT_VERSION, Job, Trial
+from fssplat.experiment.trial import Job, Trial
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.planning.plan import Plan
+from fssplat.report.evidence.timings import timing_key
 from fssplat.results import environment
 from fssplat.results.claims import host
 from fssplat.results.launch_records import launches
@@ -75,17 +75,6 @@ class Amount:
 
     episodes: int = EPISODES
     shots: tuple[int, ...] = SHOTS
-
-
-def timing_key(trial: Trial) -> str:
-    """Digest of all settings that the time of an episode depends on, the shot left out."""
-    rules, method = trial.protocol, trial.method
-    size = rules.size_on(trial.dataset.name) or trial.training.size
-    return digest(
-        (method.name, method.options, trial.method_version, ENGINE_RESULT_VERSION),
-        (trial.backbone.name, trial.dataset.name, trial.way, rules.input, size),
-        trial.evaluation.precision,
-    )
 
 
 def to_time(plan: Plan) -> list[ToTime]:
@@ -239,15 +228,3 @@ def summary(measured: Measured) -> ShotTime:
     ms = [1000 * seconds for seconds in measured.seconds]
     lower, median, upper = quantiles(ms, n=4, method="inclusive") if len(ms) > 1 else ms * 3
     return ShotTime(median, lower, upper, len(ms), measured.memory)
-
-
-def times_of(
-    trials: Mapping[str, Trial], timings: Mapping[str, Mapping[str, Timing]]
-) -> dict[str, dict[str, Timing]]:
-    """Hardware -> trial id -> timing, of those trials that have one."""
-    keys = {trial_id: timing_key(trial) for trial_id, trial in trials.items()}
-    found = {
-        hardware: {i: known[key] for i, key in keys.items() if key in known}
-        for hardware, known in timings.items()
-    }
-    return {hardware: times for hardware, times in found.items() if times}

@@ -14,6 +14,7 @@ from fssplat.engine.scoring.timing import WARM_UP, LoadedEpisode, Measured, meas
 from fssplat.experiment.reading import made_experiment
 from fssplat.methods.base import FewShotSegmenter
 from fssplat.planning.plan import Plan, make_plan
+from fssplat.report.evidence.timings import times_of, timing_key
 from fssplat.results.claims import claim
 from fssplat.results.records import ShotTime, Timing
 from fssplat.results.store import Store
@@ -25,8 +26,6 @@ from fssplat.worker.timing import (
     ToTime,
     summary,
     time_methods,
-    times_of,
-    timing_key,
     to_time,
 )
 
