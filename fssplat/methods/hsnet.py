@@ -72,7 +72,7 @@ class HSNet(FewShotSegmenter):
         for level in LEVELS:
             norms = torch.stack([maps.norm(dim=1) for maps in blocks[level - 1]], dim=1)
             scale = 1 / (norms + EPS)
-            unit = [maps * scale[:, m, None] for m, maps in enumerate(blocks[level - 1])]
+            unit = [maps * scale[:, m, None].to(maps) for m, maps in enumerate(blocks[level - 1])]
             found |= {f"level{level}": torch.cat(unit, dim=1), f"norm{level}": norms}
         return found
 
@@ -91,7 +91,7 @@ class HSNet(FewShotSegmenter):
             unit, norms = encoded[f"level{level}"], encoded[f"norm{level}"]
             mask = grid_mask(masks, (unit.shape[-2], unit.shape[-1])).unsqueeze(1)
             scale = mask * (norms + EPS) / (norms * mask + EPS)
-            found[f"level{level}"] = unit * spread(scale, self.blocks[level])
+            found[f"level{level}"] = unit * spread(scale.to(unit), self.blocks[level])
         return found
 
     def segment(

@@ -73,12 +73,15 @@ def test_products_are_the_same_with_and_without_the_cells_outside() -> None:
     )
 
 
+@pytest.mark.parametrize("grid", [(7, 6), (2, 2), (1, 2), (1, 1)], ids=str)
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 4)])
-def test_a_centre_pivot_convolution_is_two_planes_of_a_4d_kernel(kernel: int, stride: int) -> None:
+def test_a_centre_pivot_convolution_is_two_planes_of_a_4d_kernel(
+    kernel: int, stride: int, grid: tuple[int, int]
+) -> None:
     layer = CentrePivot(2, 3, kernel, stride)
-    x = torch.randn(2, 2, 4, 5, 7, 6)
+    x = torch.randn(2, 2, 4, 5, *grid)
     found = layer(x)
-    rows, columns = -(-7 // stride), -(-6 // stride)
+    rows, columns = (-(-side // stride) for side in grid)
     assert found.shape == (2, 3, 4, 5, rows, columns)
     for y in range(rows):
         for z in range(columns):

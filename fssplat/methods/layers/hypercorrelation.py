@@ -2,6 +2,8 @@
 
 Source   Min et al., ICCV 2021, arXiv 2104.01538.
 Shapes   b episodes, m maps (blocks) or c channels, h x w query cells, h' x w' support cells.
+Memory   The layers keep channels last, [b, h, w, h', w', c], so that convolutions over planes of
+         either grid and the norms read memory in its order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +11,7 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, einsum, nn
+from torch.nn import functional as F
 
 from fssplat.methods.base import resize
 
@@ -70,17 +73,49 @@ class CentrePivot(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[b, c, h, w, h', w'] -> [b, channels, h, w, h' / stride, w' / stride], rounded up."""
-        b, _, h, w, _, _ = x.shape
-        pivots = x[..., :: self.stride, :: self.stride]
-        p, r = pivots.shape[-2:]
-        planes = pivots.permute(0, 4, 5, 1, 2, 3).flatten(0, 2)
-        over_query = _convolve(self.query, planes)
-        over_query = over_query.view(b, p, r, *over_query.shape[1:]).permute(0, 3, 4, 5, 1, 2)
-        planes = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-        over_support = _convolve(self.support, planes)
-        over_support = over_support.view(b, h, w, *over_support.shape[1:]).permute(0, 3, 1, 2, 4, 5)
-        found: Tensor = over_query + over_support
-        return found
+        x = channels_last(x)
+        found = self._over_support(x) + self._over_query(x)
+        return channels_first(found.contiguous())
+
+    def _over_query(self, x: Tensor) -> Tensor:
+        pivots = x[:, :, :, :: self.stride, :: self.stride].permute(0, 3, 4, 1, 2, 5)
+        found = _convolve(self.query, pivots.flatten(0, 2).permute(0, 3, 1, 2))
+        return found.permute(0, 2, 3, 1).unflatten(0, pivots.shape[:3]).permute(0, 3, 4, 1, 2, 5)
+
+    def _over_support(self, x: Tensor) -> Tensor:
+        """On a grid of 2 x 2 cells or fewer a 3 x 3 convolution is one matrix product."""
+        rows, columns, _ = x.shape[3:]
+        bias = self.support.bias
+        assert bias is not None
+        if max(rows, columns) <= 2 and self.support.kernel_size[0] == 3 and self.stride == 1:
+            matrix = small_grid_matrix(self.support.weight, rows, columns)
+            flat = F.linear(x.flatten(3), matrix, bias.repeat(rows * columns))
+            return flat.unflatten(3, (rows, columns, -1))
+        found = _convolve(self.support, x.flatten(0, 2).permute(0, 3, 1, 2))
+        return found.permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """[b, c, h, w, h', w'] -> [b, h, w, h', w', c], a view."""
+    return x.permute(0, 2, 3, 4, 5, 1)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """[b, h, w, h', w', c] -> [b, c, h, w, h', w'], a view."""
+    return x.permute(0, 5, 1, 2, 3, 4)
+
+
+def small_grid_matrix(weight: Tensor, rows: int, columns: int) -> Tensor:
+    """A 3 x 3 convolution with padding 1 on a grid of at most 2 x 2 cells, as a matrix.
+
+    [c', c, 3, 3] -> [cells * c', cells * c] with `rows * columns` cells, channels last.
+    """
+    parts = [
+        weight[:, :, 1 - row : 1 - row + rows, 1 - column : 1 - column + columns]
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    return torch.cat([part.permute(0, 2, 3, 1).flatten(1) for part in parts])
 
 
 def _convolve(convolution: nn.Conv2d, planes: Tensor) -> Tensor:
@@ -95,16 +130,56 @@ def _convolve(convolution: nn.Conv2d, planes: Tensor) -> Tensor:
     return found
 
 
-def building_block(
-    channels_in: int, widths: Sequence[int], kernels: Sequence[int], strides: Sequence[int]
-) -> nn.Sequential:
+class BuildingBlock(nn.Sequential):
     """Centre-pivot convolution, GroupNorm of 4 groups and ReLU, three times."""
-    layers: list[nn.Module] = []
-    for width, kernel, stride in zip(widths, kernels, strides, strict=True):
-        layers += [CentrePivot(channels_in, width, kernel, stride), nn.GroupNorm(4, width)]
-        layers.append(nn.ReLU(inplace=True))
-        channels_in = width
-    return nn.Sequential(*layers)
+
+    def __init__(
+        self,
+        channels_in: int,
+        widths: Sequence[int],
+        kernels: Sequence[int],
+        strides: Sequence[int],
+    ) -> None:
+        layers: list[nn.Module] = []
+        for width, kernel, stride in zip(widths, kernels, strides, strict=True):
+            layers += [CentrePivot(channels_in, width, kernel, stride), nn.GroupNorm(4, width)]
+            layers.append(nn.ReLU(inplace=True))
+            channels_in = width
+        super().__init__(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, c, h, w, h', w'] -> [b, last width, h, w, smaller h', smaller w']."""
+        for layer in self:
+            x = _normed(layer, x) if isinstance(layer, nn.GroupNorm) else layer(x)
+        return x
+
+
+def _normed(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Apply the norm over all four grid axes without leaving the channels-last order.
+
+    In float32 it is written out: PyTorch's CPU kernel for this order adds 400,000 rows one by one,
+    which costs three digits (torch 2.15).
+    """
+    last = channels_last(x)
+    if x.dtype == torch.float32:
+        return channels_first(_group_norm(norm, last.flatten(1, 4)).view(last.shape))
+    planes = norm(x.flatten(4).flatten(2, 3))
+    return channels_first(planes.permute(0, 2, 3, 1).reshape(last.shape))
+
+
+def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """The norm of [b, cells, c] over cells and the channels of a group, in two passes."""
+    width = x.shape[2] // norm.num_groups
+    mean = _group_mean(x, width)
+    variance = _group_mean((x - mean).square(), width)
+    scale = torch.rsqrt(variance + norm.eps) * norm.weight
+    return torch.addcmul(norm.bias - mean * scale, x, scale)
+
+
+def _group_mean(x: Tensor, width: int) -> Tensor:
+    """[b, cells, c] -> [b, 1, c]: the mean over cells and over groups of `width` channels."""
+    means = x.mean(dim=1, keepdim=True).unflatten(2, (-1, width)).mean(dim=3)
+    return means.repeat_interleave(width, dim=2)
 
 
 class Squeeze(nn.Module):
@@ -118,12 +193,12 @@ class Squeeze(nn.Module):
         super().__init__()
         shapes = zip(maps, self.KERNELS, self.STRIDES, strict=True)
         self.encoders = nn.ModuleList(
-            building_block(count, self.WIDTHS, kernels, strides)
+            BuildingBlock(count, self.WIDTHS, kernels, strides)
             for count, kernels, strides in shapes
         )
         width = self.WIDTHS[-1]
         self.mixers = nn.ModuleList(
-            building_block(width, (width,) * 3, (3, 3, 3), (1, 1, 1)) for _ in maps[1:]
+            BuildingBlock(width, (width,) * 3, (3, 3, 3), (1, 1, 1)) for _ in maps[1:]
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
@@ -147,7 +222,7 @@ class Squeeze(nn.Module):
 
 def resized_4d(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Resize the query axes; the support axes too if the squeezed grids differ."""
-    x = _resized_query(x, sizes)
+    x = _resized_query(x, sizes[:2])
     if x.shape[-2:] == tuple(sizes[2:]):
         return x
     swapped = x.permute(0, 1, 4, 5, 2, 3)
@@ -155,8 +230,8 @@ def resized_4d(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def _resized_query(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """[b, c, h, w, h', w'] -> the same with h and w changed to the first two sizes."""
-    b, c, h, w, p, r = x.shape
-    planes = x.permute(0, 4, 5, 1, 2, 3).reshape(b * p * r, c, h, w)
-    resized = resize(planes, (sizes[0], sizes[1]))
-    return resized.view(b, p, r, c, sizes[0], sizes[1]).permute(0, 3, 4, 5, 1, 2)
+    """[b, c, h, w, h', w'] -> the same with h and w changed to `sizes`."""
+    last = channels_last(x)
+    planes = last.flatten(3).permute(0, 3, 1, 2)
+    resized = resize(planes, (sizes[0], sizes[1])).permute(0, 2, 3, 1)
+    return channels_first(resized.unflatten(3, last.shape[3:]))
