@@ -23,7 +23,7 @@ from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.common.errors import InputError
 from fssplat.data.batch import IGNORE
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, View, resize
-from fssplat.methods.layers.hypercorrelation import Squeeze, correlations, spread
+from fssplat.methods.layers.hypercorrelation import Squeeze, cells_inside, correlations, spread
 from fssplat.methods.layers.matching import grid_mask, object_means, segmentation_loss
 
 EPS = 1e-5  # added to a feature's norm
@@ -128,12 +128,14 @@ class HSNet(FewShotSegmenter):
                 f"{type(self).__name__.lower()} sees one support at a time, not {n} ways of {k} "
                 "shots. Set way: 1; shots are fused by vote."
             )
-        logits: Tensor = self.squeeze(
-            [self._correlation(query, supports, level) for level in LEVELS]
-        )
+        inside = {level: cells_inside(supports[f"level{level}"][:, 0, 0]) for level in LEVELS}
+        found = [self._correlation(query, supports, level, inside[level]) for level in LEVELS]
+        logits: Tensor = self.squeeze(found, list(inside.values()))
         return logits
 
-    def _correlation(self, query: Encoded, supports: Encoded, level: int) -> Tensor:
-        """Correlations of one level, [b, m, h, w, h', w']."""
+    def _correlation(
+        self, query: Encoded, supports: Encoded, level: int, inside: Tensor | None = None
+    ) -> Tensor:
+        """Correlations of one level, [b, m, h, w, h', w']; `inside` as in `correlations`."""
         name = f"level{level}"
-        return correlations(query[name], supports[name][:, 0, 0], self.blocks[level])
+        return correlations(query[name], supports[name][:, 0, 0], self.blocks[level], inside)

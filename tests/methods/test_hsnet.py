@@ -13,6 +13,7 @@ from fssplat.methods.layers.fusion import fuse_shots
 from fssplat.methods.layers.hypercorrelation import (
     CentrePivot,
     Squeeze,
+    cells_inside,
     correlations,
     products,
     products_inside,
@@ -55,7 +56,7 @@ def test_a_correlation_is_the_positive_part_of_a_product_of_cells(masked: str) -
         support[0, :, 0] = 0
     if masked == "none":
         support = torch.zeros_like(support)
-    found = correlations(query, support, widths)
+    found = correlations(query, support, widths, cells_inside(support))
     assert found.shape == (2, 2, 3, 4, 2, 3)
     start = 0
     for m, width in enumerate(widths):
@@ -68,8 +69,9 @@ def test_a_correlation_is_the_positive_part_of_a_product_of_cells(masked: str) -
 def test_products_are_the_same_with_and_without_the_cells_outside() -> None:
     query, support = torch.randn(2, 7, 9), torch.randn(2, 7, 6)
     support[0, :, :4] = 0
+    inside = support.abs().amax(dim=1) > 0
     assert torch.allclose(
-        products(query, support, (3, 4)), products_inside(query, support, (3, 4)), atol=1e-6
+        products(query, support, (3, 4)), products_inside(query, support, (3, 4), inside), atol=1e-6
     )
 
 
@@ -92,6 +94,25 @@ def test_a_centre_pivot_convolution_is_two_planes_of_a_4d_kernel(
                     assert torch.allclose(
                         found[:, :, i, j, y, z], plane[:, :, i, j] + other, atol=1e-5
                     )
+
+
+@pytest.mark.parametrize("box", [(0, 1, 0, 1), (3, 6, 2, 5), (6, 7, 0, 6), (2, 2, 2, 2)], ids=str)
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 4)])
+def test_a_convolution_of_the_cells_inside_is_that_of_all_cells(
+    kernel: int, stride: int, box: tuple[int, int, int, int]
+) -> None:
+    layer = CentrePivot(2, 3, kernel, stride)
+    inside = torch.zeros(2, 7, 6, dtype=torch.bool)
+    inside[1, box[0] : box[1], box[2] : box[3]] = True
+    x = torch.randn(2, 2, 4, 5, 7, 6) * inside[:, None, None, None]
+    both = []
+    for known in (inside, None):
+        layer.zero_grad()
+        found = layer(x, known)
+        found.square().sum().backward()
+        both.append((found, *(one.grad.clone() for one in layer.parameters())))
+    for ours, wanted in zip(*both, strict=True):
+        assert torch.allclose(ours, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(("side", "kernel", "stride"), [(1, 3, 1), (1, 3, 2), (3, 5, 4), (8, 3, 2)])

@@ -16,17 +16,32 @@ from torch.nn import functional as F
 from fssplat.methods.base import resize
 
 
-def correlations(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
+def correlations(
+    query: Tensor, support: Tensor, widths: Sequence[int], inside: Tensor | None = None
+) -> Tensor:
     """Positive parts of the products of unit features, one map per block of `widths` channels.
 
     [b, sum of widths, h, w], [b, sum of widths, h', w'] -> [b, m, h, w, h', w']. In memory m comes
-    after h and w, so that the convolution over the support axes reads it without a copy.
+    after h and w, so that the convolution over the support axes reads it without a copy. With the
+    output of `cells_inside` only the products with these cells are computed.
     """
     (b, _, *grid), (*_, rows, columns) = query.shape, support.shape
     q, s = query.flatten(2), support.flatten(2)
-    # Leaving cells out is faster on the CPU; on a GPU the host would wait for their number.
-    found = products_inside(q, s, widths) if q.device.type == "cpu" else products(q, s, widths)
+    if inside is None:
+        found = products(q, s, widths)
+    else:
+        found = products_inside(q, s, widths, inside.flatten(1))
     return found.view(b, *grid, len(widths), rows, columns).permute(0, 3, 1, 2, 4, 5)
+
+
+def cells_inside(support: Tensor) -> Tensor | None:
+    """[b, c, h', w'] -> bool [b, h', w']: cells whose features are not all 0.
+
+    None on a GPU, which would have to wait for the number of cells.
+    """
+    if support.device.type != "cpu":
+        return None
+    return support.detach().abs().amax(dim=1) > 0
 
 
 def products(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
@@ -37,14 +52,17 @@ def products(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
     return found
 
 
-def products_inside(query: Tensor, support: Tensor, widths: Sequence[int]) -> Tensor:
-    """The same as `products`, computed only for support cells that are not 0."""
+def products_inside(
+    query: Tensor, support: Tensor, widths: Sequence[int], inside: Tensor
+) -> Tensor:
+    """The same as `products`, computed only for the support cells `inside`, bool [b, s]."""
     found = query.new_zeros(len(query), query.shape[2], len(widths), support.shape[2])
-    for maps, q, s in zip(found, query, support, strict=True):
-        inside = (s.abs().amax(dim=0) > 0).nonzero().squeeze(1)
-        for number, pair in enumerate(_blocks(q, s[:, inside], widths)):
+    for maps, q, s, cells in zip(found, query, support, inside, strict=True):
+        chosen = cells.nonzero().squeeze(1)
+        kept = s.t().index_select(0, chosen).t()  # rows of a transposed map are copied whole
+        for number, pair in enumerate(_blocks(q, kept, widths)):
             values = einsum("cq,cs->qs", *pair).clamp_(min=0)
-            maps[:, number].index_copy_(1, inside, values.to(maps.dtype))
+            maps[:, number].index_copy_(1, chosen, values.to(maps.dtype))
     return found
 
 
@@ -71,11 +89,26 @@ class CentrePivot(nn.Module):
         self.query = nn.Conv2d(channels_in, channels, kernel, 1, kernel // 2)
         self.support = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[b, c, h, w, h', w'] -> [b, channels, h, w, h' / stride, w' / stride], rounded up."""
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """[b, c, h, w, h', w'] -> [b, channels, h, w, h' / stride, w' / stride], rounded up.
+
+        If x is 0 at all support cells but `inside`, bool [b, h', w'], only a box around these cells
+        is convolved: elsewhere the result is the bias. The kernel must be less than 2 strides wide.
+        """
         x = channels_last(x)
-        found = self._over_support(x) + self._over_query(x)
-        return channels_first(found.contiguous())
+        if inside is None:
+            return channels_first((self._over_support(x) + self._over_query(x)).contiguous())
+        assert self.query.bias is not None
+        assert self.support.bias is not None
+        sides = [_span(inside.any(dim=axis).any(dim=0), self.support) for axis in (2, 1)]
+        cells, results = zip(*sides, strict=True)
+        part = x[:, :, :, cells[0], cells[1]]
+        part = self._over_support(part) + self._over_query(part)
+        outside = (self.query.bias + self.support.bias).to(part)
+        grid = [-(-side // self.stride) for side in x.shape[3:5]]
+        found = outside.expand(*x.shape[:3], *grid, -1).clone()
+        found[:, :, :, results[0], results[1]] = part
+        return channels_first(found)
 
     def _over_query(self, x: Tensor) -> Tensor:
         pivots = x[:, :, :, :: self.stride, :: self.stride].permute(0, 3, 4, 1, 2, 5)
@@ -93,6 +126,19 @@ class CentrePivot(nn.Module):
             return flat.unflatten(3, (rows, columns, -1))
         found = _convolve(self.support, x.flatten(0, 2).permute(0, 3, 1, 2))
         return found.permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+
+
+def _span(inside: Tensor, convolution: nn.Conv2d) -> tuple[slice, slice]:
+    """bool [cells] of one axis -> the cells to convolve, and the results that these give.
+
+    The first cell is a multiple of the stride; every result that sees a cell `inside` is included.
+    """
+    stride, reach = convolution.stride[0], convolution.kernel_size[0] // 2
+    at = inside.nonzero()
+    first, last = (int(at[0]), int(at[-1])) if len(at) else (0, 0)
+    start = first // stride
+    stop = min((last + reach) // stride, (len(inside) - 1) // stride)
+    return slice(start * stride, max(last, stop * stride) + 1), slice(start, stop + 1)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -125,9 +171,14 @@ def _convolve(convolution: nn.Conv2d, planes: Tensor) -> Tensor:
     the taps that see only padding, so their gradient would be uninitialised memory.
     """
     thin = min(planes.shape[-2:]) <= convolution.stride[0]
+    weight = convolution.weight
+    if planes.is_contiguous():  # a weight in another order would have the planes copied into it
+        weight = weight.contiguous()
     with torch.autocast(planes.device.type, enabled=False) if thin else nullcontext():
-        found: Tensor = convolution(planes.float() if thin else planes)
-    return found
+        return F.conv2d(
+            planes.float() if thin else planes, weight, convolution.bias,
+            convolution.stride, convolution.padding,
+        )  # fmt: skip
 
 
 class BuildingBlock(nn.Sequential):
@@ -147,9 +198,14 @@ class BuildingBlock(nn.Sequential):
             channels_in = width
         super().__init__(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[b, c, h, w, h', w'] -> [b, last width, h, w, smaller h', smaller w']."""
-        for layer in self:
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """[b, c, h, w, h', w'] -> [b, last width, h, w, smaller h', smaller w'].
+
+        `inside` as in `CentrePivot`.
+        """
+        first, *others = self
+        x = first(x, inside)
+        for layer in others:
             x = _normed(layer, x) if isinstance(layer, nn.GroupNorm) else layer(x)
         return x
 
@@ -163,7 +219,10 @@ def _normed(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     last = channels_last(x)
     if x.dtype == torch.float32:
         return channels_first(_group_norm(norm, last.flatten(1, 4)).view(last.shape))
-    planes = norm(x.flatten(4).flatten(2, 3))
+    planes = last.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+    with torch.autocast(x.device.type, enabled=False):  # it would widen x to float32
+        weight, bias = norm.weight.to(x), norm.bias.to(x)
+        planes = F.group_norm(planes, norm.num_groups, weight, bias, norm.eps)
     return channels_first(planes.permute(0, 2, 3, 1).reshape(last.shape))
 
 
@@ -209,11 +268,19 @@ class Squeeze(nn.Module):
             nn.Conv2d(width // 2, 2, 3, padding=1),
         )  # fmt: skip
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """[b, m, h, w, h', w'] per level -> [b, 2, 2h, 2w] of the shallowest level."""
-        mixed = self.encoders[0](levels[0])
-        for encoder, mixer, level in zip(self.encoders[1:], self.mixers, levels[1:], strict=True):
-            squeezed = encoder(level)
+    def forward(self, levels: Sequence[Tensor], inside: Sequence[Tensor | None] = ()) -> Tensor:
+        """[b, m, h, w, h', w'] per level -> [b, 2, 2h, 2w] of the shallowest level.
+
+        `inside` has the output of `cells_inside` for each level.
+        """
+        encoded = [
+            encoder(level, cells)
+            for encoder, level, cells in zip(
+                self.encoders, levels, inside or [None] * len(levels), strict=True
+            )
+        ]
+        mixed = encoded[0]
+        for mixer, squeezed in zip(self.mixers, encoded[1:], strict=True):
             mixed = mixer(squeezed + resized_4d(mixed, squeezed.shape[2:]))
         x = self.decoder(mixed.mean(dim=(4, 5)))
         logits: Tensor = self.classifier(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
