@@ -35,6 +35,9 @@ SMALL_RUNS = {
     "search.py planted --grid 3 --steps 8 --trials 3 --seeds 1 --episodes 4": [
         r"seed 0: weight ", r'"best_grid_miou": [\d.]+', r'"steps_share_median": [\d.]+',
     ],
+    "step.py --against HEAD --method hsnet pfenet --work head step five --size 97 --pairs 1": [
+        r"^hsnet +head +fp32 97px: [\d.]+ x", r"^pfenet +step +bf16 97px: [\d.]+ x",
+    ],
     "time.py --size 97 --rounds 1 --episodes 1 --packed 4": [
         r"^plain loop +pfenet / hsnet [\d.]+", r"^fssplat time +pfenet / hsnet [\d.]+",
         r"^cache_gb 8, batch 8 ", r"^after packed scoring ",

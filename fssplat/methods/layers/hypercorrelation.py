@@ -113,7 +113,8 @@ class CentrePivot(nn.Module):
     def _over_query(self, x: Tensor) -> Tensor:
         pivots = x[:, :, :, :: self.stride, :: self.stride].permute(0, 3, 4, 1, 2, 5)
         found = _convolve(self.query, pivots.flatten(0, 2).permute(0, 3, 1, 2))
-        return found.permute(0, 2, 3, 1).unflatten(0, pivots.shape[:3]).permute(0, 3, 4, 1, 2, 5)
+        found = found.permute(0, 2, 3, 1)
+        return found.view(*pivots.shape[:3], *found.shape[1:]).permute(0, 3, 4, 1, 2, 5)
 
     def _over_support(self, x: Tensor) -> Tensor:
         """On a grid of 2 x 2 cells or fewer a 3 x 3 convolution is one matrix product."""
@@ -123,9 +124,10 @@ class CentrePivot(nn.Module):
         if max(rows, columns) <= 2 and self.support.kernel_size[0] == 3 and self.stride == 1:
             matrix = small_grid_matrix(self.support.weight, rows, columns)
             flat = F.linear(x.flatten(3), matrix, bias.repeat(rows * columns))
-            return flat.unflatten(3, (rows, columns, -1))
+            return flat.view(*x.shape[:5], -1)
         found = _convolve(self.support, x.flatten(0, 2).permute(0, 3, 1, 2))
-        return found.permute(0, 2, 3, 1).unflatten(0, x.shape[:3])
+        found = found.permute(0, 2, 3, 1)
+        return found.view(*x.shape[:3], *found.shape[1:])
 
 
 def _span(inside: Tensor, convolution: nn.Conv2d) -> tuple[slice, slice]:
@@ -237,7 +239,7 @@ def _group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 
 def _group_mean(x: Tensor, width: int) -> Tensor:
     """[b, cells, c] -> [b, 1, c]: the mean over cells and over groups of `width` channels."""
-    means = x.mean(dim=1, keepdim=True).unflatten(2, (-1, width)).mean(dim=3)
+    means = x.mean(dim=1, keepdim=True).view(len(x), 1, -1, width).mean(dim=3)
     return means.repeat_interleave(width, dim=2)
 
 
@@ -301,4 +303,4 @@ def _resized_query(x: Tensor, sizes: Sequence[int]) -> Tensor:
     last = channels_last(x)
     planes = last.flatten(3).permute(0, 3, 1, 2)
     resized = resize(planes, (sizes[0], sizes[1])).permute(0, 2, 3, 1)
-    return channels_first(resized.unflatten(3, last.shape[3:]))
+    return channels_first(resized.reshape(*resized.shape[:3], *last.shape[3:]))
