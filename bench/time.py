@@ -34,8 +34,9 @@ from fssplat.engine.scoring.timing import clock
 from fssplat.experiment.reading import made_experiment
 from fssplat.experiment.trial import Trial
 from fssplat.planning.plan import Plan, make_plan
+from fssplat.report.evidence.timings import times_of
 from fssplat.results.store import Store
-from fssplat.worker.timing import Amount, time_methods, times_of
+from fssplat.worker.timing import Amount, time_methods
 
 COCO_MINI = Path(__file__).resolve().parents[2] / "shared/data/coco_mini"
 PACKED = {"cache_gb": 8.0, "batch": 8, "panels": 0}
