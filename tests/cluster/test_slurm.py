@@ -77,7 +77,7 @@ def test_a_launch_over_two_nodes_goes_on_after_its_time_limit(
     stores = []
     for name in ("cut", "undisturbed"):
         path = experiment_of_many_jobs(tmp_path / name, synthetic, jobs=4)
-        path.write_text(path.read_text().replace('"steps": 10', '"steps": 300'))
+        path.write_text(path.read_text().replace('"steps": 10', '"steps": 120'))
         options = ["--nodes=2", "--cpus-per-task=1", "--time=30", "--signal=B:TERM@60"]
         job = running.submit(*options, "--output=said.txt", SCRIPT, path, cwd=tmp_path / name)
         if name == "cut":
@@ -151,10 +151,10 @@ def test_a_cancelled_job_does_not_come_back(tmp_path: Path, running: Slurm) -> N
 
 
 def let_end_soon(running: Slurm, job: str) -> None:
-    """Lower the time limit of a running job to 60 to 120 seconds from now."""
+    """Lower the time limit of a running job to the end of this minute of its time."""
     hours, minutes, seconds = (int(part) for part in running.field(job, "RunTime").split(":"))
     ran_s = 3600 * hours + 60 * minutes + seconds
-    running.run("scontrol", "update", f"JobId={job}", f"TimeLimit={ran_s // 60 + 2}")
+    running.run("scontrol", "update", f"JobId={job}", f"TimeLimit={ran_s // 60 + 1}")
 
 
 def until(true: Callable[[], bool], limit_s: float) -> None:

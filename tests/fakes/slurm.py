@@ -17,6 +17,7 @@ import pytest
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 START_S = 60.0
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"
+# OverTimeLimit gives a busy machine two minutes more, after the signal, to write its checkpoints.
 # The devices only let SLURM count two GPUs on each node and set CUDA_VISIBLE_DEVICES.
 GPUS = ("/dev/null", "/dev/zero")
 SETTINGS = """
@@ -47,7 +48,7 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 ReturnToService=2
 KillWait=30
 MessageTimeout=60
-OverTimeLimit=0
+OverTimeLimit=2
 GresTypes=gpu
 NodeName={names} NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports} CPUs=4 Gres=gpu:2
 PartitionName=short Nodes=ALL Default=YES MaxTime=INFINITE State=UP
