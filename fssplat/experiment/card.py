@@ -56,6 +56,11 @@ class MethodCard(Protocol):
         ...
 
     @property
+    def LATER_OPTIONS(self) -> frozenset[str]:
+        """Options that are no part of a trial's id while they have their default."""
+        ...
+
+    @property
     def SHOT_FUSION(self) -> Literal["network", "vote", "mean-mask"]:
         """How shots are combined; a method that lets them vote trains on one support."""
         ...

@@ -152,11 +152,18 @@ def method_of(cell: Cell, options: BaseModel) -> tuple[MethodSpec, Sources]:
     method = MethodSpec(
         name=cell.entry.name,
         variant=cell.entry.variant or cell.entry.preset,
-        options=options.model_dump(mode="json"),
+        options=_recorded(options, cell.card.LATER_OPTIONS),
         loss_weights=weights,
         momentum=momentum,
     )
     return method, {**weight_sources, **momentum_sources}
+
+
+def _recorded(options: BaseModel, later: frozenset[str]) -> dict[str, Any]:
+    """The options of a trial: all but those of `later` that have their default."""
+    defaults = {name: type(options).model_fields[name].default for name in later}
+    left_out = {name for name, value in defaults.items() if getattr(options, name) == value}
+    return options.model_dump(mode="json", exclude=left_out)
 
 
 def _terms(

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from fssplat.backbones import Backbone, BackboneLayout
 from fssplat.data.batch import EpisodeBatch
 
+Fusion = Literal["vote", "mean-mask", "mean-binary"]  # of segmentations of one shot each
 Encoded = dict[str, Tensor]  # name -> [images, ...]; per episode once grouped: [b, n, k, ...]
 
 
@@ -100,6 +101,9 @@ class FewShotSegmenter(nn.Module):
     SHOTS_SHARE_TRAINING: ClassVar[bool] = True
     # Options that only `segment` reads: neither the layers nor the training depend on them
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    # Options that are newer than the first results: at their default they are no part of a trial's
+    # id, so that earlier results keep theirs
+    LATER_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     # True: pixels labelled 255 are left out of the training loss; False: they are background
     LOSS_IGNORES_255: ClassVar[bool] = True
     # True: `encode_support` returns maps that have the size of their image, so all supports of an
@@ -114,6 +118,12 @@ class FewShotSegmenter(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.options = options
+
+    @property
+    def shot_fusion(self) -> Fusion:
+        """How segmentations of one shot each are fused, if shots are not combined inside."""
+        assert self.SHOT_FUSION != "network"
+        return self.SHOT_FUSION
 
     @classmethod
     def options_for(cls, dataset: str) -> Mapping[str, Any]:
@@ -245,7 +255,9 @@ class FewShotSegmenter(nn.Module):
 
     def take_scoring_options(self, options: Mapping[str, Any]) -> None:
         """Use this trial's SCORING_OPTIONS; several trials can share the same weights."""
-        own = {name: options[name] for name in self.SCORING_OPTIONS if name in options}
+        fields = type(self.options).model_fields
+        own = {name: fields[name].default for name in self.SCORING_OPTIONS & self.LATER_OPTIONS}
+        own |= {name: options[name] for name in self.SCORING_OPTIONS if name in options}
         whole = {**self.options.model_dump(), **own}
         self.options = type(self.options).model_validate(whole)
 

@@ -19,6 +19,13 @@ Chosen   There is no public code. Where the paper is silent or unclear:
          Losses, schedule and training length are those of PFENet.
          Section 3.5 concatenates "support features" with the query features, although their cells
          do not correspond; here it is the masked mean of the support at every cell, as in PFENet.
+         Several shots: "averaging the predicted masks" is read as soft masks; `shot_masks: binary`
+         averages the labels.
+         Training images are only stretched, as printed: no flip, rotation, blur or scale.
+         Stem: the paper says ResNet; the plain one is used, although the parameters of Table 3 are
+         nearer to those of the deep stem.
+         Test images are stretched to 473 as in training, and scored at their original size.
+         Effects of these choices: docs/choices.md.
          Top-k of the largest level is 60 of 400 blocks as printed, although 20 % would be 80.
 """
 
@@ -37,6 +44,7 @@ from fssplat.methods.base import (
     BaseImages,
     Encoded,
     FewShotSegmenter,
+    Fusion,
     MethodOptions,
     View,
     resize,
@@ -67,6 +75,7 @@ class JC2A(FewShotSegmenter):
         position: bool = True  # position embedding of point-to-block, Eq. 4
         hybrid: Combine = "add"  # how P2P and P2B are combined, Eq. 10
         aggregation: Combine = "concat"  # how alignment and class-agnostic map are combined, Eq. 14
+        shot_masks: Literal["soft", "binary"] = "soft"  # the masks that are averaged (section 4.1)
         bins: tuple[PositiveInt, ...] = (60, 30, 15, 8)  # side of each pyramid level
         top: tuple[PositiveInt, ...] = (60, 20, 5, 3)  # blocks kept per level
         block_sides: tuple[PositiveInt, ...] = (3, 3, 3, 2)  # in cells; not in the paper
@@ -77,6 +86,8 @@ class JC2A(FewShotSegmenter):
     RESULT_VERSION: ClassVar[int] = 3
     LOSS_WEIGHTS: ClassVar[Mapping[str, float]] = {"segmentation": 1.0, "auxiliary": 1.0}
     SHOT_FUSION = "mean-mask"
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"shot_masks"})
+    LATER_OPTIONS: ClassVar[frozenset[str]] = frozenset({"shot_masks"})
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
         super().__init__(backbone, options)
@@ -87,6 +98,10 @@ class JC2A(FewShotSegmenter):
         self.align = HybridAlignment(CHANNELS, options) if options.p2p or options.p2b else None
         self.objects = ObjectMap(middle) if options.ckmm else None
         self.decoder = MultiScaleDecoder(self._channels_in(), len(options.bins))
+
+    @property
+    def shot_fusion(self) -> Fusion:
+        return "mean-mask" if self.options.shot_masks == "soft" else "mean-binary"
 
     def _channels_in(self) -> int:
         """Channels of query, prototype, and the combined alignment and map of Eq. 14."""
@@ -154,14 +169,17 @@ class JC2A(FewShotSegmenter):
     def segment(
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Logits [b, 2, *size]; with several shots the log of the sum of their soft masks."""
+        """Logits [b, 2, *size]; with several shots those of the mean mask."""
         logits, _ = self._per_shot(query, supports, masks)
         enlarged = resize(logits, size)
         shots = masks.shape[2]
         if shots == 1:
             return enlarged
-        soft = enlarged.log_softmax(dim=1).reshape(-1, shots, *enlarged.shape[1:])
-        return soft.logsumexp(dim=1)  # the sum has the same argmax as the mean
+        apart = enlarged.reshape(-1, shots, *enlarged.shape[1:])
+        if self.options.shot_masks == "binary":
+            objects = (apart[:, :, 1] > apart[:, :, 0]).float().mean(dim=1)
+            return torch.stack([1 - objects, objects], dim=1).logit(eps=1e-6)
+        return apart.log_softmax(dim=2).logsumexp(dim=1)  # the sum has the same argmax as the mean
 
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor

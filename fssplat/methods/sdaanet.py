@@ -32,17 +32,23 @@ Differs  The defaults follow the paper. Each difference of the authors' code is 
          pyramid has 10.5 M. The paper gives no widths. Without the convolution to 1024 channels
          there would be 14.9 M, and 13.5 M if the pooled stages had a quarter of their width too.
          Table V enlarges both scales to 473 before they are added; here they are added at the size
-         of the network input. Several ways: five outputs as printed, a background logit of 0, and
-         with `prior` one prior per way, which Algorithm 1 does not list.
+         of the network input. The text can be read as one pass whose logits are resized
+         (`scales_of: logits`, the default) or as one pass per size of the images (`images`).
+         Training crops are drawn anywhere, as printed; PFENet's keep 85 % of the object
+         (`training.augment.keep_object`). "Five rounds" are read as five draws of test episodes for
+         one training.
+         Several ways: five outputs as printed, a background logit of 0, and with `prior` one prior
+         per way, which Algorithm 1 does not list. The query's channels are scaled by the mean over
+         all ways.
+         Effects of these choices: docs/choices.md.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.backbones import Backbone, BackboneLayout
@@ -50,15 +56,22 @@ from fssplat.common.errors import InputError
 from fssplat.methods.base import Encoded, FewShotSegmenter, MethodOptions, View, resize
 from fssplat.methods.layers.affinity_attention import AffinityAttention
 from fssplat.methods.layers.matching import (
-    best_match,
     grid_mask,
     masked_mean,
     masked_stage,
     middle_features,
+    priors,
     segmentation_loss,
 )
-from fssplat.methods.layers.multiscale import MultiScaleDecoder, level_sizes, reduction
-from fssplat.methods.layers.prototypes import cosine_scores
+from fssplat.methods.layers.multiscale import (
+    MultiScaleDecoder,
+    at_scale,
+    for_each_scale,
+    level_sizes,
+    reduction,
+    sides_of,
+)
+from fssplat.methods.layers.prototypes import Guide, channel_weights, cosine_scores, prototype_mlp
 
 CHANNELS = 256
 TINY = 1e-30  # added softmaxes may both underflow to 0
@@ -77,6 +90,7 @@ class SDAANet(FewShotSegmenter):
         query_weighting: Literal["once", "repeated"] = "once"  # Eqs. 3, 6, 8
         query_prototype: Literal["weighted", "unweighted"] = "weighted"  # in the teacher
         scales: tuple[PositiveInt, ...] = ()  # multi-scale inference: (321, 473) in Table V
+        scales_of: Literal["logits", "images"] = "logits"  # what is resized to each of the scales
         ways: PositiveInt = 1  # classes at once, each with its supports: 5 in Table VII
         bins: tuple[PositiveFloat, ...] = (60, 30, 15, 8)  # side of each level; <= 1: of the grid
         batch_norm: Literal["fixed", "batch"] = "fixed"  # statistics of the backbone
@@ -105,7 +119,8 @@ class SDAANet(FewShotSegmenter):
     }
     RESULT_VERSION = 2  # 2: preset public-code also distils queries without the object
     SHOTS_SHARE_TRAINING = False
-    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales"})
+    SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales", "scales_of"})
+    LATER_OPTIONS: ClassVar[frozenset[str]] = frozenset({"scales_of"})
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
         super().__init__(backbone, options)
@@ -114,7 +129,7 @@ class SDAANet(FewShotSegmenter):
         self.reduce_support = reduction(middle, CHANNELS)
         self.weigh = channel_weights(CHANNELS) if options.sdpm else None
         self.attention = AffinityAttention(CHANNELS) if options.saam else None
-        self.shorten = prototype_mlp(options.ways) if options.ways > 1 else None
+        self.shorten = prototype_mlp(options.ways, CHANNELS) if options.ways > 1 else None
         maps = options.ways * (int(options.prior) + int(options.saam))
         outputs = 2 if options.ways == 1 else options.ways
         self.decoder = MultiScaleDecoder(2 * CHANNELS + maps, len(options.bins), outputs)
@@ -164,19 +179,38 @@ class SDAANet(FewShotSegmenter):
 
     # -------------------------------------------------------------- per image
 
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        """Longer sides that images are resized to; none if they keep their size."""
+        by_image = self.options.scales_of == "images" and not self.training
+        return self.options.scales if by_image else ()
+
     def encode(self, images: Tensor) -> Encoded:
-        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; everything else is computed from it."""
-        return {"middle": middle_features(self.backbone(images, upto=3))}
+        """`middle` [i, c3 + c2, h, w] of stages 3 and 2; everything else is computed from it.
+
+        Of images that are resized to several scales there is a `middle@<scale>` for each.
+        """
+        found = {"middle": middle_features(self.backbone(images, upto=3))}
+        for side in self._sides:
+            resized = resize(images, sides_of(images, side))
+            found[f"middle@{side}"] = middle_features(self.backbone(resized, upto=3))
+        return found
 
     def encode_query(self, encoded: Encoded) -> Encoded:
-        """`feature` [i, c, h, w]; `high` is stage 4."""
+        """`feature` [i, c, h, w]; `high` is stage 4; both for each scale, as in `encode`."""
+        return for_each_scale(encoded, self._encode_query)
+
+    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
+        """`feature` [i, c, h, w]; `high` is stage 4 of the masked stage 3, masked again."""
+        return for_each_scale(encoded, lambda one: self._encode_support(one, masks))
+
+    def _encode_query(self, encoded: Encoded) -> Encoded:
         found = {"feature": self.reduce_query(encoded["middle"])}
         if self.options.prior:
             found["high"] = masked_stage(self.backbone, self._third(encoded["middle"]), None)
         return found
 
-    def encode_support(self, encoded: Encoded, images: Tensor, masks: Tensor) -> Encoded:
-        """`feature` [i, c, h, w]; `high` is stage 4 of the masked stage 3, masked again."""
+    def _encode_support(self, encoded: Encoded, masks: Tensor) -> Encoded:
         found = {"feature": self.reduce_support(encoded["middle"])}
         if self.options.prior:
             third = self._third(encoded["middle"])
@@ -193,11 +227,20 @@ class SDAANet(FewShotSegmenter):
         self, query: Encoded, supports: Encoded, masks: Tensor, size: tuple[int, int]
     ) -> Tensor:
         """Logits [b, p, *size]; with several `scales` the log of the sum of their softmaxes."""
-        logits, _ = self._decode(query, supports, self._guide(supports, masks))
-        if not self.options.scales:
-            return resize(logits, size)
-        found = [resize(logits, (side, side)).softmax(dim=1) for side in self.options.scales]
+        if self._sides:
+            found = [
+                self._logits(at_scale(query, side), at_scale(supports, side), masks).softmax(dim=1)
+                for side in self._sides
+            ]
+        else:
+            logits = self._logits(query, supports, masks)
+            if not self.options.scales:
+                return resize(logits, size)
+            found = [resize(logits, (side, side)).softmax(dim=1) for side in self.options.scales]
         return torch.stack([resize(item, size) for item in found]).sum(dim=0).clamp(min=TINY).log()
+
+    def _logits(self, query: Encoded, supports: Encoded, masks: Tensor) -> Tensor:
+        return self._decode(query, supports, self._guide(supports, masks))[0]
 
     def losses(
         self, query: Encoded, supports: Encoded, masks: Tensor, target: Tensor
@@ -218,7 +261,7 @@ class SDAANet(FewShotSegmenter):
             found["support"] = self._support_loss(supports["feature"], guide, masks)
         return found
 
-    def _guide(self, supports: Encoded, masks: Tensor) -> "Guide":
+    def _guide(self, supports: Encoded, masks: Tensor) -> Guide:
         """The prototypes of Eq. 2 and the channel weights computed from them."""
         if masks.shape[1] != self.options.ways:
             raise InputError(
@@ -264,7 +307,7 @@ class SDAANet(FewShotSegmenter):
         return layer + weighted, self._guide(supports, masks).scaled
 
     def _decode(
-        self, query: Encoded, supports: Encoded, guide: "Guide"
+        self, query: Encoded, supports: Encoded, guide: Guide
     ) -> tuple[Tensor, list[Tensor]]:
         """Logits [b, p, h, w] on the feature grid, and those of every pyramid level."""
         feature = query["feature"]
@@ -302,7 +345,7 @@ class SDAANet(FewShotSegmenter):
 
     # -------------------------------------------------------------- losses
 
-    def _distillation(self, feature: Tensor, guide: "Guide", target: Tensor) -> Tensor:
+    def _distillation(self, feature: Tensor, guide: Guide, target: Tensor) -> Tensor:
         """Eqs. 4 to 9: mean over shots, and over the ways visible in the query [b, c, h, w]."""
         small = F.interpolate(target[:, None].float(), size=feature.shape[-2:], mode="nearest")
         wanted = torch.arange(1, self.options.ways + 1, device=target.device)[:, None, None]
@@ -318,7 +361,7 @@ class SDAANet(FewShotSegmenter):
         shown = (target[:, None] == wanted).flatten(2).any(dim=2)
         return (loss.mean(dim=2) * shown).sum() / shown.sum().clamp(min=1)
 
-    def _support_loss(self, features: Tensor, guide: "Guide", masks: Tensor) -> Tensor:
+    def _support_loss(self, features: Tensor, guide: Guide, masks: Tensor) -> Tensor:
         """Eqs. 10 and 11: loss of segmenting each support by its own prototype; mean over shots."""
         assert self.attention is not None
         losses = []
@@ -330,30 +373,7 @@ class SDAANet(FewShotSegmenter):
         return torch.stack(losses).mean()
 
 
-@dataclass(frozen=True)
-class Guide:
-    """Prototypes and channel weights of the supports: [b, n, k, c] each."""
-
-    prototypes: Tensor  # p_s of Eq. 2
-    weights: Tensor  # (v_s + 1) / 2 of Eq. 3, one factor per channel
-
-    @property
-    def scaled(self) -> Tensor:
-        """p'_s: the prototype of the scaled feature, equal to the scaled prototype."""
-        return self.prototypes * self.weights
-
-
 # ------------------------------------------------------------------ prototypes (SDPM)
-
-
-def channel_weights(channels: int) -> nn.Sequential:
-    """v_s: [i, c, 1, 1] -> [i, c, 1, 1] between 0 and 1; a quarter of the channels inside."""
-    return nn.Sequential(
-        nn.Conv2d(channels, channels // 4, 1),
-        nn.ReLU(),
-        nn.Conv2d(channels // 4, channels, 1),
-        nn.Sigmoid(),
-    )
 
 
 def distillation(support: Tensor, query: Tensor, options: SDAANet.Options) -> Tensor:
@@ -378,21 +398,6 @@ def distillation(support: Tensor, query: Tensor, options: SDAANet.Options) -> Te
 
 
 # ------------------------------------------------------------------ decoder input and output
-
-
-def priors(query: Tensor, supports: Tensor) -> Tensor:
-    """Prior of PFENet, mean over shots: [b, c, h, w], [b, n, k, c, h, w] -> [b, n, h, w]."""
-    n, k = supports.shape[1:3]
-    repeated = query.repeat_interleave(n * k, dim=0)
-    found = best_match(repeated, supports.flatten(0, 2))
-    return found.reshape(len(query), n, k, *found.shape[-2:]).mean(dim=2)
-
-
-def prototype_mlp(ways: int) -> nn.Sequential:
-    """MLP of Algorithm 1: the concatenated prototypes of all ways [b, n c] -> [b, c]."""
-    return nn.Sequential(
-        nn.Linear(ways * CHANNELS, CHANNELS), nn.ReLU(), nn.Linear(CHANNELS, CHANNELS)
-    )
 
 
 def with_background(logits: Tensor) -> Tensor:

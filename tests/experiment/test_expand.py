@@ -36,6 +36,7 @@ class Shared:
     TRAINED = True
     SHOTS_SHARE_TRAINING = True
     SCORING_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    LATER_OPTIONS: ClassVar[frozenset[str]] = frozenset()
     SHOT_FUSION: ClassVar[Literal["network", "vote", "mean-mask"]] = "network"
     LOSS_IGNORES_255 = True
     SUPPORT_MAPS = True

@@ -203,3 +203,14 @@ def test_soft_masks_are_averaged_not_logits() -> None:
     logits[1, 0] = 11.0  # more so; a mean of logits would follow it alone
     half = fuse_shots(logits, "mean-mask")
     assert half.item() == int(torch.sigmoid(torch.tensor([10.0, -11.0])).mean() > 0.5)
+
+
+def test_a_mean_of_binary_masks_counts_shots_not_how_certain_they_are() -> None:
+    logits = torch.zeros(3, 2, 1, 1)
+    logits[0, 1] = 10.0
+    logits[1:, 0] = 0.1  # two shots say background, and are hardly certain
+    assert fuse_shots(logits, "mean-mask").item() == 1
+    assert fuse_shots(logits, "mean-binary").item() == 0
+    logits[1, 1] = 0.2  # now one of the two says object
+    assert fuse_shots(logits, "mean-binary").item() == 1
+    assert fuse_shots(logits[1:], "mean-binary").item() == 0  # one of two is no majority

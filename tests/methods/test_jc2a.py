@@ -329,3 +329,13 @@ def test_the_sizes_of_table_3_differ_as_printed() -> None:
 def test_the_baseline_with_a_whole_deep_stem_resnet50_has_the_printed_size() -> None:
     whole = 23_631_808 / 1e6  # with the last stage, which the method never reads
     assert size(False, False, False) + whole == pytest.approx(34.09, abs=0.05)
+
+
+def test_binary_masks_of_shots_are_averaged_if_asked() -> None:
+    batch = random_episodes(k=3)
+    soft, binary = network().eval(), network(shot_masks="binary").eval()
+    assert (soft.shot_fusion, binary.shot_fusion) == ("mean-mask", "mean-binary")
+    shots = [soft(batch.query, batch.supports[:, :, [k]], batch.masks[:, :, [k]]) for k in range(3)]
+    votes = torch.stack([one.argmax(dim=1) for one in shots]).float().mean(dim=0)
+    found = binary(batch.query, batch.supports, batch.masks)
+    assert torch.equal(found.argmax(dim=1), (votes > 0.5).long())

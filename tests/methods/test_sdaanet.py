@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fssplat.common.errors import InputError
-from fssplat.methods.layers.multiscale import level_sizes
-from fssplat.methods.sdaanet import Guide, SDAANet, distillation
+from fssplat.methods.layers.multiscale import level_sizes, sides_of
+from fssplat.methods.layers.prototypes import Guide
+from fssplat.methods.sdaanet import SDAANet, distillation
 from tests.fakes.method_inputs import FourStageBackbone, check_finite, random_episodes
 
 PUBLIC = SDAANet.PRESETS["public-code"]["options"]
@@ -197,6 +198,34 @@ def test_several_scales_add_their_softmax() -> None:
         total += F.interpolate(soft, (41, 41), mode="bilinear", align_corners=True)
     found = several(batch.query, batch.supports, batch.masks)
     torch.testing.assert_close(found.exp(), total, atol=1e-5, rtol=1e-4)
+
+
+def test_scales_of_images_are_a_pass_of_the_network_for_each_size() -> None:
+    batch = random_episodes(k=2)
+    several = network(scales=(33, 57), scales_of="images").eval()
+    plain = network().eval()
+    total = torch.zeros(2, 2, 41, 41)
+    for side in (33, 57):
+        query = F.interpolate(batch.query, (side, side), mode="bilinear", align_corners=True)
+        images = batch.supports.flatten(0, 2)
+        resized = F.interpolate(images, (side, side), mode="bilinear", align_corners=True)
+        of_query = plain.encode_query(plain.encode(query))
+        masks = batch.masks.flatten(0, 2)
+        of_supports = plain.encode_support(plain.encode(resized), resized, masks)
+        grouped = {name: one.unflatten(0, (2, 1, 2)) for name, one in of_supports.items()}
+        total += plain.segment(of_query, grouped, batch.masks, (41, 41)).softmax(dim=1)
+    found = several(batch.query, batch.supports, batch.masks)
+    torch.testing.assert_close(found.exp(), total, atol=1e-5, rtol=1e-4)
+
+
+def test_scales_of_images_keep_the_shape_and_leave_training_as_it_is() -> None:
+    assert sides_of(torch.zeros(1, 3, 30, 60), 90) == (45, 90)
+    batch = random_episodes()
+    losses = network(scales=(33, 57), scales_of="images").training_losses(batch)
+    assert losses.keys() == network().training_losses(batch).keys()
+    built = network(scales=(33, 57), scales_of="images")
+    assert built.train().encode(batch.query).keys() == {"middle"}
+    assert built.eval().encode(batch.query).keys() == {"middle", "middle@33", "middle@57"}
 
 
 def test_scales_that_agree_on_zero_probability_stay_finite(

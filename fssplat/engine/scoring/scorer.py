@@ -137,7 +137,7 @@ class Scorer:
         """Logits of one episode -> classes int64 [H, W], 0 background."""
         if self.network.SHOT_FUSION == "network":
             return labels(logits)[0]
-        return fuse_shots(logits, self.network.SHOT_FUSION)
+        return fuse_shots(logits, self.network.shot_fusion)
 
     def logits(
         self, encoded: list[list[Encoded]], ways: int, size: tuple[int, int]

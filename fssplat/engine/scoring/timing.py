@@ -118,7 +118,7 @@ def predicted(
             part = slice(first, first + most)
             of_query, of_supports = _rows(query, part), _rows(supports, part)
             passes.append(network.segment(of_query, of_supports, masks[part], size).float())
-        return fuse_shots(torch.cat(passes), network.SHOT_FUSION)
+        return fuse_shots(torch.cat(passes), network.shot_fusion)
 
 
 def _encoded(network: FewShotSegmenter, episode: LoadedEpisode) -> tuple[Encoded, Encoded, Tensor]:

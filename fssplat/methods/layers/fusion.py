@@ -3,17 +3,17 @@
 Shapes   k shots, p classes with background first, H x W pixels.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from fssplat.methods.base import Fusion
 
-def fuse_shots(logits: Tensor, fusion: Literal["vote", "mean-mask"]) -> Tensor:
-    """[k, p, H, W] -> labels int64 [H, W]; with one shot the argmax for either fusion."""
+
+def fuse_shots(logits: Tensor, fusion: Fusion) -> Tensor:
+    """[k, p, H, W] -> labels int64 [H, W]; with one shot the argmax for any fusion."""
     if len(logits) == 1:
         return labels(logits)[0]
-    return vote(logits) if fusion == "vote" else mean_mask(logits)
+    return {"vote": vote, "mean-mask": mean_mask, "mean-binary": mean_binary}[fusion](logits)
 
 
 def vote(logits: Tensor) -> Tensor:
@@ -31,6 +31,15 @@ def vote(logits: Tensor) -> Tensor:
 def mean_mask(logits: Tensor) -> Tensor:
     """Fusion of JC2A: the mean of the predicted soft masks. [k, p, H, W] -> [H, W]."""
     return labels(logits.softmax(dim=1).mean(dim=0, keepdim=True))[0]
+
+
+def mean_binary(logits: Tensor) -> Tensor:
+    """The mean of the predicted binary masks: the class of most shots. [k, p, H, W] -> [H, W].
+
+    If two classes have as many, the background or the first class wins.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+    return labels((labels(logits).unsqueeze(1) == classes).float().mean(dim=0, keepdim=True))[0]
 
 
 def labels(scores: Tensor) -> Tensor:

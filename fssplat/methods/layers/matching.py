@@ -48,6 +48,14 @@ def mean_best_match(query: Tensor, supports: Tensor) -> Tensor:
     return scaled(best.flatten(0, 1)).view(*s.shape[:2], *query.shape[-2:]).mean(dim=1)
 
 
+def priors(query: Tensor, supports: Tensor) -> Tensor:
+    """Prior of PFENet, mean over shots: [b, c, h, w], [b, n, k, c, h, w] -> [b, n, h, w]."""
+    n, k = supports.shape[1:3]
+    repeated = query.repeat_interleave(n * k, dim=0)
+    found = best_match(repeated, supports.flatten(0, 2))
+    return found.reshape(len(query), n, k, *found.shape[-2:]).mean(dim=2)
+
+
 def best_cosine(query: Tensor, supports: Tensor) -> Tensor:
     """Unit features [b, c, q], [b, k, c, s] -> highest product of each query cell, [b, k, q]."""
     return einsum("bcq,bkcs->bkqs", query, supports).amax(dim=3)

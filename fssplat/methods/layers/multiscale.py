@@ -5,12 +5,12 @@ Source   Tian et al., "Prior Guided Feature Enrichment Network for Few-shot Segm
 Shapes   b episodes, c channels, h x w feature cells; one input per pyramid level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from fssplat.methods.base import resize
+from fssplat.methods.base import Encoded, resize
 
 
 class MultiScaleDecoder(nn.Module):
@@ -79,3 +79,30 @@ def head(channels: int, classes: int) -> nn.Sequential:
         nn.Dropout2d(0.1),
         nn.Conv2d(channels, classes, 1),
     )
+
+
+# ------------------------------------------------------------------ the same images at other sizes
+#
+# Their features are in one mapping: `feature` of the images as given, `feature@473`, ...
+
+
+def sides_of(images: Tensor, longer: int) -> tuple[int, int]:
+    """Height and width of images whose longer side is resized to `longer` pixels."""
+    height, width = images.shape[-2:]
+    factor = longer / max(height, width)
+    return round(height * factor), round(width * factor)
+
+
+def at_scale(encoded: Encoded, side: int) -> Encoded:
+    """The tensors of one scale under their plain names."""
+    mark = f"@{side}"
+    return {name.removesuffix(mark): one for name, one in encoded.items() if name.endswith(mark)}
+
+
+def for_each_scale(encoded: Encoded, compute: Callable[[Encoded], Encoded]) -> Encoded:
+    """What `compute` returns for the images as given, and for each scale in `encoded`."""
+    found = compute({name: one for name, one in encoded.items() if "@" not in name})
+    for mark in dict.fromkeys(name.partition("@")[2] for name in encoded if "@" in name):
+        of_scale = compute(at_scale(encoded, int(mark)))
+        found |= {f"{name}@{mark}": one for name, one in of_scale.items()}
+    return found

@@ -8,8 +8,10 @@ not built: each feature cell is weighted by its share in the interpolated pixels
 That is the same sum in another order, and needs H x W numbers instead of c x H x W.
 """
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, einsum
+from torch import Tensor, einsum, nn
 from torch.nn import functional as F
 
 
@@ -47,3 +49,36 @@ def cosine_scores(features: Tensor, prototypes: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         places = F.normalize(features.float(), dim=1)
         return einsum("bchw,bpc->bphw", places, F.normalize(prototypes.float(), dim=2))
+
+
+# ------------------------------------------------------------------ of SD-AANet
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Prototypes and channel weights of the supports: [b, n, k, c] each."""
+
+    prototypes: Tensor  # p_s of Eq. 2
+    weights: Tensor  # (v_s + 1) / 2 of Eq. 3, one factor per channel
+
+    @property
+    def scaled(self) -> Tensor:
+        """p'_s: the prototype of the scaled feature, equal to the scaled prototype."""
+        return self.prototypes * self.weights
+
+
+def channel_weights(channels: int) -> nn.Sequential:
+    """v_s: [i, c, 1, 1] -> [i, c, 1, 1] between 0 and 1; a quarter of the channels inside."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels // 4, 1),
+        nn.ReLU(),
+        nn.Conv2d(channels // 4, channels, 1),
+        nn.Sigmoid(),
+    )
+
+
+def prototype_mlp(ways: int, channels: int) -> nn.Sequential:
+    """MLP of Algorithm 1: the concatenated prototypes of all ways [b, n c] -> [b, c]."""
+    return nn.Sequential(
+        nn.Linear(ways * channels, channels), nn.ReLU(), nn.Linear(channels, channels)
+    )
