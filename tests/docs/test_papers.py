@@ -6,6 +6,7 @@ from pathlib import Path
 from fssplat.experiment.expand import expand
 from fssplat.experiment.reading import load_experiment
 from fssplat.methods import METHODS
+from fssplat.report import published
 from fssplat.report.sections.inside.maps import file_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,14 +19,14 @@ FIGURES = {
 
 
 def rows() -> list[tuple[str, str, str, str]]:
-    """Paper, figures, command and files of each line; `the same` is the command above."""
+    """Paper, figures, command and files of each line."""
     text = (ROOT / "docs" / "papers.md").read_text().partition("## Figures")[2]
-    found, command = [], ""
-    for paper, figures, _, given, files in re.findall(
-        r"^\| (.+?) \| (.+?) \| (.+) \| (.+?) \| (.+?) \|$", text, re.MULTILINE
-    )[1:]:
-        command = command if given == "the same" else given.strip("`")
-        found.append((paper, figures, command, files))
+    found = [
+        (paper, figures, given.strip("`"), files)
+        for paper, figures, _, given, files in re.findall(
+            r"^\| (.+?) \| (.+?) \| (.+) \| (.+?) \| (.+?) \|$", text, re.MULTILINE
+        )[1:]
+    ]
     return found[1:] if found[0][0].startswith("---") else found
 
 
@@ -44,3 +45,20 @@ def test_the_rows_that_a_figure_is_named_after_are_in_its_experiment() -> None:
             assert name in known, (figure, command, name)
         if "--against" in command:
             assert command.split("--against ")[1].split()[0] in labels, command
+
+
+def test_every_table_has_a_command() -> None:
+    text = (ROOT / "docs" / "papers.md").read_text().partition("## Figures")[0]
+    lines = re.findall(r"^\| ([\w-]+) \| (\w+) \| .+ \| (`fssplat .+) \|$", text, re.MULTILINE)
+    named = [(paper, f"Table {number}", command) for paper, number, command in lines]
+    tables = list(dict.fromkeys((row.paper, row.table) for row in published.rows()))
+    assert [(paper, table) for paper, table, _ in named if (paper, table) in tables] == tables
+    for paper, table, command in named:
+        if "verify" in command:
+            name = f"{paper}:{table.removeprefix('Table ')}"
+            assert f"`fssplat verify {name}`" in command
+            assert any(not published.why_not_run(row) for row in published.matching(name))
+        else:
+            file = re.match(r"`fssplat time (\S+)`", command)
+            assert file
+            assert (ROOT / file[1]).is_file()
