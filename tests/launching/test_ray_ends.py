@@ -2,18 +2,14 @@
 
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fssplat.launching.ray_faults.leftovers import OWNER
 from tests.fakes.command_line import module_with_own_ray
 from tests.fakes.experiment_files import experiment_with_images
+from tests.fakes.processes.trees import child, eventually
 
 LITE0 = "efficientnet_lite0"
 LOW_MEMORY = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "250"}
@@ -27,34 +23,22 @@ def experiment(folder: Path, data: Path, steps: int) -> Path:
     )  # fmt: skip
 
 
-def eventually(find: Callable[[], Any], what: str, limit_s: float = 60) -> Any:
-    end = time.monotonic() + limit_s
-    while (found := find()) is None:
-        assert time.monotonic() < end, what
-        time.sleep(0.2)
-    return found
-
-
-def child(process: "subprocess.Popen[str]", words: str) -> int | None:
-    """The number of a process below `process` whose command line has `words`."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    below = {process.pid}
-    while more := {one for one, parent in parents.items() if parent in below} - below:
-        below |= more
-    for one in below:
-        with suppress(OSError):
-            line = Path(f"/proc/{one}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in line:
-                return one
-    return None
-
-
 def scores(store: Path) -> dict[str, bytes]:
     return {path.relative_to(store).as_posix(): path.read_bytes()
             for path in store.glob("*/episodes.parquet")}  # fmt: skip
+
+
+def check_that_a_relaunch_has_the_bits_of_an_undisturbed_run(
+    path: Path, quiet: Path, data: Path, command: str = "launch"
+) -> None:
+    """Run `command` on the disturbed file `path`, and an equal file in the folder `quiet`."""
+    for name, one in ((command, path), ("launch", experiment(quiet, data, steps=40))):
+        with module_with_own_ray("fssplat", name, one) as process:
+            said, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, said
+    found = scores(path.parent / "store")
+    assert found
+    assert found == scores(quiet / "store")
 
 
 @pytest.mark.slow
@@ -72,22 +56,15 @@ def test_a_launch_whose_ray_ends_says_how_to_go_on(
     (line,) = [one for one in said.splitlines() if one.startswith("fssplat: ")]
     assert line.endswith(f"To go on: fssplat launch {path}")
     assert "are kept in" in line
-    quiet = experiment(tmp_path / "quiet", synthetic, steps=40)
-    for one in (path, quiet):
-        with module_with_own_ray("fssplat", "launch", one) as process:
-            said, _ = process.communicate(timeout=90)
-        assert process.returncode == 0, said
-    found = scores(tmp_path / "cut" / "store")
-    assert found
-    assert found == scores(tmp_path / "quiet" / "store")
+    check_that_a_relaunch_has_the_bits_of_an_undisturbed_run(path, tmp_path / "quiet", synthetic)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails(
+def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails_and_a_retry_finishes(
     tmp_path: Path, synthetic: Path
 ) -> None:
-    path = experiment(tmp_path, synthetic, steps=40)
+    path = experiment(tmp_path / "cut", synthetic, steps=40)
     with module_with_own_ray("fssplat", "launch", path, **LOW_MEMORY) as process:
         said, _ = process.communicate(timeout=110)
     assert process.returncode == 1, said
@@ -95,6 +72,9 @@ def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails(
     assert "goes on alone, one job at a time" in said
     assert "failed, its worker failed" in said
     assert f"fssplat retry {path}" in said
+    check_that_a_relaunch_has_the_bits_of_an_undisturbed_run(
+        path, tmp_path / "quiet", synthetic, "retry"
+    )
 
 
 @pytest.mark.slow
