@@ -9,15 +9,21 @@ from pathlib import Path
 
 import optuna
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 from optuna.trial import TrialState
+from rich.console import Console
 from typer.testing import CliRunner
 
 from fssplat.cli import app
+from fssplat.launching.launch import Request
+from fssplat.launching.stop_request import StopRequest
+from fssplat.search.driver import SearchDriver, search
 from fssplat.search.output import EndedPoint, ended_points
 from fssplat.search.prepare import Prepared
 from fssplat.search.study import open_study
 from tests.fakes.postgres import postgres_server
-from tests.fakes.searches import prepared_of, search_file, start_driver
+from tests.fakes.searches import prepared_of, score_by_formula, search_file, start_driver
 
 WAIT_S = 280
 
@@ -94,6 +100,35 @@ def test_a_killed_driver_loses_no_point_and_repeats_none(data: Path, tmp_path: P
     said, _ = second.communicate(timeout=WAIT_S)
     assert second.returncode == 0, said
     check_after_a_kill(prepared, before, tmp_path, 8)
+
+
+@pytest.mark.slow
+def test_the_next_search_ends_the_mlflow_run_of_a_killed_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    others = {"tracking": tracking}
+    first = start_driver(
+        search_file(tmp_path, data, trials=500, experiment=others), "score_by_formula_slowly"
+    )
+    wait_for(tmp_path, 4)
+    client = MlflowClient(tracking_uri=tracking)
+    (study,) = study_runs(client)
+    assert study.info.status == "RUNNING"
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    monkeypatch.setattr(SearchDriver, "run", lambda _: StopRequest())
+    other = search_file(tmp_path, data, study="another", experiment=others)
+    search(Request(other), Console(quiet=True), score_by_formula)
+    states = {run.info.run_name: run.info.status for run in study_runs(client)}
+    assert states == {study.info.run_name: "KILLED", "another": "FINISHED"}
+
+
+def study_runs(client: MlflowClient) -> list[Run]:
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    kind = "tags.`fssplat.kind` = 'study'"
+    return list(client.search_runs([experiment.experiment_id], kind))
 
 
 def check_after_a_kill(
