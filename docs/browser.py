@@ -70,8 +70,7 @@ class Browser:
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self._call("Emulation.setDeviceMetricsOverride", **size)
+        self.size(width, height)
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +152,11 @@ class Browser:
         folder.mkdir(parents=True, exist_ok=True)
         where = {"behavior": "allow", "downloadPath": str(folder.absolute())}
         self._call("Page.setDownloadBehavior", **where)
+
+    def size(self, width: int, height: int) -> None:
+        """Give the page another size, pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
 
     def dark(self, on: bool) -> None:
         """Show pages as for a person who prefers dark colours."""

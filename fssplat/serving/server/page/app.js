@@ -9,13 +9,14 @@ const HINTS = {
   eraser: "Paint over what is no object. Keys: arrows move, space erases, Z undoes.",
   polygon: "Click the corners; click the first one, or press Escape, to close. Keys: arrows move, Enter sets a corner.",
 };
-const MARKED_HERE = "the images marked here";
+const MARKED_HERE = "marked on this page";
 const SHOWN = 640; // pixels, width of a result on the page
 
 const supports = [];
 const queries = [];
 const editor = new Editor(at("canvas"), () => { changed = true; showStrip(); });
 let changed = true; // whether the marks differ from the set that was registered
+let sent = ""; // the name under which the marks were registered
 let opened = null;
 let token = sessionStorage.getItem("token") || "";
 
@@ -52,7 +53,7 @@ async function refresh() {
   const [models, sets] = [await ask("v1/models"), await ask("v1/supports")];
   at("token-form").hidden = true;
   at("model").textContent = `Model: ${models.model}`;
-  fill(at("models"), ["", ...models.models.map(one => one.name)], name => name || `${models.model} (the server's)`);
+  fill(at("models"), ["", ...models.models.map(one => one.name).filter(name => name !== models.model)], name => name || `${models.model}`);
   fill(at("sets"), ["", ...sets.supports], name => name || MARKED_HERE);
 }
 
@@ -177,11 +178,11 @@ async function registered() {
     masks: Object.fromEntries(editor.classes.map(one => [one, image.png(one)]).filter(([, png]) => png)),
   })).filter(one => Object.keys(one.masks).length);
   if (!images.length) throw new Error("Mark the object in at least one image first.");
-  if (changed || registered.name !== name) {
+  if (changed || sent !== name) {
     say("The marked images are being registered …");
     await send(`v1/supports/${encodeURIComponent(name)}`, "PUT", { images });
     changed = false;
-    registered.name = name;
+    sent = name;
     await refresh();
   }
   return name;
@@ -201,10 +202,9 @@ async function find() {
     for (const [place, query] of queries.entries()) {
       say(`Searching image ${place + 1} of ${queries.length} …`);
       const answer = await send("v1/predict", "POST", { ...settings, images: [query.bytes] });
-      query.classes = answer.classes;
-      query.found = answer.results[0].found;
-      query.mask = answer.results[0].mask;
-      query.shown = await image(`data:image/png;base64,${query.mask}`);
+      const result = answer.results[0];
+      const shown = await image(`data:image/png;base64,${result.mask}`);
+      query.result = { ...result, classes: answer.classes, shown };
       showResults();
     }
     say(`Searched ${queries.length} image${queries.length === 1 ? "" : "s"}.`);
@@ -236,23 +236,24 @@ function showResults() {
     name.className = "name";
     name.textContent = query.name;
     about.append(name);
-    if (query.mask) {
+    if (query.result) {
+      const { mask, classes, found } = query.result;
       const link = document.createElement("a");
-      link.href = `data:image/png;base64,${query.mask}`;
+      link.href = `data:image/png;base64,${mask}`;
       link.download = `${stem(query.name)}.png`;
       link.textContent = "Mask";
       link.setAttribute("aria-label", `Download the mask of ${query.name}`);
-      const found = document.createElement("span");
-      found.className = "found";
-      found.textContent = query.classes.map(one => described(one, query.found[one])).join("; ");
-      about.append(link, found);
+      const text = document.createElement("span");
+      text.className = "found";
+      text.textContent = classes.map(one => described(one, found[one])).join("; ");
+      about.append(link, text);
     }
     item.append(drawn(query), about);
     return item;
   }));
-  const done = queries.filter(query => query.mask);
+  const done = queries.filter(query => query.result);
   at("download-all").disabled = !done.length;
-  const seen = done.filter(query => Object.values(query.found).some(one => one.pixels)).length;
+  const seen = done.filter(query => Object.values(query.result.found).some(one => one.pixels)).length;
   at("summary").textContent = done.length ? `found in ${seen} of ${done.length}` : "";
 }
 
@@ -272,9 +273,10 @@ function drawn(query) {
   pen.drawImage(query.bitmap, 0, 0, canvas.width, canvas.height);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", query.name);
-  if (!query.shown) return canvas;
-  query.classes.forEach((_, place) => {
-    const inside = ofClass(query.shown, place, query.classes.length);
+  if (!query.result) return canvas;
+  const { shown, classes } = query.result;
+  classes.forEach((_, place) => {
+    const inside = ofClass(shown, place, classes.length);
     pen.drawImage(tinted(inside, COLOURS[place % COLOURS.length], canvas.width, canvas.height), 0, 0);
   });
   return canvas;
@@ -305,15 +307,15 @@ function paletteColour(index) {
 }
 
 function downloadAll() {
-  const done = queries.filter(query => query.mask);
+  const done = queries.filter(query => query.result);
   const used = new Set();
   const files = done.map(query => {
     let name = stem(query.name);
     for (let number = 2; used.has(name); number++) name = `${stem(query.name)}-${number}`;
     used.add(name);
-    return [`${name}.png`, Uint8Array.from(atob(query.mask), letter => letter.charCodeAt(0))];
+    return [`${name}.png`, Uint8Array.from(atob(query.result.mask), letter => letter.charCodeAt(0))];
   });
-  const classes = done[0].classes;
+  const classes = done[0].result.classes;
   if (classes.length > 1) {
     const names = Object.fromEntries(classes.map((name, place) => [place + 1, name]));
     files.push(["classes.json", new TextEncoder().encode(JSON.stringify(names, null, 1))]);

@@ -216,6 +216,7 @@ export class Editor {
     const width = Math.min(bitmap.width, 1600);
     this.canvas.width = width;
     this.canvas.height = Math.round(bitmap.height * width / bitmap.width);
+    this.canvas.style.width = `min(100%, ${65 * bitmap.width / bitmap.height}vh)`;
     const pen = this.canvas.getContext("2d");
     const scale = width / bitmap.width;
     pen.drawImage(bitmap, 0, 0, this.canvas.width, this.canvas.height);
