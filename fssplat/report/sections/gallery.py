@@ -1,5 +1,7 @@
 """Episodes of two methods side by side: the largest gains and losses, the median, the worst."""
 
+from pathlib import Path
+
 from fssplat.common.errors import InputError
 from fssplat.common.printing import command_line
 from fssplat.report.blocks import Block, Row
@@ -9,6 +11,7 @@ from fssplat.report.gallery.choice import EpisodePlace, Reason, chosen, places
 from fssplat.report.gallery.masks import KeptMasks
 from fssplat.report.gallery.tiles import FALSE, MISSED, OBJECT, webp
 from fssplat.report.sections.labels import reference, row_name, short_title
+from fssplat.results.store import Store
 
 COLOURS = ((OBJECT, "object, found"), (MISSED, "missed"), (FALSE, "wrongly found"))
 SIZES = ((0.01, "below 1 %"), (0.05, "1 to 5 %"), (0.2, "5 to 20 %"), (2.0, "above 20 %"))
@@ -84,15 +87,21 @@ def _picture(
         ("difference", Value(100 * one.difference, signed=True)),
     )
     command = ["fssplat", "show", f"{one.first}:{episode}", "--against", one.second]
-    address = masks.evidence.stores[one.first].shown_address
     text = f"{shown.class_name}, {reason}, {names[0]} {100 * ious[0]:.1f}, {names[1]} "
     return Picture(
         name=f"{one.first}:{episode}",
         alt=f"{text}{100 * ious[1]:.1f}",
         tiles=tuple(webp(tile) for tile in shown.tiles),
         facts=facts,
-        command=command_line([*command, "--store", address]),
+        command=command_line([*command, *_store_words(masks.evidence.stores[one.first])]),
     )
+
+
+def _store_words(store: Store) -> list[str]:
+    """The option that names the store; none for the folder results, which is the default."""
+    if store.folder is not None and store.folder.resolve() == Path("results").resolve():
+        return []
+    return ["--store", store.shown_address]
 
 
 def size_name(share: float) -> str:

@@ -46,6 +46,7 @@ def test_a_picture_has_the_tiles_and_the_numbers_of_its_episode(
         assert mask is not None
         assert facts["class"] == mask.class_name
         assert picture.command.startswith(f"fssplat show {picture.name} --against ")
+        assert picture.command.endswith(f"--store {store.address}")
         assert all(tile.media[8:12] == b"WEBP" for tile in picture.tiles)
     differences = [
         value.number for one in made.pictures for name, value in one.facts
@@ -53,6 +54,16 @@ def test_a_picture_has_the_tiles_and_the_numbers_of_its_episode(
     ]  # fmt: skip
     assert differences[0] == max(differences)  # type: ignore[type-var]
     assert part(store, synthetic, episodes=8) == made
+
+
+def test_a_command_names_no_store_that_is_the_default(
+    store: Store, synthetic: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "results").symlink_to(store.address)
+    monkeypatch.chdir(tmp_path)
+    made = part(store, synthetic, episodes=1)
+    assert isinstance(made, Gallery)
+    assert "--store" not in made.pictures[0].command
 
 
 def test_pictures_say_what_is_missing(store: Store, synthetic: Path, tmp_path: Path) -> None:
