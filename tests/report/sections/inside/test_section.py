@@ -147,8 +147,10 @@ def test_mining_shows_pseudo_masks_and_a_figure_has_the_predictions_of_all_metho
 ) -> None:
     store = Store.open(str(tmp_path / "store"))
     small = {"pool_images": 6, "pseudo_per_pair": 1}
-    mining = synthetic_job(synthetic, {"name": "mining", "options": small}, training={"steps": 1})
-    prior = synthetic_job(synthetic, "prior")
+    mining, prior = (
+        synthetic_job(synthetic, method, training={"steps": 1}, episodes=30, episode_seeds=[0])
+        for method in ({"name": "mining", "options": small}, "prior")
+    )
     for job in (mining, prior, maps_job):
         run_into(store, job)
     made = inside(evidence_of(store, mining, prior, maps_job))
