@@ -210,16 +210,10 @@ def _left_out(name: str) -> dict[str, str]:
 
 
 def _reason(row: PublishedRow) -> str:
-    """Why a row is not run in a table; empty if it is run. Files that its method reads are here."""
+    """Why a row is not run in a table; empty if it is run."""
     if row.method not in published.METHODS:
         return "no such method here"
-    try:
-        trials = expand(made_experiment(published.experiment(row), None), METHODS)
-        method = METHODS[trials[0].method.name]
-        method.check_files(method.Options.model_validate(trials[0].method.options))
-    except InputError as error:
-        return str(error).removeprefix(f"{row.name}: ").rstrip(".")
-    return ""
+    return published.why_not_run(row).rstrip(".")
 
 
 def _ours(request: TableRequest, plan: Plan, results: dict[str, Result]) -> Ours:

@@ -194,11 +194,16 @@ def experiment(row: PublishedRow) -> dict[str, Any]:
 
 
 def why_not_run(row: PublishedRow) -> str:
-    """Why a row cannot be run again; empty if it can. Every trial of the row is made."""
+    """Why a row cannot be run again; empty if it can.
+
+    Every trial of the row is made, and files that its method reads beside the data set are here.
+    """
     from fssplat.methods import METHODS
 
     try:
-        expand(ExperimentSpec.model_validate(experiment(row)), METHODS)
+        method = expand(ExperimentSpec.model_validate(experiment(row)), METHODS)[-1].method
+        network = METHODS[method.name]
+        network.check_files(network.Options.model_validate(method.options))
     except InputError as error:
         return str(error).removeprefix(f"{row.name}: ")
     return ""

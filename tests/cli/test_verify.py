@@ -164,6 +164,7 @@ def test_rows_that_need_imagenet_run_where_its_images_are(
         assert len(request.parts()) == trials
     assert {"MiningFSS:5:2", "MiningFSS:5:4"} == set(request.left_out())
     assert "$FSSPLAT_IMAGENET is not set" in request.left_out()["MiningFSS:5:2"]
+    assert "3 of 5 rows can be run" in typed("--list", "MiningFSS:5")[1]
 
 
 def test_the_settings_of_a_table_are_those_of_the_paper_until_one_is_changed(base: Path) -> None:
