@@ -21,7 +21,7 @@ COMMANDS = {
     "ray": 'exec {python} -m ray.scripts.scripts "$@"\n',
     "python3": 'exec {python} "$@"\n',
 }
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +85,14 @@ def test_a_launch_over_two_nodes_goes_on_after_its_time_limit(
             let_end_soon(running, job)
             running.wait(job, ["PENDING"], 240)
             # SLURM holds a requeued job back for two minutes
-            running.run("scontrol", "update", f"JobId={job}", "StartTime=now")
-        ended = running.wait(job, ["COMPLETED", "FAILED", "TIMEOUT"], 400)
+            running.run("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=30")
+        ended = running.wait(job, ["COMPLETED", "FAILED", "TIMEOUT"], 900)
         assert ended == "COMPLETED", (tmp_path / name / "said.txt").read_text()
         stores.append(tmp_path / name / "store")
     cut, undisturbed = stores
     assert len(list(cut.glob("*/result.json"))) == 8
     assert attempts(undisturbed) == {1: 4}
-    assert max(attempts(cut)) == 2  # at least one job went on from its checkpoint
+    assert max(attempts(cut)) >= 2  # at least one job went on from its checkpoint
     assert "Stopped. To go on: " in (cut.parent / "said.txt").read_text()
     assert differences(undisturbed, cut) == []
     assert scored_twice(cut) == []
