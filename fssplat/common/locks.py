@@ -1,5 +1,6 @@
 """Locks between processes: flock(2) on a file. The kernel releases a lock when its process ends."""
 
+import errno
 import fcntl
 import time
 from pathlib import Path
@@ -9,6 +10,12 @@ from typing import IO, Self
 from fssplat.common.errors import InputError
 
 POLL_S = 0.1  # seconds between two tries of a lock with a time-out
+MISSING = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+
+
+def locks_are_missing(error: OSError) -> bool:
+    """Whether a lock failed because the file system has none, as Lustre or FUSE without flock."""
+    return error.errno in MISSING
 
 
 class FileLock:

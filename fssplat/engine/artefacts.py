@@ -7,13 +7,14 @@ one process compute while the others wait; it is released when its process ends,
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fssplat.common.locks import lock
+from fssplat.common.locks import lock, locks_are_missing
 from fssplat.common.whole_files import write_whole
 
 
@@ -39,7 +40,7 @@ class ArtefactCache:
         found = _read(path)
         if found is not None:
             return found
-        with lock(self.folder / f"{key}.lock"):
+        with _lock_if_possible(self.folder / f"{key}.lock"):
             found = _read(path)  # another process may have finished meanwhile
             if found is None:
                 computed = {
@@ -48,6 +49,16 @@ class ArtefactCache:
                 write_whole(path, lambda temporary: save_file(computed, temporary))
                 found = computed
         return found
+
+
+def _lock_if_possible(path: Path) -> AbstractContextManager[object]:
+    """The lock, or nothing on a file system without locks: then two processes may compute."""
+    try:
+        return lock(path)
+    except OSError as error:
+        if not locks_are_missing(error):
+            raise
+        return nullcontext()
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -1,9 +1,9 @@
 """Claims: one process at a time works on a name in the store, such as a job.
 
 On a local disk a claim is a file lock, which the kernel releases when its process ends. On shared
-disks and object stores the holder also counts up in a file: if the counter does not change for
-`EXPIRY_S` seconds, the claim is dead. The observer measures this with its own monotonic clock, so
-the clocks of two machines are never compared.
+disks, on file systems without locks and on object stores the holder also counts up in a file: if
+the counter does not change for `EXPIRY_S` seconds, the claim is dead. The observer measures this
+with its own monotonic clock, so the clocks of two machines are never compared.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from typing import Any, Self
 from uuid import uuid4
 
 from fssplat.common.json_files import all_strings, is_count, json_object
-from fssplat.common.locks import FileLock, try_lock
-from fssplat.results.files import Files, LocalFiles, RemoteFiles
+from fssplat.common.locks import FileLock, locks_are_missing, try_lock
+from fssplat.results.files import Files, LocalFiles
 
 BEAT_S = 10.0  # seconds between two counts of a holder
 EXPIRY_S = 60.0  # a claim is dead if its counter does not change for this long
@@ -104,7 +104,12 @@ def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> C
     """
     watch_s = EXPIRY_S if wait_s is None else wait_s
     if isinstance(files, LocalFiles):
-        lock = try_lock(files.root / f"{name}.lock")
+        try:
+            lock = try_lock(files.root / f"{name}.lock")
+        except OSError as error:
+            if not locks_are_missing(error):
+                raise
+            return _claim_by_name(files, name, owner, watch_s)
         if lock is None:
             return None
         found = _read(files, name)
@@ -113,8 +118,7 @@ def claim(files: Files, name: str, owner: str, wait_s: float | None = None) -> C
             lock.release()
             return None
         return Claim(files, name, owner, lock)
-    assert isinstance(files, RemoteFiles)
-    return _claim_object(files, name, owner, watch_s)
+    return _claim_by_name(files, name, owner, watch_s)
 
 
 def held(files: Files, name: str) -> bool:
@@ -125,7 +129,12 @@ def held(files: Files, name: str) -> bool:
             return False
         if found["host"] != host():
             return True  # only `claim` takes the time to watch the counter
-        lock = try_lock(files.root / f"{name}.lock")
+        try:
+            lock = try_lock(files.root / f"{name}.lock")
+        except OSError as error:
+            if not locks_are_missing(error):
+                raise
+            return not _process_ended(found)
         if lock is None:
             return True
         lock.release()
@@ -140,8 +149,8 @@ def owner_of(files: Files, name: str) -> str:
     return str(found["owner"]) if found is not None else ""
 
 
-def _claim_object(files: RemoteFiles, name: str, owner: str, watch_s: float) -> Claim | None:
-    """A claim in an object store: the first process that creates the object has it."""
+def _claim_by_name(files: Files, name: str, owner: str, watch_s: float) -> Claim | None:
+    """A claim without a lock: the first process that creates the file or object has it."""
     token = uuid4().hex
     about = {"owner": owner, "host": host(), "pid": os.getpid(), "token": token, "beat": -1}
     note = json.dumps(about).encode()

@@ -47,6 +47,10 @@ class Files(ABC):
         """Replace the file in one step."""
 
     @abstractmethod
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a new file. Returns False if it exists already."""
+
+    @abstractmethod
     def put(self, name: str, source: Path) -> None:
         """Copy or move a local file here, in one step."""
 
@@ -139,6 +143,17 @@ class LocalFiles(Files):
             if is_disk_full(error):
                 raise
             raise StoreAwayError(_unreadable(source, error)) from error
+        return True
+
+    def create(self, name: str, data: bytes) -> bool:
+        path = self._path(name)
+        with disk_errors(self.address):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with path.open("xb") as stream:
+                    stream.write(data)
+            except FileExistsError:
+                return False
         return True
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -277,7 +292,6 @@ class RemoteFiles(Files):
             self.fs.rm(self._path(name), recursive=True)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a new file. Returns False if it exists already."""
         try:
             self.fs.pipe_file(self._path(name), data, mode="create")
         except FileExistsError:

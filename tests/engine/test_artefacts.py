@@ -1,5 +1,7 @@
 """Artefacts are computed once by all processes together, even if one is killed."""
 
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -30,6 +32,18 @@ def hold(folder: Path) -> None:
     with lock(folder / "key.lock"):
         (folder / "held").touch()
         time.sleep(60)
+
+
+def test_a_file_system_without_locks_has_artefacts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    ask(tmp_path)
+    ask(tmp_path)
+    assert (tmp_path / "calls").read_text() == "x"
 
 
 @pytest.mark.slow

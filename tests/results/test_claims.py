@@ -1,5 +1,7 @@
 """A claim has one holder at a time, and no holder after its process has ended."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -17,9 +19,16 @@ from fssplat.results.claims import claim, held
 from fssplat.results.files import Files, LocalFiles, open_files
 
 
-@pytest.fixture(params=["folder", "memory"])
-def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
-    return open_files(str(tmp_path) if request.param == "folder" else f"memory://{tmp_path.name}")
+@pytest.fixture(params=["folder", "folder without locks", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    """A store of each kind; some mounts of Lustre and FUSE answer a lock with an error."""
+    if request.param == "folder without locks":
+        monkeypatch.setattr(fcntl, "flock", refuse_to_lock)
+    return open_files(f"memory://{tmp_path.name}" if request.param == "memory" else str(tmp_path))
+
+
+def refuse_to_lock(file: object, operation: int) -> None:
+    raise OSError(errno.ENOTSUP, "Operation not supported")
 
 
 def write_foreign_claim(files: Files, beat: int = 7) -> None:
