@@ -1,6 +1,7 @@
 """Settings and data that every test shares."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,13 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.fakes.synthetic_jobs import build_synthetic
 
     return build_synthetic(tmp_path_factory.mktemp("data") / "synthetic")
+
+
+@pytest.fixture
+def timing_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the lock of `fssplat time`: tests in other processes hold other locks."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

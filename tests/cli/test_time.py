@@ -37,6 +37,7 @@ def costs_of_launch(experiment: Path) -> str:
     return out.getvalue()
 
 
+@pytest.mark.usefixtures("timing_lock")
 def test_times_are_measured_once_and_printed_with_a_launch(experiment: Path) -> None:
     assert f"Times of episodes are not measured yet: fssplat time {experiment}" in costs_of_launch(
         experiment

@@ -1,5 +1,6 @@
 """Which methods are timed, when they are timed anew, and what the store keeps."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 import torch
 
 from fssplat.common.errors import InputError
+from fssplat.common.locks import try_lock
+from fssplat.engine.device import best_device, device_label
 from fssplat.engine.job_data import JobData
 from fssplat.engine.run import run_job
 from fssplat.engine.scoring.timing import WARM_UP, LoadedEpisode, Measured, measure
@@ -29,6 +32,7 @@ from fssplat.worker.timing import (
     to_time,
 )
 
+pytestmark = pytest.mark.usefixtures("timing_lock")
 # of a measurement: shapes that pass the backbone, sums of queries, switches, number of times
 Work = tuple[tuple[tuple[int, ...], ...], tuple[float, ...], tuple[bool, int], int]
 RULES = {
@@ -173,6 +177,15 @@ def test_nothing_is_measured_beside_a_launch_of_this_machine(
     with held, pytest.raises(InputError, match="20260101-120000-abcd runs on this machine"):
         time_methods(plan, store, lambda line: None)
     assert store.timings() == {}
+
+
+def test_two_measurements_do_not_run_side_by_side(synthetic: Path, tmp_path: Path) -> None:
+    plan = plan_of(synthetic, tmp_path)
+    device = device_label(best_device()).replace(" ", "-")
+    held = try_lock(tmp_path / f"fssplat-{os.getuid()}-time-{device}.lock")
+    assert held is not None
+    with held, pytest.raises(InputError, match="another `fssplat time` measures on the"):
+        time_methods(plan, Store.open(plan.experiment.store), lambda line: None)
 
 
 def test_a_number_of_shots_without_images_is_left_out_with_the_reason(
