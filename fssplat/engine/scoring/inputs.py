@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fssplat.data.index import Dataset
-from fssplat.data.transforms import Mode, content_box, fit_image, fit_label
+from fssplat.data.transforms import Label, Mode, content_box, fit_image, fit_label
 from fssplat.methods.base import resize
 
 Score = Literal["original", "original-square"] | int  # a size to score at; an int is a side
@@ -34,12 +34,16 @@ class Inputs:
 
     def truth(self, row: int, classes: tuple[int, ...], score: Score) -> Tensor:
         """int64 label of the episode's classes at a scored size, without any padding."""
+        return torch.from_numpy(self.label(row, classes, score).astype(np.int64))
+
+    def label(self, row: int, classes: tuple[int, ...], score: Score) -> Label:
+        """The same as uint8."""
         label = self.dataset.target(row, classes)
-        if not isinstance(score, str):
-            mode: Mode = "pad" if self.mode == "original" else self.mode
-            height, width = content_box(label.shape[0], label.shape[1], score, mode)
-            label = fit_label(label, score, mode)[:height, :width]
-        return torch.from_numpy(label.astype(np.int64))
+        if isinstance(score, str):
+            return label
+        mode: Mode = "pad" if self.mode == "original" else self.mode
+        height, width = content_box(label.shape[0], label.shape[1], score, mode)
+        return fit_label(label, score, mode)[:height, :width]
 
     def box(self, row: int) -> tuple[int, int]:
         """Height and width of the image's content within the square input, at its top left."""

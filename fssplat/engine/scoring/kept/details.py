@@ -109,13 +109,14 @@ def base_objects(info: DatasetInfo, trial: Trial) -> tuple[int, ...]:
 def detail_rows(
     episode: ManifestEpisode,
     prediction: npt.NDArray[np.uint8],
-    label: npt.NDArray[np.int64],
+    label: npt.NDArray[np.uint8],
     dataset: Dataset,
     score: str,
     ignore_border: bool,
 ) -> list[dict[str, Any]]:
     """One row per way. `label` [h, w]: the ways, then base classes, 0 background, 255 ignored."""
     drawn = episode.drawn
+    prediction = np.ascontiguousarray(prediction)  # in the label's order: half the time
     valid = label != IGNORE
     on_base = (label > len(drawn.classes)) & valid
     if not ignore_border:

@@ -85,7 +85,7 @@ class KeptFiles:
         dataset = self._inputs.dataset
         for episode, prediction in batch:
             classes = (*episode.drawn.classes, *self._base)
-            label = self._inputs.truth(episode.drawn.query, classes, score).numpy()
+            label = self._inputs.label(episode.drawn.query, classes, score)
             found = details.detail_rows(
                 episode, prediction, label, dataset, str(score), ignore_border
             )
