@@ -257,6 +257,7 @@ class SearchDriver:
             return 1
         if self.write_error:
             return 1
+        self.console.print(f"A page of this study: {self.request.report_command()}", soft_wrap=True)
         command = command_line(["fssplat", "launch", self.folder / BEST])
         self.console.print(f"Next: {command}", soft_wrap=True)
         return 0
