@@ -12,7 +12,7 @@ BASE = Path("experiments/base.yaml")
 def verify(
     row: str = typer.Argument(
         "",
-        metavar="[NAME]",
+        metavar="NAME",
         help="A paper, its table, or a row: HMFS, HMFS:2 or HMFS:2:33; see --list.",
     ),
     changes: list[str] = SET,
