@@ -19,6 +19,9 @@ PARAMETERS = {  # (paper, printed figure) -> our metric for what the paper count
     ("MiningFSS", "params_M"): "test_parameters",
     ("JC2A", "params_M"): "total_parameters",
 }
+COUNTED_APART = {  # paper -> what its number of parameters counts and ours does not
+    "JC2A": "The paper also counts the last stage of ResNet-50 (14.96 M), which JC2A does not use"
+}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fssplat.report import published
 from fssplat.report.blocks import blocks
 from fssplat.report.published import PublishedRow
 from fssplat.report.published_tables import (
+    COUNTED_APART,
     PARAMETERS,
     Line,
     Ours,
@@ -134,6 +135,8 @@ def remarks(
         found.append("(quoted): of another work, whose protocol the paper does not say.")
     if changed:
         found.append(CHANGED)
+    papers = dict.fromkeys(row.paper for row in figures if row.metric in COUNTED)
+    found += [f"Parameters: {COUNTED_APART[one]}." for one in papers if one in COUNTED_APART]
     own = dict.fromkeys(filter(None, map(published.own_settings, figures)))
     found += [f"Ours: {one}." for one in own]
     found += [f"Ours: {block.title}." for block in blocks(ours.trials, ours.results)]

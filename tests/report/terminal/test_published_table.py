@@ -91,6 +91,12 @@ def test_parameters_are_those_that_the_paper_counts() -> None:
     assert found[place + 1] == ["ours", "8.7"]
 
 
+def test_parameters_that_only_the_paper_counts_are_named() -> None:
+    text = " ".join(page("JC2A:3", {"miou": 0.6, "total_parameters": 19.1e6}).split())
+    assert "Parameters: The paper also counts the last stage of ResNet-50 (14.96 M)" in text
+    assert "Parameters:" not in page("JC2A:1", {"miou": 0.6})
+
+
 def test_settings_of_our_own_are_named_below_the_table() -> None:
     text = " ".join(page("MiningFSS:7", {"miou": 0.6}).split())
     assert text.count("ours are padded to 473 pixels") == 1
