@@ -32,6 +32,12 @@ def plan(
         help="Say how many GPUs finish everything within this time, e.g. 4h or 1-12:00:00.",
         show_default=False,
     ),
+    price: str = typer.Option(
+        "",
+        metavar="PRICE",
+        help="Say what it costs if one GPU costs this in an hour, e.g. 1.20/h",
+        show_default=False,
+    ),
     gantt: Path | None = GANTT,
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),
     config: bool = SHOW_CONFIG,
@@ -52,6 +58,7 @@ def plan(
 
     require_png(gantt)
     limit_s = parse_limit(limit) if limit else None
+    hourly = plan_table.parse_price(price) if price else None
     machine = packing.this_machine() if gpus is None else packing.machine_with_gpus(gpus)
     planned, _ = plan_from(Request(experiment, tuple(changes)), machine)
     unchecked = check_weights(planned)
@@ -61,11 +68,15 @@ def plan(
         facts = plan_table.as_json(planned)
         if limit_s is not None:
             facts["limit"] = {"hours": limit_s / 3600, **asdict(need(planned, limit_s))}
+        if hourly is not None:
+            facts["price"] = hourly * planned.work_s / 3600
         say(json.dumps(facts, indent=1))
     else:
         Screen().print(plan_table.plan_table(planned))
         if limit_s is not None:
             Screen().print(limit_line(planned, limit_s), soft_wrap=True)
+        if hourly is not None:
+            Screen().print(plan_table.price_line(planned, hourly), soft_wrap=True)
     for line in () if as_json else unchecked:
         say(line)
     if gantt is not None:

@@ -1,11 +1,13 @@
 """A plan as a table for the terminal, and as JSON."""
 
+import re
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fssplat.common.errors import InputError
 from fssplat.experiment.datasets import known_dataset
 from fssplat.experiment.rules import dataset_names
 from fssplat.experiment.schema import DatasetSpec, ExperimentSpec
@@ -13,6 +15,7 @@ from fssplat.experiment.trial import Job, Trial
 from fssplat.planning.packing import Placement
 from fssplat.planning.plan import Plan
 
+PRICE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(?:/h)?")
 SHOWN = 20  # jobs listed in the terminal; the JSON has all
 
 
@@ -71,6 +74,24 @@ def plan_table(plan: Plan) -> RenderableType:
     rest = len(plan.pending) - SHOWN
     tail = [Text(f"... and {rest} more jobs; --json lists all.")] if rest > 0 else []
     return Group(*(Text(line) for line in lines), rows, *tail)
+
+
+def parse_price(text: str) -> float:
+    """What one GPU costs in an hour, from 1.20/h or 1.20. Raises InputError."""
+    found = PRICE.fullmatch(text)
+    if found is None:
+        raise InputError(f"--price {text}: not a price for an hour. Give e.g. --price 1.20/h")
+    return float(found[1])
+
+
+def price_line(plan: Plan, price: float) -> str:
+    """What the pending jobs cost if one GPU, or one worker without GPUs, costs `price` an hour."""
+    unit = "GPU" if any(item.gpu for item in plan.pending) else "worker"
+    guess = "" if all(item.measured for item in plan.pending) else ", a guess until jobs finish"
+    return (
+        f"{duration(plan.work_s)} of {unit} time at {price:.2f} an hour: "
+        f"{plan.work_s / 3600 * price:.2f}{guess}."
+    )
 
 
 def recipe_lines(experiment: ExperimentSpec) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from fssplat.cli import app
@@ -27,6 +28,25 @@ def test_the_json_lists_every_job_and_the_chart_is_written(tmp_path: Path) -> No
     assert len(facts["order"]) == facts["pending_jobs"] == 2
     assert all(row["hours"] > 0 for row in facts["order"])
     assert picture.is_file()
+
+
+def test_the_plan_says_how_many_gpus_are_in_time_and_what_they_cost(tmp_path: Path) -> None:
+    path = str(experiment_without_images(tmp_path))
+    more = ["--gpus", "1", "--limit", "4h", "--price", "3600/h"]
+    done = RUN.invoke(app, ["plan", path, *more])
+    assert "Within 4 h 0 min: 1 GPU; the last job ends after " in done.output
+    facts = json.loads(RUN.invoke(app, ["plan", path, *more, "--json"]).output)
+    assert facts["limit"]["slots"] == 1
+    seconds = facts["work_hours"] * 3600  # each costs 1
+    assert facts["price"] == pytest.approx(seconds)
+    assert f"of GPU time at 3600.00 an hour: {seconds:.2f}, a guess" in done.output
+
+
+@pytest.mark.parametrize("more", [["--price", "cheap"], ["--limit", "soon"]])
+def test_a_price_or_limit_that_cannot_be_read_is_refused(tmp_path: Path, more: list[str]) -> None:
+    done = RUN.invoke(app, ["plan", str(experiment_without_images(tmp_path)), *more])
+    assert isinstance(done.exception, InputError)
+    assert more[1] in str(done.exception)
 
 
 def test_a_change_from_the_command_line_changes_the_plan(tmp_path: Path) -> None:
