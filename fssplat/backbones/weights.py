@@ -36,7 +36,9 @@ def require_file(path: Path) -> None:
     try:
         wrong = wrong_kind(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}). Give another file."
+        ) from error
     if wrong:
         raise InputError(f"{path}: not a readable weight file: it {wrong}")
 

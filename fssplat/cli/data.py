@@ -8,7 +8,7 @@ import typer
 from fssplat.cli.progress_bar import Bar
 from fssplat.cli.unknown_command import Commands
 from fssplat.common.errors import InputError
-from fssplat.common.printing import Screen, command_line, one_line, say
+from fssplat.common.printing import Screen, command_line, counted, one_line, say
 
 if TYPE_CHECKING:
     from fssplat.data.build.convert import BuildReport
@@ -143,7 +143,7 @@ def verify(
     with Bar("verifying") as advance:
         found = verify_dataset(_root(root), workers or _cores(), advance)
     say(
-        f"{root}: {found.images:,} images in {found.shards} shards, "
+        f"{root}: {counted(found.images, 'image')} in {counted(found.shards, 'shard')}, "
         f"{found.bytes / 2**20:,.1f} MiB: all as in the index."
     )
 
@@ -198,10 +198,11 @@ def import_lists(
 
     for found in import_all(Dataset.open(_root(root)), source):
         kind = "as published" if found.published else "NOT the published list"
-        say(f"{found.name}: {found.lines:,} lines, {found.images:,} images, {kind}")
+        size = f"{counted(found.lines, 'line')}, {counted(found.images, 'image')}"
+        say(f"{found.name}: {size}, {kind}")
         if found.unmatched:
             shown = one_line(", ".join(found.unmatched[:3]))
-            say(f"  {len(found.unmatched):,} lines are not in the data set, e.g. {shown}")
+            say(f"  not in the data set: {counted(len(found.unmatched), 'line')}, e.g. {shown}")
 
 
 @app.command()
@@ -254,11 +255,12 @@ def _print_report(report: "BuildReport") -> None:
     for item in report.bad:
         say(one_line(f"left out: {item.reason}"))
     if report.bad:
-        say(f"{len(report.bad)} images were left out; {report.root / REPORT_FILE} lists them.")
+        say(f"{counted(len(report.bad), 'image')} left out, see {report.root / REPORT_FILE}.")
+    classes, shards = counted(len(info.classes), "class"), counted(len(info.shards), "shard")
     kept = f", {report.shards_kept} kept from an earlier run" if report.shards_kept else ""
     say(
-        f"{report.root}: {info.name}, {len(info.classes)} classes, {images} images in "
-        f"{len(info.shards)} shards{kept}; fingerprint {info.fingerprint}; {report.seconds:.1f} s"
+        f"{report.root}: {info.name}, {classes}, {images} images in "
+        f"{shards}{kept}; fingerprint {info.fingerprint}; {report.seconds:.1f} s"
     )
 
 
@@ -267,8 +269,11 @@ def _print_audit(found: "Audit", batches: "TrainingBatches") -> None:
     drawn = ", ".join(f"{names[c - 1]} {n}" for c, n in sorted(found.classes.items()))
     seen = " and ".join(f"{n:,} as {kind}" for kind, n in sorted(found.novel_pixels.items()) if n)
     say(f"fold {batches.fold}, protocol {batches.protocol.name}: no novel label is seen.")
-    say(f"{found.episodes:,} training episodes, {len(found.images):,} images; {one_line(drawn)}")
-    say(f"{len(found.with_novel):,} images show novel classes; their pixels: {seen or 'none'}")
+    say(
+        f"{counted(found.episodes, 'training episode')}, {counted(len(found.images), 'image')}; "
+        + one_line(drawn)
+    )
+    say(f"With novel classes: {counted(len(found.with_novel), 'image')}; pixels: {seen or 'none'}")
     for note in batches.episodes.notes:
         say(one_line(f"note: {note}"))
     if batches.episodes.dropped:
@@ -295,7 +300,7 @@ def _print_info(dataset: "Dataset", contiguous: bool) -> None:
     console = Screen()
     console.print(table)
     console.print(
-        f"{info.source or info.name}; format {info.format_version}; {len(info.shards)} shards; "
-        f"fingerprint {info.fingerprint}",
+        f"{info.source or info.name}; format {info.format_version}; "
+        f"{counted(len(info.shards), 'shard')}; fingerprint {info.fingerprint}",
         highlight=False,
     )

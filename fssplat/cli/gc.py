@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
-from fssplat.common.printing import say
+from fssplat.common.printing import counted, say
 
 
 def gc(
@@ -27,4 +27,5 @@ def gc(
         for name in found:
             store.files.delete(name)
     size = sum(found.values()) / 1e6
-    say(f"{len(found)} files, {size:.1f} MB {'would be deleted' if dry_run else 'deleted'}.")
+    done = "would be deleted" if dry_run else "deleted"
+    say(f"{counted(len(found), 'file')}, {size:.1f} MB {done}.")

@@ -3,7 +3,7 @@
 import re
 
 from fssplat.common.passwords import hidden
-from fssplat.common.printing import say
+from fssplat.common.printing import counted, say
 
 LAST_LINES = 30  # of each log if several are shown
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -17,7 +17,7 @@ def print_log(found: bytes | None, last: int | None, command: str) -> None:
         return
     rows = as_lines(found)
     if last is not None and len(rows) > last:
-        say(f"... {len(rows) - last} lines before. All of them: {command}")
+        say(f"... {counted(len(rows) - last, 'line')} before. All of them: {command}")
         rows = rows[-last:]
     say("\n".join(rows))
 

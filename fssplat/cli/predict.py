@@ -8,7 +8,7 @@ import typer
 
 from fssplat.cli.progress_bar import Bar
 from fssplat.common.errors import InputError
-from fssplat.common.printing import one_line, say
+from fssplat.common.printing import counted, one_line, say
 
 if TYPE_CHECKING:
     from fssplat.engine.predicting.prepared import PreparedSupports
@@ -57,7 +57,7 @@ def predict(
     from fssplat.serving.folders.queries import find_queries
     from fssplat.serving.folders.run import OutputSettings, predict_all
     from fssplat.serving.models.opening import load_model
-    from fssplat.serving.supports import counted, read_supports
+    from fssplat.serving.supports import read_supports
 
     names = tuple(dict.fromkeys(name.strip() for name in formats.split(",")))
     settings = OutputSettings(out, names, overlay, overwrite)
@@ -86,7 +86,7 @@ def _print_scores(supports: "PreparedSupports") -> None:
     for name, one in self_scores(supports).items():
         who = one_line(name)
         if one.left_out:
-            each = f"{one.supports} supports, each by the others"
+            each = f"{counted(one.supports, 'support')}, each by the others"
             say(f"{who}: finds its own supports at {100 * one.iou:.0f} IoU ({each})")
         else:
             say(f"{who}: finds its only support, by itself, at {100 * one.iou:.0f} IoU")
@@ -100,7 +100,7 @@ def _print_summary(summary: "RunSummary", out: Path) -> None:
     before = done - summary.predicted
     rate = summary.predicted / summary.seconds if summary.seconds else 0.0
     kept = f" ({before} of them before)" if before else ""
-    say(f"{done} of {summary.queries} images{kept}, {rate:.1f} images/s")
+    say(f"{done} of {counted(summary.queries, 'image')}{kept}, {rate:.1f} images/s")
     for name, count in summary.found.items():
         say(f"  {one_line(name)}: in {count}, absent in {done - count}")
     say(f"Wrote {shlex.quote(str(out))} and {TABLE} in it")

@@ -87,6 +87,7 @@ def _document(
     searches = [p for p in experiments if "space" in Request(p, changes).load().search]
     if searches:
         return _of_search(experiments, Request(searches[0], changes), progress)
+    from fssplat.common.printing import counted
     from fssplat.report.evidence.gather import Evidence
     from fssplat.report.sections.all import document
 
@@ -94,7 +95,8 @@ def _document(
     evidence = Evidence([source(path, list(changes)) for path in experiments], options)
     evidence.check()
     made = document(evidence, progress)
-    count = f"{len(evidence.results)} of {len(evidence.trials)} trials have a result."
+    trials = counted(len(evidence.trials), "trial")
+    count = f"With a result: {len(evidence.results)} of {trials}."
     return made, [*evidence.problems, count]
 
 

@@ -17,6 +17,7 @@ from fssplat.cli.options import (
     writing,
 )
 from fssplat.cli.store_status import existing_store, print_store
+from fssplat.common.printing import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -83,7 +84,8 @@ def print_states(
     counts = Counter(state for state, _ in found.values())
     line = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     console.print(
-        f"{plan.experiment.name}: {len(found)} trials, {line}. Store: {store.shown_address}"
+        f"{plan.experiment.name}: {counted(len(found), 'trial')}, {line}. "
+        f"Store: {store.shown_address}"
     )
     rows = [
         (state, plan.trials[trial_id].title, trial_id, reason)
@@ -107,7 +109,8 @@ def print_changes(plan: "Plan", store: "Store", console: "Screen") -> None:
         lines = tuple(changes_since(store, plan.trials[trial_id], result))
         groups.setdefault(lines, []).append(trial_id)
     for lines, ids in groups.items():
-        console.print(f"\nChanges since {len(ids)} results were made:{'' if lines else ' none'}")
+        made = f"{counted(len(ids), 'result')} {'was' if len(ids) == 1 else 'were'} made"
+        console.print(f"\nChanges since {made}:{'' if lines else ' none'}")
         for line in lines:
             console.print(f"    {line}")
         for trial_id in ids:
@@ -122,7 +125,7 @@ def is_whole(request: "Request", plan: "Plan", store: "Store", console: "Screen"
     for name, problem in wrong.items():
         console.print(f"{store.shown_address}/{name} {problem}")
     if unchecked:
-        console.print(f"{unchecked} results are older than checksums: their sizes are right.")
+        console.print(f"Older than checksums, with right sizes: {counted(unchecked, 'result')}.")
     if not wrong:
         console.print("Every file with a checksum is as it was written.")
         return True

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
-from fssplat.common.printing import say
+from fssplat.common.printing import counted, say
 
 
 def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
@@ -20,4 +20,8 @@ def sync(experiment: Path = EXPERIMENT, changes: list[str] = SET) -> None:
     )
     if count is None:
         raise typer.Exit(1)
-    say(f"{count} trials delivered." if count else "MLflow already has every finished trial.")
+    say(
+        f"{counted(count, 'trial')} delivered."
+        if count
+        else "MLflow already has every finished trial."
+    )

@@ -40,6 +40,12 @@ def short(text: str, most: int = 60) -> str:
     return clean if len(clean) <= most else f"{clean[: most - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 trial", "2 trials", "1,000 classes"."""
+    ending = "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
+
+
 def whole_line(text: str) -> Text:
     """A line for a group of tables that is never wrapped or cut, so that it can be copied."""
     return Text(text, no_wrap=True, overflow="ignore")

@@ -11,7 +11,7 @@ def filesystem(address: str) -> tuple[Any, str]:
     """The fsspec file system of an address, and the path within it.
 
     `s3://key:secret@bucket` gives credentials, which fsspec itself would take for a bucket's name.
-    Raises ImportError and ValueError as fsspec does.
+    Raises ImportError and ValueError as fsspec does, and OSError if a server does not answer.
     """
     import fsspec
 

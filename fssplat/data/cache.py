@@ -101,7 +101,13 @@ def _connect(root: str) -> tuple[Any, str]:
     try:
         return filesystem(root)
     except (ImportError, ValueError) as error:
-        raise InputError(f"{hidden(root)}: {hidden(str(error))}") from error
+        raise InputError(
+            f"{hidden(root)}: {hidden(str(error))}. Give a folder, or an address that fsspec reads."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"{hidden(root)}: does not answer ({hidden(str(error))}). Check the address."
+        ) from error
 
 
 def _remote_size(filesystem: Any, path: str, remedy: str) -> int:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import FINGERPRINT, SHARD, plain_name
 from fssplat.common.printing import command_line
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
@@ -169,7 +170,7 @@ class Dataset:
         if is_remote(root):
             return cls._open_remote(root)
         folder = Path(root)
-        info = read_info(lambda name: (folder / name).read_bytes(), root)
+        info = read_info(lambda name: regular(folder / name).read_bytes(), root)
         shards = ShardFolder(folder, info.shards)
         shards.check(rebuild(root, info.name))
         return cls(root, info, read_table(folder / INDEX_FILE, info, root), shards)
@@ -333,7 +334,7 @@ def read_table(path: Path, info: DatasetInfo, root: str) -> pa.Table:
     """The index. Raises InputError if it is damaged or does not match dataset.json."""
     remedy = rebuild(root, info.name)
     try:
-        table = parquet_table(path.read_bytes())
+        table = parquet_table(regular(path).read_bytes())
     except FileNotFoundError:
         raise InputError(f"{root}: {INDEX_FILE} is missing. {remedy}") from None
     except OSError as error:

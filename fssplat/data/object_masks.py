@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.data.labels import IGNORE, UNREADABLE, Label
 
 THRESHOLD = 128  # least grey or opaque value of an object with soft edges
@@ -121,7 +122,7 @@ def _array(given: Any, where: str) -> tuple[str, npt.NDArray[Any]]:
     """(Pillow's mode, pixels); colours for a palette whose used entries are all different."""
     if isinstance(given, Path):
         try:
-            with Image.open(given) as opened:
+            with Image.open(regular(given)) as opened:
                 opened.load()
                 return _array(opened, where)
         except UNREADABLE as error:

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fssplat.common.errors import InputError
-from fssplat.common.file_kinds import wrong_kind
+from fssplat.common.file_kinds import regular, wrong_kind
 from fssplat.common.whole_files import write_whole
 from fssplat.methods.base import FewShotSegmenter
 
@@ -96,7 +96,7 @@ def _header(path: Path) -> tuple[Header, int]:
     if not path.exists():
         raise InputError(f"{path}: no such checkpoint. Give a head.safetensors of a training.")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             record = json.loads((file.metadata() or {}).get("fssplat", "null"))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: {_wrong_format(path)}") from error
@@ -119,7 +119,7 @@ def _wrong_format(path: Path) -> str:
     try:
         wrong = wrong_kind(path)
     except OSError as error:
-        return f"cannot be read ({error.strerror or error})."
+        return f"cannot be read ({error.strerror or error}). Give another file."
     if wrong:
         return wrong
     with path.open("rb") as file:

@@ -13,7 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fssplat.common.errors import InputError
+from fssplat.common.errors import InputError, first_line
+from fssplat.common.file_kinds import regular
+from fssplat.common.passwords import hidden
 from fssplat.common.printing import command_line
 from fssplat.common.similar import known
 
@@ -95,7 +97,14 @@ def recipe_for(side: int, images: int) -> str:
 
 @lru_cache(maxsize=64)
 def _read_local(name: str, place: str, changed: int) -> KnownDataset:
-    return _facts((Path(place) / INFO_FILE).read_bytes(), name, place)
+    try:
+        data = regular(Path(place) / INFO_FILE).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{place}/{INFO_FILE}: cannot be read ({error.strerror}). Check the folder and its "
+            "permissions."
+        ) from error
+    return _facts(data, name, place)
 
 
 @lru_cache(maxsize=16)
@@ -104,9 +113,15 @@ def _read_remote(name: str, place: str) -> KnownDataset:
 
     try:
         files, path = filesystem(place)
-        return _facts(files.cat_file(f"{path}/{INFO_FILE}"), name, place)
+        data = files.cat_file(f"{path}/{INFO_FILE}")
     except FileNotFoundError:
         raise _not_built(name, place) from None
+    except Exception as error:  # each protocol raises its own errors
+        raise InputError(
+            f"{hidden(place)}: cannot be read ({hidden(first_line(error))}). Check the address and "
+            "its credentials."
+        ) from error
+    return _facts(data, name, place)
 
 
 def _facts(data: bytes, name: str, place: str) -> KnownDataset:

@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 from fssplat.common.passwords import hidden_in
+from fssplat.common.printing import counted
 from fssplat.experiment.card import MethodCard
 from fssplat.experiment.expand import ResolvedTrial, resolve
 from fssplat.experiment.reading import Reading
@@ -38,7 +39,7 @@ def explained(reading: Reading, methods: Mapping[str, MethodCard]) -> str:
         groups.setdefault(repr(settings), (settings, []))[1].append(one.trial)
     parts = list(groups.values())
     shared = _shared([settings for settings, _ in parts])
-    lines = [f"# {reading.experiment.name}: {len(found)} trials.", *ORDER.splitlines()]
+    lines = [f"# {reading.experiment.name}: {counted(len(found), 'trial')}.", *ORDER.splitlines()]
     lines += ["", "experiment:", *_lines(_of_experiment(reading))]
     lines += ["", "all trials:", *_lines(shared)]
     titles: dict[str, int] = {}

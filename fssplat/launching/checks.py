@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from fssplat.common.errors import InputError, StoreAwayError
+from fssplat.common.printing import counted
 from fssplat.common.whole_files import temporary_name
 from fssplat.data.episodes.manifest import manifest
 from fssplat.data.index import INDEX_FILE
@@ -98,6 +99,7 @@ def data_is_here(plan: Plan) -> bool:
 
 def check_writable(store: Store) -> None:
     """Raises InputError or StoreAwayError if the store cannot be written. Makes no store."""
+    store.check_format()
     try:
         if store.folder is not None:
             try_to_write(store.folder)
@@ -136,7 +138,8 @@ def disk_warning(plan: Plan, store: Store) -> str:
     if free >= needed:
         return ""
     return (
-        f"store {store.shown_address}: {free / 1e9:.0f} GB free; {trainings} trainings need about "
-        f"{needed / 1e9:.0f} GB. If the disk is full the launch stops, keeps its results, and can "
-        "be resumed. `--set mlflow.models=false` halves that; --set store=<folder> moves it.\n"
+        f"store {store.shown_address}: {free / 1e9:.0f} GB free; "
+        f"{counted(trainings, 'training')} may need about {needed / 1e9:.0f} GB. "
+        "If the disk is full the launch stops, keeps its results, and can be resumed. "
+        "`--set mlflow.models=false` halves that; --set store=<folder> moves it.\n"
     )

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from fssplat.common.errors import InputError, RayLostError
 from fssplat.common.passwords import hidden
-from fssplat.common.printing import Screen, command_line
+from fssplat.common.printing import Screen, command_line, counted
 from fssplat.experiment.reading import load_experiment
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.launching import checks
@@ -137,7 +137,7 @@ def launch(
 def reset(request: LaunchRequest) -> str:
     """Reset failed and diverged trials, so that the next launch runs them. Returns a line."""
     plan, store = plan_from(request)
-    return f"{reset_failed(plan.jobs, plan.states, store)} trials will run again."
+    return f"To run again: {counted(reset_failed(plan.jobs, plan.states, store), 'trial')}."
 
 
 def dry_run(
@@ -186,14 +186,17 @@ def conclude(
         return 143 if stop.signal == signal.SIGTERM else 130
     bad = sum(status.state in ("failed", "diverged") for status in states.values())
     if bad:
-        console.print(f"{bad} trials failed. What they printed: {request.command('logs')}")
+        failed = counted(bad, "trial")
+        console.print(f"{failed} failed. To see what was printed: {request.command('logs')}")
         console.print(f"After you fix them: {request.command('retry')}")
     cut = sum(status.state not in (*SETTLED, "failed") for status in states.values())
     if cut and share is not None:
-        console.print(f"Nothing is left here: {cut} trials run in other launches on this store.")
+        console.print(
+            f"Nothing is left here: {counted(cut, 'trial')} of other launches on this store."
+        )
         return 1 if bad else 0
     if cut:  # their state could not be written, e.g. on a full disk
-        console.print(f"{cut} trials were cut short. To go on: {request.command()}")
+        console.print(f"{counted(cut, 'trial')} cut short. To go on: {request.command()}")
     if request.report_command() and any(one.state == "finished" for one in states.values()):
         console.print(f"Tables, figures and a page of these results: {request.report_command()}")
     return 1 if bad or cut else 0
@@ -380,15 +383,16 @@ def stale_note(request: LaunchRequest, plan: Plan, store: Store) -> str:
     lines = []
     if stale:
         lines.append(
-            f"{stale} of {len(found)} results are stale: the source code has changed since. If the "
-            "change cannot change a number, nothing is needed. Else run them again, or raise the "
-            f"method's RESULT_VERSION.\n    To run them again: {request.command()} --rerun stale\n"
+            f"Stale: {stale} of {counted(len(found), 'result')}. The source code has changed "
+            "since. If the change cannot change a number, nothing is needed. Else run them again, "
+            "or raise the method's RESULT_VERSION.\n"
+            f"    To run them again: {request.command()} --rerun stale\n"
             f"    To see what has changed: {request.command('status')} --changes"
         )
     if unknown:
         lines.append(
-            f"{unknown} of {len(found)} results are of an unknown state of the source code: they "
-            "were made before it was recorded."
+            f"Of an unknown state of the source code: {unknown} of "
+            f"{counted(len(found), 'result')}. It was not recorded then."
         )
     return "".join(f"{line}\n" for line in lines)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fssplat.common.printing import counted
 from fssplat.experiment.trial import Job, Trial
 from fssplat.planning.plan import Plan
 from fssplat.planning.plan_table import duration
@@ -64,7 +65,7 @@ def draw_results(plan: Plan, results: Mapping[str, Result], path: Path) -> str:
     first = min((bar.start_s for bar in bars), default=0.0)
     bars, pauses = without_pauses([replace(bar, start_s=bar.start_s - first) for bar in bars])
     _draw(bars, pauses, f"{plan.experiment.name}: as it ran", path)
-    return f"{unknown} jobs are not drawn: their start was not recorded." if unknown else ""
+    return f"Not drawn: {counted(unknown, 'job')} without a recorded start." if unknown else ""
 
 
 def without_pauses(bars: Sequence[Bar]) -> tuple[list[Bar], list[tuple[float, float]]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.data.cache import Bucket, is_remote
 from fssplat.data.index import DatasetInfo, read_info
 from fssplat.data.places import default_root
@@ -37,7 +38,7 @@ def dataset_info(name: str, root: str) -> DatasetInfo:
     if is_remote(root):
         info = read_info(Bucket(root).read, root, name)
     else:
-        info = read_info(lambda file: (Path(root) / file).read_bytes(), root, name)
+        info = read_info(lambda file: regular(Path(root) / file).read_bytes(), root, name)
     if info.name != name:
         raise InputError(
             f"{root}: contains {info.name}, not {name}. Set datasets.{name}.root to its folder."

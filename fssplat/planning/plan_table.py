@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import counted
 from fssplat.experiment.datasets import known_dataset
 from fssplat.experiment.rules import dataset_names
 from fssplat.experiment.schema import DatasetSpec, ExperimentSpec
@@ -112,16 +113,16 @@ def recipe_lines(experiment: ExperimentSpec) -> list[str]:
 def _totals(plan: Plan) -> str:
     done = len(plan.states) - sum(len(item.job.trials) for item in plan.pending)
     return (
-        f"{plan.experiment.name}: {len(plan.states)} trials in {len(plan.jobs)} jobs "
-        f"({plan.saved_trainings} trainings saved by sharing); {done} trials done, "
-        f"{len(plan.pending)} jobs left."
+        f"{plan.experiment.name}: {counted(len(plan.states), 'trial')} in "
+        f"{counted(len(plan.jobs), 'job')} ({counted(plan.saved_trainings, 'training')} saved by "
+        f"sharing); {counted(done, 'trial')} done, {counted(len(plan.pending), 'job')} left."
     )
 
 
 def _saved(plan: Plan) -> str:
     unshared = len(plan.trained) + plan.saved_trainings
     return (
-        f"{len(plan.trained)} trainings serve {unshared} trials, "
+        f"{counted(len(plan.trained), 'training')} for {counted(unshared, 'trial')}, "
         f"{plan.saved_trainings / unshared:.0%} fewer; shared by the trials of "
         f"{', '.join(plan.sharing)}."
     )
@@ -131,7 +132,7 @@ def _times(plan: Plan, unit: str) -> str:
     guess = "" if all(item.measured for item in plan.pending) else " (a guess until jobs finish)"
     return (
         f"About {duration(plan.work_s)} of {unit} time{guess}; {duration(plan.makespan_s)} on "
-        f"{plan.devices} {unit}{'s' if plan.devices > 1 else ''}, at best "
+        f"{counted(plan.devices, unit)}, at best "
         f"{duration(plan.lower_bound_s)}, {plan.utilisation:.0%} busy."
     )
 

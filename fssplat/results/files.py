@@ -81,10 +81,19 @@ class Files(ABC):
 
 
 def open_files(address: str) -> Files:
-    """Files at a local path or an fsspec address such as s3://bucket/results."""
+    """Files at a local path or an fsspec address such as s3://bucket/results.
+
+    Raises InputError for a path that is a file, and for an address that cannot be used.
+    """
     if "://" in address and not address.startswith("file://"):
         return RemoteFiles(address)
-    return LocalFiles(Path(address.removeprefix("file://")))
+    files = LocalFiles(Path(address.removeprefix("file://")))
+    if os.path.isfile(files.root):  # not of pathlib, which raises for a name that is too long
+        raise InputError(
+            f"store {files.address}: is a file, not a folder. Give another with --set "
+            "store=<folder>, or with --store."
+        )
+    return files
 
 
 class LocalFiles(Files):
@@ -346,6 +355,8 @@ def connect(address: str) -> tuple[Any, str]:
             f"store {hidden(address)}: {hidden(str(error))}. Install what this address needs "
             "(s3://: `pip install 'fssplat[s3]'`), or give a folder."
         ) from error
+    except OSError as error:
+        raise StoreAwayError(away_message(address, error)) from error
     return fs, base.rstrip("/")
 
 

@@ -34,6 +34,7 @@ from fssplat.results.files import LocalFiles, disk_errors, open_files
 from fssplat.results.reading import read_job_record, read_result, read_status, read_timing
 from fssplat.results.records import JobRecord, Result, State, Timing, TrialStatus
 
+FORMAT_FILE, FORMAT = "store.json", 1
 MARKER = "result.json"
 CHECKPOINT = re.compile(r"step-(\d{1,18})\.safetensors")  # file name of one
 CHECKSUM = "checksum"  # key in the marker: SHA-256 of its other keys
@@ -51,8 +52,9 @@ class Store:
         """A store that can be written; it is made if it is missing. Raises InputError."""
         store = cls(address)
         try:
+            store.check_format()
             with disk_errors(store.address):
-                store.files.write("store.json", json.dumps({"format": 1}).encode())
+                store.files.write(FORMAT_FILE, json.dumps({"format": FORMAT}).encode())
         except InputError:
             raise
         except Exception as error:
@@ -61,6 +63,22 @@ class Store:
                 "address and the credentials, or give another with --set store=<folder>."
             ) from error
         return store
+
+    def check_format(self) -> None:
+        """Raises InputError for results of another version, or a file of another program.
+
+        A damaged file does not matter: it is written again.
+        """
+        try:
+            found = json_object(self.files.read(FORMAT_FILE) or b"").get("format")
+        except ValueError:
+            return
+        if found != FORMAT:
+            raise InputError(
+                f"store {self.shown_address}: its {FORMAT_FILE} has format {found!a:.40}; this "
+                f"fssplat reads {FORMAT}. Use the fssplat that wrote it, or give another store "
+                "with --set store=<folder>."
+            )
 
     @property
     def shown_address(self) -> str:

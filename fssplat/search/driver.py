@@ -16,7 +16,7 @@ from rich.console import Console
 from fssplat.common.disk_space import is_disk_full
 from fssplat.common.errors import InputError, RayLostError, described
 from fssplat.common.passwords import hidden_in
-from fssplat.common.printing import Screen, command_line
+from fssplat.common.printing import Screen, command_line, counted
 from fssplat.launching.board import OpenBoard, open_board
 from fssplat.launching.cluster import Cluster, cluster
 from fssplat.launching.launch import TABLE_WIDTH, Request
@@ -111,9 +111,10 @@ class SearchDriver:
         trainings = len(self.prepared.jobs(self.search.defaults))
         names = ", ".join(self.search.space)
         pruning = " with asha" if self.spec.prunes else ""
+        points = f"{counted(trials, 'point')} over {names}; {counted(trainings, 'training')} each"
         return (
-            f"{self.study.study_name}: {trials} points over {names}; {trainings} trainings each, "
-            f"{self.spec.sampler}{pruning}. {spent} points done.\n"
+            f"{self.study.study_name}: {points}, {self.spec.sampler}{pruning}. "
+            f"{counted(spent, 'point')} done.\n"
             f"Scored on {output.SCORED_ON[self.spec.selection]}.\n"
             f"Study in {self.prepared.database.shown}"
         )

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fssplat.common.passwords import hidden_in
-from fssplat.common.printing import command_line
+from fssplat.common.printing import command_line, counted
 from fssplat.common.whole_files import write_bytes, write_whole
 from fssplat.search.space import Point, Search, with_point
 from fssplat.search.study import objectives, point_of
@@ -141,7 +141,8 @@ def points_table(search: Search, points: Sequence[EndedPoint], width: int) -> Re
     states = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
     steps = sum(one.steps for one in points)
     head = [
-        f"{search.experiment.name}: {len(points)} points ({states}), {steps:,} training steps.",
+        f"{search.experiment.name}: {counted(len(points), 'point')} ({states}), "
+        f"{counted(steps, 'training step')}.",
         f"mIoU in % on {SCORED_ON[search.spec.selection]}.",
     ]
     ranked = sorted(points, key=_rank)[:SHOWN]

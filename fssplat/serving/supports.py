@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import counted
 from fssplat.data.labels import Label
 from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice, is_value
 from fssplat.data.readers.layouts import LAYOUTS, find_layout, read_layout
@@ -62,11 +63,6 @@ def read_supports(
         found += records
     loaded = [(one, _marked(one)) for one in found]
     return _by_class(loaded, choice, ", ".join(map(str, paths)), notes, shots)
-
-
-def counted(count: int, what: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _marked(record: AnnotatedImage) -> LoadedImage:

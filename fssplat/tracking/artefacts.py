@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from fssplat.common.errors import described
 from fssplat.common.passwords import hidden
+from fssplat.common.printing import counted
 from fssplat.tracking.connection import Connection
 
 GIVE_UP = 2  # failures in a row after which this process tries no further upload
@@ -46,7 +47,7 @@ class Artefacts:
         """
         if not self.lacking:
             return ""
-        count = "1 run" if len(self.lacking) == 1 else f"{len(self.lacking)} runs"
+        count = counted(len(self.lacking), "run")
         return (
             f"MLflow has the numbers but lacks the files of {count}: they cannot be written to "
             f"{self._address()} ({self.error}). Make that address writable from "

@@ -1,5 +1,6 @@
 """Checks of MLflow's address before a launch or a search starts; they write into no database."""
 
+import re
 import socket
 from urllib.parse import urlsplit
 
@@ -37,6 +38,11 @@ def check_tracking(experiment: ExperimentSpec, store: Store, make: bool = True) 
 
 def check_uri(uri: str, make: bool = False) -> str:
     """`check_tracking` for an address of MLflow."""
+    if re.search(r"\s", uri) and "://" in uri and not uri.startswith("sqlite"):
+        raise InputError(
+            f"tracking {hidden(uri)}: not an address: it has a space or a line break. Remove it; "
+            "in a password, write %20 for a space."
+        )
     check_writable(uri, make)
     try:
         with mlflow_errors():
@@ -72,7 +78,9 @@ def _check_server(uri: str) -> None:
             parts = urlsplit(uri)
             host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:  # a port of letters
-            raise InputError(f"tracking {hidden(uri)}: not an address ({error}).") from error
+            raise InputError(
+                f"tracking {hidden(uri)}: not an address ({error}). Give http://<server>:<port>."
+            ) from error
         if not host:
             raise InputError(f"tracking {hidden(uri)}: names no host. Give http://<server>:<port>.")
         if not _through_proxy(parts.scheme, host):

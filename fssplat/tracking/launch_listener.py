@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from fssplat.common.passwords import hidden, hidden_in
+from fssplat.common.printing import counted
 from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec
 from fssplat.experiment.trial import Trial
 from fssplat.results import environment
@@ -106,7 +107,8 @@ class MlflowListener:
                 self._dead.end_runs()
         if delivery.missed:
             info.warn(
-                f"MLflow lacks {len(delivery.missed)} results; `{info.sync_command}` delivers them."
+                f"MLflow lacks {counted(len(delivery.missed), 'result')}; `{info.sync_command}` "
+                "delivers later."
             )
         problem = delivery.tracking.artefacts.problem(f"`{info.sync_command}`")
         if problem:

@@ -1,6 +1,7 @@
 """One bad input: how it is made, the command that reads it, and what its answer must say."""
 
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +42,15 @@ class Folder:
         return self.write(name, "".join(lines))
 
     def data(self) -> Path:
-        """The built data set as `data`, which is a link to it."""
+        """The built data set as `data`, a link to it if the case has made no copy there."""
         place = self.path / "data"
-        if not place.is_symlink():
+        if not place.exists():
             place.symlink_to(self.built)
         return place
+
+    def copied_data(self) -> Path:
+        """A copy of the built data set as `data`, which may be damaged."""
+        return shutil.copytree(self.built, self.path / "data")
 
 
 Make = Callable[[Folder], object]

@@ -1,8 +1,11 @@
 """The list of bad inputs itself: how many there are, and how many answers are one whole line."""
 
-from tests.bad_inputs.cases import changes, commands, searches, texts, values
+from tests.bad_inputs.cases import changes, commands, searches, sources, stored, texts, values
 
-EVERY = [*texts.CASES, *values.CASES, *changes.CASES, *searches.CASES, *commands.CASES]
+EVERY = [
+    *texts.CASES, *values.CASES, *changes.CASES, *searches.CASES, *commands.CASES, *sources.CASES,
+    *stored.CASES,
+]  # fmt: skip
 
 
 def test_there_are_at_least_250_cases_with_names_of_their_own() -> None:

@@ -104,7 +104,7 @@ def test_a_launch_runs_the_trials_with_a_damaged_result_again(
     out = StringIO()
     assert launch(Request(path), Console(file=out, width=200), train_and_score) == 0
     assert set(store.results(plan.trials)) == set(plan.trials)
-    assert "0 trials will run again" in run(path, "retry")
+    assert "To run again: 0 trials." in run(path, "retry")
 
 
 def store_with_damaged_jobs(folder: Path) -> tuple[Path, Plan, Store]:
@@ -210,7 +210,7 @@ def test_damaged_results_stop_no_delivery_to_mlflow(tmp_path: Path, empty_databa
     note = json.loads((store.folder / three / "result.json").read_text())
     note["about"]["job"] = "../../secret"
     (store.folder / three / "result.json").write_text(json.dumps(note))
-    assert "1 trials delivered." in run(path, "sync")
+    assert "1 trial delivered." in run(path, "sync")
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])

@@ -44,7 +44,7 @@ def test_images_left_out_are_named_on_the_terminal(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "left out: " in done.output
     assert "t1.jpg: the image cannot be read" in done.output
-    assert "1 images were left out" in done.output
+    assert "1 image left out" in done.output
 
 
 def test_a_hostile_name_of_an_image_that_is_left_out_stays_on_its_line(

@@ -27,7 +27,7 @@ def test_a_grid_runs_to_its_table_and_a_second_launch_starts_nothing(
     path = experiment_with_images(tmp_path, synthetic)
     code, out, err = output_of(start_command("launch", path))
     assert code == 0, err
-    assert "4 trials in 2 jobs (1 trainings saved by sharing)" in out
+    assert "4 trials in 2 jobs (1 training saved by sharing)" in out
     assert "synthetic, 4-shot, mIoU under protocol fssplat" in out
     assert "vs prior, 95 %" in out
     assert f"Tables, figures and a page of these results: fssplat report {path}" in out
@@ -145,7 +145,7 @@ def test_a_stopped_launch_resumes_and_gives_the_same_bits(
     code, out, err = output_of(process)
     assert code == expected, err
     assert f"Stopped. To go on: fssplat launch {path}" in out
-    assert "1 of 1 trials have no result yet" in out
+    assert "No result yet: 1 of 1 trial" in out
     code, out, _ = output_of(start_command("status", path, *only))
     assert code == 0
     assert "stopped at step" in out
@@ -181,7 +181,7 @@ def test_a_launch_finishes_after_the_last_one_was_killed(tmp_path: Path, synthet
     time.sleep(3)  # Ray's workers notice
     code, out, err = output_of(start_command("launch", path))
     assert code == 0, err
-    assert "have no result yet" not in out
+    assert "No result yet" not in out
     assert len(list((tmp_path / "store").glob("*/result.json"))) == 4
 
 

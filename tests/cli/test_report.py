@@ -37,7 +37,7 @@ def small(tmp_path: Path) -> Path:
 def test_the_last_line_names_the_page(small: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(small), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "4 of 4 trials have a result." in done.output
+    assert "With a result: 4 of 4 trials." in done.output
     assert done.output.splitlines()[-1] == f"The report: {tmp_path}/out/index.html"
     assert (tmp_path / "out" / "index.html").is_file()
 

@@ -77,8 +77,8 @@ def test_gc_counts_removable_files_and_deletes_them(tmp_path: Path) -> None:
     store.mark(job.trial_ids, "skipped", "nothing to score")
     store.files.write(f"jobs/{job.key}/checkpoints/step-1.safetensors", b"0" * 1_000_000)
     shown = RUN.invoke(app, ["gc", str(path), "--dry-run"]).output
-    assert "1 files, 1.0 MB would be deleted" in shown
-    assert "1 files, 1.0 MB deleted" in RUN.invoke(app, ["gc", str(path)]).output
+    assert "1 file, 1.0 MB would be deleted" in shown
+    assert "1 file, 1.0 MB deleted" in RUN.invoke(app, ["gc", str(path)]).output
     assert "0 files" in RUN.invoke(app, ["gc", str(path)]).output
 
 

@@ -78,7 +78,7 @@ def test_a_row_is_run_and_printed_below_the_published_one(base: Path) -> None:
 def test_a_dry_run_plans_the_row_and_starts_nothing(base: Path, tmp_path: Path) -> None:
     code, out = typed(ROW, "--base", base, "--dry-run", *TINY)
     assert code == 0
-    assert "1 trials in 1 jobs" in out
+    assert "1 trial in 1 job" in out
     assert "hmfs" in out
     assert "69.0" in out
     assert not (tmp_path / "store").exists()
@@ -119,7 +119,7 @@ def test_the_hints_about_stale_results_can_be_typed(
     assert "1 finished trials would run again" in typed(*again, "--dry-run")[1]
     code, output = typed(*changes)
     assert code == 0
-    assert "Changes since 1 results were made" in output
+    assert "Changes since 1 result was made" in output
 
 
 def test_the_command_of_a_row_is_quoted_for_the_shell() -> None:

@@ -113,7 +113,7 @@ def test_failures_are_listed_and_a_retry_runs_only_them(tmp_path: Path, machines
     assert reset_failed(plan.jobs, plan.states, store) == 3
     code, text = launched(path, train_and_score)
     assert code == 0
-    assert "1 trials done, 3 jobs left" in text
+    assert "1 trial done, 3 jobs left" in text
 
 
 def test_a_cut_trial_is_shown_as_pending(tmp_path: Path) -> None:

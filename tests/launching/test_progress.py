@@ -71,7 +71,7 @@ def test_without_a_terminal_each_trial_prints_one_line_and_a_failure_names_its_l
         "synthetic fold 0 1-shot panet resnet50: diverged, at step 3",
         f"    What it printed: fssplat logs x.yaml {one.trial_ids[0]}",
     ]
-    assert "0 of 1 jobs done" in progress.line()
+    assert "0 of 1 job done" in progress.line()
     assert "1 failed" in progress.line()
 
 
@@ -108,8 +108,8 @@ def test_a_starting_line_says_what_it_waits_for() -> None:
     progress.on_note(JobStarted(one.key, one.trial_ids, "CPU"))
     assert "loading data and weights, 0 s, CPU" in progress.report()
     progress.on_note(JobEnded(one.key, "busy", "another launch runs it"))
-    assert "waiting for 1 jobs that another launch runs" in progress.report()
-    assert "0 of 1 jobs done" in progress.line()
+    assert "waiting for 1 job of another launch" in progress.report()
+    assert "0 of 1 job done" in progress.line()
 
 
 def test_without_a_terminal_a_report_is_printed_every_minute_in_plain_lines() -> None:
@@ -124,7 +124,7 @@ def test_without_a_terminal_a_report_is_printed_every_minute_in_plain_lines() ->
     assert len(lines) == 6
     assert "\r" not in out.getvalue()
     assert "\x1b" not in out.getvalue()
-    assert lines[4].startswith("0 of 1 jobs done, 1 running, 0 waiting, 0 failed, 3 min elapsed")
+    assert lines[4].startswith("0 of 1 job done, 1 running, 0 waiting, 0 failed, 3 min elapsed")
     assert f"{one.title}: step 180 of 400, loss 0.312" in lines[5]
 
 

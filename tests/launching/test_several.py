@@ -42,8 +42,8 @@ def test_files_run_one_after_the_other_and_share_the_trials_of_one_store(
     assert code == 0
     assert "2 files, one after the other." in text
     assert text.index("File 1 of 2: ") < text.index("File 2 of 2: ")
-    assert "other: 2 trials in 1 jobs" in text
-    assert "1 trials done" in text  # the trial of the first file
+    assert "other: 2 trials in 1 job" in text
+    assert "1 trial done" in text  # the trial of the first file
     assert len(list((tmp_path / "store").glob("*/result.json"))) == 2
     assert run(paths, fail_if_started)[0] == 0
 

@@ -72,4 +72,4 @@ def test_the_real_run_is_drawn_from_the_results(
     for result in results.values():
         del result.about["started_at"]
     text = draw_results(plan, results, tmp_path / "run.png")
-    assert text == "2 jobs are not drawn: their start was not recorded."
+    assert text == "Not drawn: 2 jobs without a recorded start."

@@ -196,7 +196,7 @@ def test_the_plan_is_the_same_in_json_and_on_the_screen(tmp_path: Path) -> None:
     console.print(plan_table.plan_table(plan))
     text = console.export_text()
     assert "4 trials in 2 jobs (2 trainings saved by sharing)" in text
-    assert "2 trainings serve 4 trials, 50% fewer; shared by the trials of panet." in text
+    assert "2 trainings for 4 trials, 50% fewer; shared by the trials of panet." in text
     assert "1-shot, 5-shot" in text
 
 

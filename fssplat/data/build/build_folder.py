@@ -29,7 +29,9 @@ def only_build_in(folder: Path) -> Iterator[None]:
         (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         taken = try_lock(folder / ".lock")
     except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}).") from error
+        raise InputError(
+            f"{folder}: cannot write there ({error.strerror}). Give another --out."
+        ) from error
     if taken is None:
         raise InputError(f"{folder}: another build is running there. Wait for it.")
     with taken:

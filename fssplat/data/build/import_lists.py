@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.common.whole_files import write_bytes
 from fssplat.data.folds import classes_of_split
 from fssplat.data.index import Dataset
@@ -242,7 +243,7 @@ def key_of(name: str) -> str:
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines that are not empty, with their numbers from 1."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -271,7 +272,7 @@ def plain_pickle(path: Path) -> Any:
     Raises InputError for any other file.
     """
     try:
-        content = path.read_bytes()
+        content = regular(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
     if len(content) > PICKLE_LIMIT:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.data.labels import (
     IGNORE,
     UNREADABLE,
@@ -74,7 +75,7 @@ def stored_jpeg(record: Record) -> bytes:
 
     Raises OSError, and InputError for an upright image that cannot be decoded.
     """
-    data = record.content or record.image.read_bytes()
+    data = record.content or regular(record.image).read_bytes()
     return upright_jpeg(data, str(record.image)) if record.upright else data
 
 

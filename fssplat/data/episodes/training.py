@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import counted
 from fssplat.data.episodes.candidates import Candidates, training_candidates, with_enough_supports
 from fssplat.data.episodes.seeded_draws import Rows, pick, sample, shuffled, stream
 from fssplat.data.index import Dataset
@@ -146,6 +147,6 @@ def check_ways(dataset: Dataset, candidates: Candidates, way: int, where: str) -
     found = len(queried_classes(candidates))
     if found < max(way, 1):
         raise InputError(
-            f"{dataset.info.name} {where}: way={way} needs {way} classes with enough images; "
-            f"{found} have them. Lower way or shot, or build the data set from more images."
+            f"{dataset.info.name} {where}: way={way} needs {counted(way, 'class')} with enough "
+            f"images; {found} have them. Lower way or shot, or build the data set from more images."
         )

@@ -11,7 +11,14 @@ from typing import Any
 
 from fssplat.common.errors import InputError
 from fssplat.data.readers.pictures import find_picture
-from fssplat.data.readers.record import AnnotatedImage, Part, Shapes, declared_size, require_any
+from fssplat.data.readers.record import (
+    AnnotatedImage,
+    Part,
+    Shapes,
+    declared_size,
+    reason_of,
+    require_any,
+)
 from fssplat.data.readers.shapes.coco_shapes import Inside, draw_shape
 from fssplat.data.readers.text_files import annotation_json
 
@@ -78,8 +85,7 @@ def read_file(path: Path, images: Sequence[Path] = ()) -> list[AnnotatedImage]:
             found.append(AnnotatedImage(picture, shapes, split))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path}: not COCO's instances: {str(error)[:100]} is missing or wrong. Export it "
-            "again."
+            f"{path}: not COCO's instances: {reason_of(error)}. Export it again."
         ) from error
     return found
 

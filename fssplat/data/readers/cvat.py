@@ -11,13 +11,16 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.data.readers.pictures import find_picture
 from fssplat.data.readers.record import (
     AnnotatedImage,
     Part,
     Shape,
     Shapes,
+    class_name,
     declared_size,
+    reason_of,
     require_any,
 )
 from fssplat.data.readers.shapes.coco_shapes import Inside
@@ -55,7 +58,7 @@ class RowRuns:
 
 def is_cvat(path: Path) -> bool:
     """Whether the file starts as CVAT's XML does."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         start = file.read(4096)
     return b"<annotations" in start
 
@@ -78,9 +81,7 @@ def _picture(path: Path, item: Element, folders: Sequence[Path]) -> AnnotatedIma
     try:
         parts = tuple(_part(child) for child in item if child.tag != "tag")
     except (ValueError, KeyError) as error:
-        raise InputError(
-            f"{where}: {str(error)[:120]} is missing or wrong. Export it again."
-        ) from error
+        raise InputError(f"{where}: {reason_of(error)}. Export it again.") from error
     picture = find_picture(name, folders)
     split = SPLITS.get(item.get("subset", "").lower(), "")
     return AnnotatedImage(picture, Shapes(where, (path,), size, parts), split)
@@ -89,7 +90,7 @@ def _picture(path: Path, item: Element, folders: Sequence[Path]) -> AnnotatedIma
 def _part(child: Element) -> Part:
     if child.tag in WITHOUT_AREA:
         raise ValueError(f"the area of a {child.tag}")
-    return Part(child.attrib["label"], _shape(child))
+    return Part(class_name(child.attrib["label"], "a region"), _shape(child))
 
 
 def _shape(child: Element) -> Shape:

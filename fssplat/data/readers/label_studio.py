@@ -19,7 +19,9 @@ from fssplat.data.readers.record import (
     Part,
     Shape,
     Shapes,
+    class_name,
     declared_size,
+    reason_of,
     require_any,
 )
 from fssplat.data.readers.shapes import brush_runs
@@ -73,9 +75,7 @@ def read_task(
             return None
         parts, sizes = parts_of(regions, where)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"{where}: {str(error)[:120]} is missing or wrong. Export it again."
-        ) from error
+        raise InputError(f"{where}: {reason_of(error)}. Export it again.") from error
     name = str(next((v for v in task["data"].values() if _is_picture(v)), ""))
     if not name:
         raise InputError(f"{where}: its data name no picture. Export a project of pictures.")
@@ -103,7 +103,9 @@ def parts_of(
     parts = []
     for region in regions:
         shape = _shape(region)
-        parts += [Part(str(name), shape) for name in region["value"][region["type"]]]
+        parts += [
+            Part(class_name(name, "a region"), shape) for name in region["value"][region["type"]]
+        ]
     return tuple(parts), sizes.pop()
 
 

@@ -20,6 +20,7 @@ from fssplat.data.readers.record import (
     Part,
     Shape,
     Shapes,
+    class_name,
     declared_size,
     require_any,
 )
@@ -81,7 +82,7 @@ def read_file(path: Path, images: Sequence[Path] = ()) -> AnnotatedImage:
 
 
 def _part(shape: dict[str, Any]) -> Part:
-    name, kind = str(shape["label"]), shape.get("shape_type") or "polygon"
+    name, kind = class_name(shape["label"], "a shape"), shape.get("shape_type") or "polygon"
     if kind not in KINDS:
         raise ValueError(
             f"shape {name!a} is a {kind}, which has no area; known: {', '.join(KINDS)}"

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.data.labels import IGNORE, UNREADABLE, Label
 from fssplat.data.object_masks import objects_in
 from fssplat.data.readers.pictures import SUFFIXES, is_picture, pictures_in
@@ -55,7 +56,7 @@ class MaskFile:
 
     def size(self) -> tuple[int, int]:
         try:
-            with Image.open(self.path) as picture:  # reads the header alone
+            with Image.open(regular(self.path)) as picture:  # reads the header alone
                 return picture.height, picture.width
         except FileNotFoundError:
             raise InputError(f"{self.path}: the mask is missing. Put it there.") from None
@@ -97,7 +98,7 @@ def _values(path: Path, coloured: bool) -> tuple[dict[str, Inside], Inside]:
     Raises InputError if the file cannot be read, or has colours where indices are needed.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(regular(path)) as picture:
             if not coloured and picture.mode not in ("P", "L", "1"):
                 raise InputError(
                     f"{path}: the mask is {picture.mode}; needed are grey values or palette "

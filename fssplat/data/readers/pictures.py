@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.data.labels import UNREADABLE, decode_image
 from fssplat.data.transforms import Pixels
 
@@ -63,7 +64,7 @@ def read_picture(source: Path | bytes, where: str, most: int = MOST_PIXELS) -> P
     Raises InputError, which starts with `where`, if it is missing, damaged or too large.
     """
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
+        data = source if isinstance(source, bytes) else regular(source).read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about EXIF blocks and sizes that are checked here
             return _decoded(data, where, most)

@@ -7,7 +7,7 @@ process. A layout has one class of annotation; most are `Shapes`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -97,6 +97,23 @@ def _check_size(one: AnnotatedImage, size: tuple[int, int], picture: Picture) ->
     )
 
 
+def class_name(given: Any, what: str) -> str:
+    """The name of a class as a file gives it, a text or a number.
+
+    Raises ValueError, which starts with `what`, for another value or an empty text.
+    """
+    if isinstance(given, bool) or not isinstance(given, str | int) or not str(given).strip():
+        raise ValueError(f"{what} has no name of a class, but {given!a:.40}")
+    return str(given)
+
+
+def reason_of(error: Exception) -> str:
+    """What is wrong with an entry, from the error that reading it raised."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return f"a value is missing or wrong ({str(error)[:120]})"
+
+
 # ------------------------------------------------------------------ shapes
 
 
@@ -151,7 +168,9 @@ def declared_size(height: object, width: object, where: str) -> tuple[int, int]:
     sides = [int(s) if isinstance(s, str) and s.isdecimal() else s for s in (height, width)]
     if not all(type(side) is int and 0 < side <= 65_535 for side in sides):
         shown = f"{height!a} x {width!a}"[:60]
-        raise InputError(f"{where}: the size {shown} (height x width) is no size of a picture.")
+        raise InputError(
+            f"{where}: the size {shown} (height x width) is no size of a picture. Export it again."
+        )
     return sides[0], sides[1]  # type: ignore[return-value]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.common.json_files import json_value
 
 MOST_BYTES = 2**30  # of an annotation file
@@ -16,7 +17,7 @@ def annotation_text(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: larger than {MOST_BYTES // 2**20} MiB. Split it.")
-        return path.read_text(encoding="utf-8-sig")
+        return regular(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file. Check the name.") from None
     except OSError as error:
@@ -38,7 +39,7 @@ def annotation_json(path: Path) -> Any:
 def json_or_none(path: Path) -> Any:
     """The JSON value in a file; None if it is not readable as JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(regular(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
 

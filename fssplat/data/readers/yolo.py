@@ -4,12 +4,13 @@ data.yaml has the names of the classes; without it they are called 0, 1, 2, ...
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fssplat.common.errors import InputError
 from fssplat.data.readers.pictures import is_picture
-from fssplat.data.readers.record import AnnotatedImage, Part, Shapes, require_any
+from fssplat.data.readers.record import AnnotatedImage, Part, Shapes, class_name, require_any
 from fssplat.data.readers.shapes.polygons import Polygon
 from fssplat.data.readers.text_files import annotation_text
 
@@ -58,11 +59,15 @@ def class_names(root: Path) -> dict[str, str]:
         content = yaml.safe_load(annotation_text(path))
         names = content["names"]
         pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
-        return {str(int(number)): str(name) for number, name in pairs}
+        found = {str(int(number)): class_name(name, "an entry") for number, name in pairs}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: it has no names of classes, as in `names: [cat, dog]`. Add them."
         ) from error
+    twice = [name for name, count in Counter(found.values()).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: two classes are called {twice[0]!a}. Rename one.")
+    return found
 
 
 def read_file(picture: Path, text: Path, names: Mapping[str, str], root: Path) -> AnnotatedImage:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import plain_name
 from fssplat.data.labels import IGNORE, Label
 from fssplat.data.readers.shapes.coco_shapes import draw_shape
@@ -82,7 +83,9 @@ def read(folder: Path, options: SourceOptions) -> Source:
         path = folder / "annotations" / f"instances_{split}{year}.json"
         names, of_split = read_split(path, image_folder(folder, f"{split}{year}"), split, year)
         if classes and names != classes:
-            raise InputError(f"{path}: its categories differ from those of the train file.")
+            raise InputError(
+                f"{path}: its categories differ from those of the train file. Download both again."
+            )
         classes = names
         records += of_split
     return Source("coco-20i", classes, tuple(records), f"COCO {year} train and val", year)
@@ -132,7 +135,7 @@ def read_split(
                 Instance(
                     class_ids.get(item["category_id"], 0),
                     item["category_id"],
-                    bool(item["iscrowd"]),
+                    _crowd(item),
                     item.get("segmentation"),
                 )
             )
@@ -160,9 +163,18 @@ def read_split(
     if len(categories) != CLASSES or different < CLASSES:
         raise InputError(
             f"{path}: {len(categories)} categories, {different} of them different; COCO's "
-            f"instances have {CLASSES}."
+            f"instances have {CLASSES}. Download it again."
         )
     return tuple(str(item["name"]) for item in categories), records
+
+
+def _crowd(item: Mapping[str, Any]) -> bool:
+    crowd = item["iscrowd"]
+    if crowd not in (0, 1):
+        raise ValueError(
+            f"an annotation of image {item['image_id']} has iscrowd {ascii(crowd)[:40]}"
+        )
+    return bool(crowd)
 
 
 def _id(item: Mapping[str, Any]) -> int:
@@ -187,7 +199,7 @@ def _side(item: Mapping[str, Any], name: str) -> int:
 
 def _read_json(path: Path) -> Any:
     try:
-        with path.open("rb") as stream:
+        with regular(path).open("rb") as stream:
             return json.load(stream)
     except FileNotFoundError:
         raise InputError(f"{path}: this file is missing. Unpack COCO's annotations.") from None
@@ -195,3 +207,7 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"{path}: nested too deeply for COCO. Download it again.") from None
     except ValueError as error:
         raise InputError(f"{path}: cut short or not JSON ({error}). Download it again.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). Check its permissions."
+        ) from error

@@ -47,6 +47,8 @@ class BinaryLabel:
 def read(folder: Path, options: SourceOptions) -> Source:
     """FSS-1000 from its class folders and three class lists (in --lists, or beside the classes)."""
     splits = read_lists((options.lists,) if options.lists else (folder, *_places(folder)))
+    if not splits["train"]:
+        raise InputError("class lists: that of training is empty. Give complete ones with --lists.")
     root = find_root(folder, splits)
     classes = tuple(name for names in splits.values() for name in names)
     numbers = {name: number for number, name in enumerate(classes, start=1)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import plain_name
 from fssplat.data.labels import Label
 from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice
@@ -100,7 +101,11 @@ def names_in(path: Path) -> list[str]:
     Raises InputError if it is not UTF-8 text, or if a name cannot be a file's name.
     """
     try:
-        names = path.read_text(encoding="utf-8-sig").split()
+        names = regular(path).read_text(encoding="utf-8-sig").split()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a list of names in UTF-8. Unpack it again.") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). Check its permissions."
+        ) from error
     return [plain_name(name, str(path)) for name in names]

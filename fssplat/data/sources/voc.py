@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fssplat.common.errors import InputError
+from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import plain_name
 from fssplat.data.labels import UNREADABLE, Label
 from fssplat.data.readers.voc import CLASSES
@@ -47,7 +48,7 @@ class PngLabel:
 
     def read(self) -> Label:
         try:
-            with Image.open(self.path) as picture:
+            with Image.open(regular(self.path)) as picture:
                 if picture.mode not in ("P", "L"):
                     raise BadSampleError(
                         f"{self.path}: the label is a {picture.mode} picture; a class-index PNG "
@@ -93,7 +94,7 @@ class MatLabel:
         from scipy.io.matlab import MatReadError
 
         try:
-            content = loadmat(self.path, variable_names=["GTcls"])
+            content = loadmat(regular(self.path), variable_names=["GTcls"])
             segmentation = content["GTcls"]["Segmentation"][0, 0]
         except (OSError, ValueError, KeyError, TypeError, IndexError, MatReadError) as error:
             raise BadSampleError(f"{self.path}: the label cannot be read ({error})") from error
@@ -150,8 +151,12 @@ def find(folder: Path, places: tuple[str, ...], inside: str, what: str) -> Path:
 
 
 def voc_list(voc: Path, split: str) -> list[str]:
-    """Image names of a segmentation list, in its order."""
-    return _lines(voc / "ImageSets" / "Segmentation" / f"{split}.txt")
+    """Image names of a segmentation list, in its order. Raises InputError if there is none."""
+    path = voc / "ImageSets" / "Segmentation" / f"{split}.txt"
+    names = _lines(path)
+    if not names:
+        raise InputError(f"{path}: this list is empty. Unpack the official archive again.")
+    return names
 
 
 def sbd_list(sbd: Path) -> list[str]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from fssplat.common.errors import InputError
+from fssplat.common.printing import counted
 from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
 from fssplat.data.object_masks import object_mask
@@ -117,8 +118,8 @@ def _checked_images(
             )
     if not supports or len(supports) % way or len(masks) != len(supports):
         raise InputError(
-            f"{len(supports)} supports and {len(masks)} masks for {way} way(s): give K images per "
-            "way and one mask for each."
+            f"{counted(len(supports), 'support')} and {counted(len(masks), 'mask')} for "
+            f"{counted(way, 'way')}: give K images per way and one mask for each."
         )
     labels = [object_mask(mask, f"mask {index}") for index, mask in enumerate(masks)]
     for index, (label, image) in enumerate(zip(labels, images[1:], strict=True)):

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from fssplat.common.printing import Screen
+from fssplat.common.printing import Screen, counted
 from fssplat.experiment.trial import Trial
 from fssplat.launching.display.job_view import JobView, job_rows, title_of
 from fssplat.launching.display.time_left import TimeLeft
@@ -120,7 +120,7 @@ class Progress:
             stopped = states.count("interrupted")
             waiting = len(self._jobs) - len(states) - len(self._running)
             parts = [
-                f"{len(states) - bad - stopped} of {len(self._jobs)} jobs done",
+                f"{len(states) - bad - stopped} of {counted(len(self._jobs), 'job')} done",
                 f"{len(self._running)} running",
                 f"{max(0, waiting)} waiting",
                 f"{bad} failed",
@@ -218,7 +218,7 @@ class Progress:
         if self._running or len(self.ended) == len(self._jobs):
             return []
         if self._elsewhere:
-            return [f"waiting for {len(self._elsewhere)} jobs that another launch runs"]
+            return [f"waiting for {counted(len(self._elsewhere), 'job')} of another launch"]
         if self.ended:
             return ["waiting for a worker"]
         return [f"{WORKERS} ({duration(self._clock() - self._started)})"]

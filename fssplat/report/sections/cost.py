@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from fssplat.common.printing import counted
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import Block, Row
 from fssplat.report.document.content import (
@@ -154,7 +155,7 @@ def hours(evidence: Evidence) -> str:
     saved = sum(training[key] * (len(of_job) - 1) for key, of_job in jobs.items())
     trained = sum(seconds > 0 for seconds in training.values())
     return (
-        f"{len(evidence.results)} finished trials, {trained} trainings: "
+        f"{counted(len(evidence.results), 'finished trial')}, {counted(trained, 'training')}: "
         f"{_hours(sum(training.values()))} of training and {_hours(scoring)} of scoring on one "
         f"device. Trials that share a training saved {_hours(saved)}."
     )

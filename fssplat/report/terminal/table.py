@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fssplat.common.json_files import json_value
-from fssplat.common.printing import whole_line
+from fssplat.common.printing import counted, whole_line
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import ANCHOR, Block, Cell, Row, blocks
@@ -57,7 +57,7 @@ def remarks(
             lines.append(f"{trial.title}: {status.state}, {status.reason}")
     waiting = sum(status.state in ("pending", "running") for status in states.values())
     if waiting:
-        lines.append(f"{waiting} of {len(states)} trials have no result yet.")
+        lines.append(f"No result yet: {waiting} of {counted(len(states), 'trial')}.")
     return list(dict.fromkeys(lines))
 
 

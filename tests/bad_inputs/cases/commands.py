@@ -245,7 +245,7 @@ CASES = [
          "Choose one", command="data audit data --fold 9"),
     Case("audit of too many ways", experiment(), "synthetic fold 0: way=50 needs 50 classes",
          "synthetic", "Lower way or shot, or build the data", command="data audit data --way 50"),
-    Case("audit of too many shots", experiment(), "synthetic fold 0: way=1 needs 1 classes",
+    Case("audit of too many shots", experiment(), "synthetic fold 0: way=1 needs 1 class with",
          "synthetic", "Lower way or shot, or build the data", command="data audit data --shot 900"),
     Case("threshold above 1", nothing, "fssplat predict: Invalid value for", "fssplat",
          "`fssplat predict --help` shows its",

@@ -335,7 +335,7 @@ CASES = [
          "should be greater than or equal to 0"),
     Case("area above every image",
          protocol("episodes: 4, min_area: 2000000000, short_classes: drop"),
-         "synthetic fold 0: way=1 needs 1 classes", "synthetic",
+         "synthetic fold 0: way=1 needs 1 class with", "synthetic",
          "Lower way or shot, or build the data", command=DRY_RUN),
     Case("test image of one pixel", protocol("episodes: 4, short_classes: drop, size: 1"),
          "(got 1)", "x: protocol.size", "needs a mapping of settings, as in", command=DRY_RUN),

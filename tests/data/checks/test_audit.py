@@ -113,5 +113,5 @@ def test_the_command_imports_lists_and_says_what_they_are(tmp_path: Path) -> Non
     (tmp_path / "pfenet/pascal/val.txt").write_text("JPEGImages/x.jpg x.png\n")
     result = CliRunner().invoke(app, ["import-lists", data.root, "--source", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert "pfenet-val: 1 lines, 1 images, NOT the published list" in result.output
-    assert "1 lines are not in the data set, e.g. JPEGImages/x.jpg" in result.output
+    assert "pfenet-val: 1 line, 1 image, NOT the published list" in result.output
+    assert "not in the data set: 1 line, e.g. JPEGImages/x.jpg" in result.output

@@ -138,7 +138,7 @@ def test_images_that_do_not_fit_each_other_are_named(trained: tuple[Job, Path]) 
     mask = np.zeros((40, 50), dtype=np.uint8)
     with pytest.raises(InputError, match=r"query: float64 \[40, 50, 3\]; expected uint8"):
         predictor(image.astype(float), [image], [mask])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="1 supports and 2 masks"):
+    with pytest.raises(InputError, match="1 support and 2 masks"):
         predictor(image, [image], [mask, mask])
     with pytest.raises(InputError, match=r"mask 0: \[50, 40\]; expected \[40, 50\]"):
         predictor(image, [image], [np.eye(50, 40)])

@@ -95,7 +95,7 @@ def test_the_table_shows_numbers_and_the_interval_against_the_prior(tmp_path: Pa
     assert panet[2] == f"{means['panet']:.1f}"
     assert float(panet[6]) == pytest.approx(means["panet"] - means["prior"], abs=0.051)
     assert ["panet", "vgg16", "-", "-", "-", "-", "-"] in lines
-    assert "1 of 3 trials have no result yet." in texts[0]
+    assert "No result yet: 1 of 3 trials." in texts[0]
     assert len(store.files.sizes("comparisons")) == 1
 
 
