@@ -38,6 +38,11 @@ SMALL_RUNS = {
     "step.py --against HEAD --method hsnet pfenet --work head step five --size 97 --pairs 1": [
         r"^hsnet +head +fp32 97px: [\d.]+ x", r"^pfenet +step +bf16 97px: [\d.]+ x",
     ],
+    "serve.py --requests 12 --clients 3": [
+        r"^12 requests from 3 clients: 0 errors", r"^p99 / median [\d.]+", r"^memory: first ",
+        r"^kill -9 and restart: supports kept: True",
+        r"^20 of 20 hostile requests refused, supports unharmed: True",
+    ],
     "time.py --size 97 --rounds 1 --episodes 1 --packed 4": [
         r"^plain loop +pfenet / hsnet [\d.]+", r"^fssplat time +pfenet / hsnet [\d.]+",
         r"^cache_gb 8, batch 8 ", r"^after packed scoring ",
