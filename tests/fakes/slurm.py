@@ -17,6 +17,7 @@ import pytest
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 START_S = 60.0
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"
+# Job numbers begin with the port: jobs of two of these SLURMs have folders of different names.
 # OverTimeLimit gives a busy machine two minutes more, after the signal, to write its checkpoints.
 # The devices only let SLURM count two GPUs on each node and set CUDA_VISIBLE_DEVICES.
 GPUS = ("/dev/null", "/dev/zero")
@@ -24,6 +25,7 @@ SETTINGS = """
 ClusterName=fixture
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={port}
+FirstJobId={port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
