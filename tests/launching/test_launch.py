@@ -52,7 +52,7 @@ def test_a_launch_ends_in_the_table_and_a_second_one_starts_nothing(
     code, text = launched(path, train_and_score)
     assert code == 0
     assert "4 trials in 2 jobs" in text
-    assert "2 trainings need about 2000000000 GB" in text
+    assert "2 trainings may need about 2000000000 GB" in text
     assert "synthetic, 5-shot, mIoU under protocol fssplat" in text
     from mlflow import MlflowClient
 
@@ -168,7 +168,7 @@ def test_a_disk_that_may_fill_during_the_launch_gives_a_warning(
         monkeypatch.setattr(checks, "TRAINING_BYTES", size)
         out = StringIO()
         dry_run(request, Console(file=out, width=200))
-        assert ("2 trainings need about 2000000000 GB" in out.getvalue()) is warned
+        assert ("2 trainings may need about 2000000000 GB" in out.getvalue()) is warned
         assert ("GB free" in out.getvalue()) is warned
 
 
