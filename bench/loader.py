@@ -40,8 +40,8 @@ from fssplat.data.augmentation import REDRAWS, draw_change
 from fssplat.data.build.convert import build
 from fssplat.data.episodes.seeded_draws import stream
 from fssplat.data.index import Dataset
-from fssplat.data.labels import IGNORE, decode_image
 from fssplat.data.loader import TrainingBatches
+from fssplat.data.masks.labels import IGNORE, decode_image
 from fssplat.data.shards import Sample, Shard, ShardFolder, write_shard
 from fssplat.data.transforms import DEVIATION, MEAN
 from fssplat.experiment.protocols import resolve_protocol

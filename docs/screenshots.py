@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from docs.browser import Browser
 from fssplat.launching.launch import Request
 from fssplat.results.store import Store
-from fssplat.tracking.connection import tracking_uri
 from fssplat.tracking.runs import open_tracking
+from fssplat.tracking.server.connection import tracking_uri
 from fssplat.tracking.views import SEARCH
 from fssplat.tracking.views import address as page_of
 

@@ -218,7 +218,7 @@ def services() -> Iterator[Found]:
             yield Found(PROBLEM, "RAY_ADDRESS", str(error))
     if uri := os.environ.get("MLFLOW_TRACKING_URI", ""):
         try:
-            from fssplat.tracking.checks import check_uri
+            from fssplat.tracking.server.checks import check_uri
 
             problem = check_uri(uri)
         except (InputError, ImportError) as error:  # ImportError: there is a line about MLflow

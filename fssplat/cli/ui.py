@@ -22,8 +22,8 @@ def ui(
     Without a file: for the experiments of the store: fssplat ui
     """
     from fssplat.common.passwords import hidden
-    from fssplat.tracking.connection import serve
     from fssplat.tracking.runs import open_tracking
+    from fssplat.tracking.server.connection import serve
     from fssplat.tracking.views import address
 
     require_no_store(store_address if experiment else "")
@@ -51,7 +51,7 @@ def _of_file(path: Path, changes: list[str]) -> tuple[str, list[str]]:
     """MLflow's address for an experiment file, and the experiment's name."""
     from fssplat.launching.launch import Request
     from fssplat.results.store import Store
-    from fssplat.tracking.connection import tracking_uri
+    from fssplat.tracking.server.connection import tracking_uri
 
     spec = Request(path, tuple(changes)).load()
     return tracking_uri(spec.tracking, Store(spec.store)), [spec.name]
@@ -65,7 +65,7 @@ def _of_store(store_address: str) -> tuple[str, list[str]]:
     from fssplat.common.errors import InputError
     from fssplat.experiment.schema import NO_TRACKING
     from fssplat.results.launch_records import launches
-    from fssplat.tracking.connection import tracking_uri
+    from fssplat.tracking.server.connection import tracking_uri
 
     store = existing_store(store_address, "ui")
     known = [one for one in launches(store) if one.experiment and one.tracking != NO_TRACKING]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fssplat.data.labels import IGNORE
+from fssplat.data.masks.labels import IGNORE
 from fssplat.data.transforms import FILL, Label, Pixels, content_box, fit
 from fssplat.experiment.schema import AugmentSpec
 

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fssplat.data.labels import IGNORE as IGNORE  # masks and targets use the label's value
+from fssplat.data.masks.labels import IGNORE as IGNORE  # masks and targets use the label's value
 from fssplat.data.transforms import normalise
 
 IMAGES, LABELS = ("query", "supports"), ("target", "masks")

@@ -24,7 +24,7 @@ from fssplat.common.plain_names import FINGERPRINT, SHARD, plain_name
 from fssplat.common.printing import command_line
 from fssplat.data.cache import Bucket, CachedShards, cache_folder, is_remote
 from fssplat.data.index_columns import Classes, first_problem
-from fssplat.data.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
+from fssplat.data.masks.labels import IGNORE, UNREADABLE, Label, decode_image, decode_label
 from fssplat.data.places import rebuild
 from fssplat.data.shards import Member, Shard, ShardFolder, digest_of
 from fssplat.experiment.datasets import INFO_FILE, Fold

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fssplat.data.labels import IGNORE
+from fssplat.data.masks.labels import IGNORE
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, 3]
 Label = npt.NDArray[np.uint8]  # [H, W]

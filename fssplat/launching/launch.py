@@ -361,8 +361,7 @@ def plan_from(request: LaunchRequest, machine: Machine | None = None) -> tuple[P
 
 
 def trial_states(plan: Plan, store: Store) -> Mapping[str, tuple[str, str]]:
-    """State and reason of each trial. A trial marked `running` in a job that no process runs is
-    pending."""
+    """State and reason of each trial; `running` without a process counts as pending."""
     running = {job.key for job in plan.jobs if _states_running(job.trial_ids, plan)}
     held = {key for key in running if store.job_held(key)}
     found = {}

@@ -62,6 +62,7 @@ from fssplat.methods.layers.matching import (
     middle_features,
     priors,
     segmentation_loss,
+    with_background,
 )
 from fssplat.methods.layers.multiscale import (
     MultiScaleDecoder,
@@ -395,11 +396,3 @@ def distillation(support: Tensor, query: Tensor, options: SDAANet.Options) -> Te
     terms = teacher * (teacher.clamp(min=1e-12).log() - student)
     total = terms.sum(dim=-1) if options.kd_mean == "episodes" else terms.mean(dim=-1)
     return options.kd_factor * heat**2 * total
-
-
-# ------------------------------------------------------------------ decoder input and output
-
-
-def with_background(logits: Tensor) -> Tensor:
-    """[b, n, h, w] -> [b, n + 1, h, w]: the background comes first, with logit 0."""
-    return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)

@@ -22,7 +22,7 @@ from fssplat.search import output
 from fssplat.search.output import EndedPoint
 from fssplat.search.prepare import Prepared
 from fssplat.search.space import Search
-from fssplat.tracking.paused_calls import PausedCalls
+from fssplat.tracking.server.paused_calls import PausedCalls
 
 PAUSE_S = 60.0  # after a call that failed
 
@@ -121,7 +121,7 @@ def mlflow_address(prepared: Prepared) -> str:
     tracking = prepared.search.experiment.tracking
     if tracking == NO_TRACKING:
         return ""
-    from fssplat.tracking.connection import tracking_uri
+    from fssplat.tracking.server.connection import tracking_uri
 
     return tracking_uri(tracking, prepared.store)
 

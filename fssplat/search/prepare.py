@@ -26,8 +26,8 @@ from fssplat.search.space import Point, Search
 from fssplat.search.storage import StudyDatabase, database_of
 from fssplat.search.study import check_study, comparison_mark, study_name
 from fssplat.search.worker import STUDIES_FOLDER, score_key
-from fssplat.tracking.checks import check_tracking
-from fssplat.tracking.connection import tracking_uri
+from fssplat.tracking.server.checks import check_tracking
+from fssplat.tracking.server.connection import tracking_uri
 
 
 @dataclass(frozen=True)

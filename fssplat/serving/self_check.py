@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fssplat.data.labels import IGNORE
+from fssplat.data.masks.labels import IGNORE
 from fssplat.engine.predicting.prepared import PreparedSupports
 
 MOST = 20  # supports of a class that are left out in turn

@@ -9,7 +9,7 @@ import numpy as np
 
 from fssplat.common.errors import InputError
 from fssplat.common.printing import counted
-from fssplat.data.labels import Label
+from fssplat.data.masks.labels import Label
 from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice, is_value
 from fssplat.data.readers.layouts import LAYOUTS, find_layout, read_layout
 from fssplat.data.readers.mask_files import MaskFile

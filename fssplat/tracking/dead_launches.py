@@ -9,8 +9,8 @@ from fssplat.common.errors import InputError
 from fssplat.common.plain_names import plain_name
 from fssplat.results.claims import EXPIRY_S, held
 from fssplat.results.store import Store
-from fssplat.tracking.connection import mlflow_errors
 from fssplat.tracking.runs import Tracking
+from fssplat.tracking.server.connection import mlflow_errors
 from fssplat.tracking.studies import DRIVER, KIND_STUDY
 
 

@@ -17,9 +17,9 @@ from fssplat.results.notes import (
     TrialEnded,
 )
 from fssplat.results.store import Store
-from fssplat.tracking.connection import MlflowError, mlflow_errors
-from fssplat.tracking.paused_calls import PausedCalls
 from fssplat.tracking.runs import Tracking
+from fssplat.tracking.server.connection import MlflowError, mlflow_errors
+from fssplat.tracking.server.paused_calls import PausedCalls
 
 FLUSH_S = 10.0  # between two deliveries of a running job's curve
 PAUSE_S = 30.0  # after a call that failed

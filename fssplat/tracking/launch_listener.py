@@ -15,11 +15,11 @@ from fssplat.results import environment
 from fssplat.results.launch_listener import LaunchInfo
 from fssplat.results.notes import Note
 from fssplat.results.store import Store
-from fssplat.tracking.checks import check_tracking, refused
-from fssplat.tracking.connection import MlflowError, tracking_uri
 from fssplat.tracking.dead_launches import DeadLaunches
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.runs import open_tracking
+from fssplat.tracking.server.checks import check_tracking, refused
+from fssplat.tracking.server.connection import MlflowError, tracking_uri
 from fssplat.tracking.views import address
 
 WriteReport = Callable[[LaunchInfo, Path], Sequence[Path]]  # into a folder; raises nothing

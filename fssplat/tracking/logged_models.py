@@ -8,8 +8,8 @@ from fssplat.experiment.trial import Trial
 from fssplat.results.records import Result
 from fssplat.results.store import Store
 from fssplat.tracking import views
-from fssplat.tracking.connection import Connection
 from fssplat.tracking.names import model_name, trial_tags, valid_tags
+from fssplat.tracking.server.connection import Connection
 
 
 def show_model(

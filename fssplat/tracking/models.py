@@ -24,7 +24,7 @@ from fssplat.engine.predicting.predictor import Predictor
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.results.store import Store
-from fssplat.tracking.connection import MlflowError, mlflow_errors, tracking_uri
+from fssplat.tracking.server.connection import MlflowError, mlflow_errors, tracking_uri
 
 Mask = npt.NDArray[np.uint8]  # [H, W]
 INPUTS = {

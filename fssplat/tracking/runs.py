@@ -17,8 +17,6 @@ from fssplat.results.notes import LossAtStep
 from fssplat.results.records import Result
 from fssplat.results.store import Store
 from fssplat.tracking import views
-from fssplat.tracking.artefacts import FILES_TAG, Artefacts
-from fssplat.tracking.connection import Connection, connect, mlflow_errors
 from fssplat.tracking.logged_models import local_files, show_model
 from fssplat.tracking.names import (
     curve_of,
@@ -28,6 +26,8 @@ from fssplat.tracking.names import (
     trial_tags,
     valid_tags,
 )
+from fssplat.tracking.server.artefacts import FILES_TAG, Artefacts
+from fssplat.tracking.server.connection import Connection, connect, mlflow_errors
 from fssplat.tracking.table_rows import SCORES, table_rows, write_rows
 
 METRICS_PER_BATCH = 1000  # MLflow's own limits

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fssplat.tracking.connection import mlflow_errors
 from fssplat.tracking.names import PARAM_LENGTH
 from fssplat.tracking.runs import Tracking
+from fssplat.tracking.server.connection import mlflow_errors
 
 KIND_STUDY, KIND_POINT = "study", "point"
 DRIVER = "fssplat.driver."  # before the id of a driver's record: a tag of the study's run

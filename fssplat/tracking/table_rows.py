@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fssplat.experiment.trial import Trial
-from fssplat.tracking.connection import Connection, mlflow_errors
 from fssplat.tracking.names import metric_rows, now_ms, valid_tags
+from fssplat.tracking.server.connection import Connection, mlflow_errors
 from fssplat.tracking.views import KIND_ROW, ROW, SPEED, fold_points, row_of
 
 SCORES = ("miou", "fb_iou", "episodes_per_s")  # metrics of trials that rows are made of

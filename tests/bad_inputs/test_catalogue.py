@@ -1,10 +1,19 @@
 """The list of bad inputs itself: how many there are, and how many answers are one whole line."""
 
-from tests.bad_inputs.cases import changes, commands, searches, sources, stored, texts, values
+from tests.bad_inputs.cases import (
+    changes,
+    commands,
+    layers,
+    searches,
+    sources,
+    stored,
+    texts,
+    values,
+)
 
 EVERY = [
-    *texts.CASES, *values.CASES, *changes.CASES, *searches.CASES, *commands.CASES, *sources.CASES,
-    *stored.CASES,
+    *texts.CASES, *values.CASES, *layers.CASES, *changes.CASES, *searches.CASES, *commands.CASES,
+    *sources.CASES, *stored.CASES,
 ]  # fmt: skip
 
 

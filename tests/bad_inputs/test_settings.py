@@ -3,10 +3,10 @@
 import pytest
 
 from tests.bad_inputs.case import Case, Folder
-from tests.bad_inputs.cases import changes, searches, texts, values
+from tests.bad_inputs.cases import changes, layers, searches, texts, values
 from tests.bad_inputs.outcome import faults, run_as_process, run_here
 
-SETTINGS = [*values.CASES, *changes.CASES, *searches.CASES]
+SETTINGS = [*values.CASES, *layers.CASES, *changes.CASES, *searches.CASES]
 CASES = [*texts.CASES, *SETTINGS]
 AS_PROCESSES = [*texts.CASES, *SETTINGS[::4]]  # each start of a process takes seconds
 

@@ -181,7 +181,8 @@ def test_ui_names_the_pages_of_every_experiment(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fssplat.cli import ui
-    from fssplat.tracking import connection, runs
+    from fssplat.tracking import runs
+    from fssplat.tracking.server import connection
 
     served, opened = [], []
 

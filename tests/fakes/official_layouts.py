@@ -14,7 +14,7 @@ from PIL import Image
 
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
-from fssplat.data.labels import Label
+from fssplat.data.masks.labels import Label
 from fssplat.experiment.protocols import Protocol, resolve_protocol
 
 SIZE = (24, 32)  # height, width of every image here

@@ -11,13 +11,13 @@ import pytest
 from fssplat.results.claims import claim
 from fssplat.results.notes import JobProgress, JobStarted, LossAtStep, TrialDone
 from fssplat.results.store import Store
-from fssplat.tracking.connection import (
-    MlflowError,
-    check_writable,
-)
 from fssplat.tracking.dead_launches import DeadLaunches
 from fssplat.tracking.delivery import Delivery, sync
 from fssplat.tracking.runs import Tracking, open_tracking
+from fssplat.tracking.server.connection import (
+    MlflowError,
+    check_writable,
+)
 from fssplat.tracking.studies import StudyRun
 from tests.fakes.tracked_jobs import history, reopened, runs, scored, tags, trials_of
 from tests.fakes.trials import trial

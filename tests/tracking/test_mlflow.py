@@ -13,14 +13,14 @@ from fssplat.common.errors import InputError
 from fssplat.experiment.schema import MlflowSpec
 from fssplat.results.notes import JobEnded, JobProgress, JobStarted, JobUsage, LossAtStep, TrialDone
 from fssplat.results.store import Store
-from fssplat.tracking.connection import (
+from fssplat.tracking.delivery import Delivery, sync
+from fssplat.tracking.names import flattened
+from fssplat.tracking.runs import Tracking, open_tracking
+from fssplat.tracking.server.connection import (
     MlflowError,
     sqlite_path,
     tracking_uri,
 )
-from fssplat.tracking.delivery import Delivery, sync
-from fssplat.tracking.names import flattened
-from fssplat.tracking.runs import Tracking, open_tracking
 from fssplat.tracking.studies import KIND_POINT, KIND_STUDY, PointRun, StudyRun
 from tests.fakes.tracked_jobs import history, reopened, runs, scored, tags, trials_of
 from tests.fakes.trials import trial

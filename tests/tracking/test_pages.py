@@ -8,9 +8,9 @@ from docs.browser import Browser, chromium
 from docs.screenshots import free_port, mlflow_pages, served
 from fssplat.launching.launch import Request, plan_from
 from fssplat.results.store import Store
-from fssplat.tracking.connection import tracking_uri
 from fssplat.tracking.delivery import sync
 from fssplat.tracking.runs import open_tracking
+from fssplat.tracking.server.connection import tracking_uri
 from fssplat.tracking.views import address
 from fssplat.worker.claimed_job import perform
 from fssplat.worker.job_task import JobTask

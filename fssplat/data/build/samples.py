@@ -7,7 +7,7 @@ import numpy as np
 
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
-from fssplat.data.labels import (
+from fssplat.data.masks.labels import (
     IGNORE,
     UNREADABLE,
     Label,

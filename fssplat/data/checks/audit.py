@@ -16,8 +16,8 @@ from fssplat.data.batch import EpisodeBatch
 from fssplat.data.episodes.candidates import novel_candidates
 from fssplat.data.episodes.training import Episode
 from fssplat.data.folds import base_classes, novel_classes
-from fssplat.data.labels import IGNORE
 from fssplat.data.loader import TrainingBatches
+from fssplat.data.masks.labels import IGNORE
 
 SHOWN = 3  # number of violations in the message
 

@@ -10,7 +10,7 @@ import numpy as np
 from fssplat.common.errors import InputError, first_line
 from fssplat.data.build.samples import checksum
 from fssplat.data.index import Dataset
-from fssplat.data.labels import (
+from fssplat.data.masks.labels import (
     IGNORE,
     UNREADABLE,
     Label,

@@ -41,7 +41,7 @@ class PastedMask:
     top: int
 
     def draw(self, height: int, width: int) -> Inside:
-        from fssplat.data.labels import UNREADABLE, decode_label
+        from fssplat.data.masks.labels import UNREADABLE, decode_label
 
         try:
             part = decode_label(base64.b64decode(self.png, validate=True)) > 0

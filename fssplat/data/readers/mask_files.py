@@ -15,8 +15,8 @@ from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
-from fssplat.data.labels import IGNORE, UNREADABLE, Label
-from fssplat.data.object_masks import objects_in
+from fssplat.data.masks.labels import IGNORE, UNREADABLE, Label
+from fssplat.data.masks.object_masks import objects_in
 from fssplat.data.readers.pictures import SUFFIXES, is_picture, pictures_in
 from fssplat.data.readers.record import AnnotatedImage, require_any
 from fssplat.data.readers.shapes.coco_shapes import Inside

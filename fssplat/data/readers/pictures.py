@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
-from fssplat.data.labels import UNREADABLE, decode_image
+from fssplat.data.masks.labels import UNREADABLE, decode_image
 from fssplat.data.transforms import Pixels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from fssplat.common.errors import InputError
-from fssplat.data.labels import IGNORE, Label
+from fssplat.data.masks.labels import IGNORE, Label
 from fssplat.data.readers.pictures import Picture, read_picture
 from fssplat.data.readers.shapes.coco_shapes import Inside
 from fssplat.data.transforms import Pixels

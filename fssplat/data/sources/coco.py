@@ -19,7 +19,7 @@ import numpy as np
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import plain_name
-from fssplat.data.labels import IGNORE, Label
+from fssplat.data.masks.labels import IGNORE, Label
 from fssplat.data.readers.shapes.coco_shapes import draw_shape
 from fssplat.data.sources.record import BadSampleError, Record, Source, SourceOptions
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fssplat.common.errors import InputError
-from fssplat.data.labels import Label
-from fssplat.data.object_masks import object_mask
+from fssplat.data.masks.labels import Label
+from fssplat.data.masks.object_masks import object_mask
 from fssplat.data.sources.record import (
     BadSampleError,
     Record,

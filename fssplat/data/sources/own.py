@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fssplat.common.errors import InputError
-from fssplat.data.labels import IGNORE, Label
+from fssplat.data.masks.labels import IGNORE, Label
 from fssplat.data.readers.layouts import LAYOUTS, find_layout, read_layout
 from fssplat.data.readers.record import AnnotatedImage, load
 from fssplat.data.sources.own_folds import folds_of

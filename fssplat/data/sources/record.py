@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import plain_name
-from fssplat.data.labels import Label
+from fssplat.data.masks.labels import Label
 from fssplat.data.readers.class_choice import EVERY_CLASS, ClassChoice
 from fssplat.experiment.datasets import Fold
 

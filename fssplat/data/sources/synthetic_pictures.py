@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from fssplat.data.labels import IGNORE, Label
+from fssplat.data.masks.labels import IGNORE, Label
 from fssplat.data.sources.shapes import FORMS, TEXTURES, Plane
 
 VERSION = 1  # raised when the pictures change

@@ -20,7 +20,7 @@ from PIL import Image
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
 from fssplat.common.plain_names import plain_name
-from fssplat.data.labels import UNREADABLE, Label
+from fssplat.data.masks.labels import UNREADABLE, Label
 from fssplat.data.readers.voc import CLASSES
 from fssplat.data.sources.record import (
     BadSampleError,

@@ -12,7 +12,7 @@ from fssplat.common.errors import InputError
 from fssplat.common.printing import counted
 from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
-from fssplat.data.object_masks import object_mask
+from fssplat.data.masks.object_masks import object_mask
 from fssplat.data.transforms import Label, Pixels
 from fssplat.engine.device import best_device, deterministic
 from fssplat.engine.predicting.model_files import load_network
@@ -52,7 +52,7 @@ class Predictor:
         of the object in the query.
 
         A mask has 0 and one more value, which is the object (0/1, 0/255, ...); beside 0 and 1, 255
-        is ignored. `fssplat.data.object_masks` has the whole rule.
+        is ignored. `fssplat.data.masks.object_masks` has the whole rule.
 
         Images have any size. With n ways the supports are K of the first, K of the second, ...,
         and the result has values 0 to n. Raises InputError for shapes that do not fit each other,

@@ -108,3 +108,8 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     enlarged = resize(logits, (target.shape[-2], target.shape[-1]))
     total = F.cross_entropy(enlarged, target, ignore_index=255, reduction="sum")
     return total / (target != 255).sum().clamp(min=1)
+
+
+def with_background(logits: Tensor) -> Tensor:
+    """[b, n, h, w] -> [b, n + 1, h, w]: the background comes first, with logit 0."""
+    return torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)

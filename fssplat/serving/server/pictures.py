@@ -14,8 +14,8 @@ from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.common.plain_names import is_plain_path
-from fssplat.data.labels import UNREADABLE, Label
-from fssplat.data.object_masks import object_mask
+from fssplat.data.masks.labels import UNREADABLE, Label
+from fssplat.data.masks.object_masks import object_mask
 from fssplat.data.readers.pictures import Picture, read_picture
 from fssplat.serving.server.refusals import busy
 from fssplat.serving.server.settings import Limits

@@ -22,7 +22,7 @@ from PIL import Image
 from fssplat.common.errors import InputError
 from fssplat.common.json_files import json_object
 from fssplat.common.whole_files import remove_unfinished, write_bytes
-from fssplat.data.labels import UNREADABLE, Label, decode_label, encode_label
+from fssplat.data.masks.labels import UNREADABLE, Label, decode_label, encode_label
 from fssplat.data.transforms import Pixels
 from fssplat.engine.predicting.prepared import Support
 from fssplat.serving.server.refusals import RefusedError, not_found

@@ -9,8 +9,8 @@ from fssplat.common.errors import InputError
 from fssplat.data.checks.audit import audit
 from fssplat.data.episodes.training import Episode
 from fssplat.data.index import Dataset
-from fssplat.data.labels import Label
 from fssplat.data.loader import TrainingBatches
+from fssplat.data.masks.labels import Label
 from fssplat.experiment.protocols import Protocol
 from fssplat.experiment.schema import AugmentSpec, TrainingSpec
 from tests.fakes.official_layouts import built_voc_of_pairs, small_area_protocol

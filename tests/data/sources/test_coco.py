@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fssplat.common.errors import InputError
-from fssplat.data.labels import class_pixels
+from fssplat.data.masks.labels import class_pixels
 from fssplat.data.sources import coco, read_source
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions
 from tests.fakes.official_layouts import SIZE, coco_layout, square_label

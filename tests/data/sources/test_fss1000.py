@@ -10,7 +10,7 @@ from PIL import Image
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.folds import classes_of_split
-from fssplat.data.labels import class_pixels
+from fssplat.data.masks.labels import class_pixels
 from fssplat.data.sources import fss1000
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions
 from tests.fakes.official_layouts import fss_layout

@@ -9,7 +9,7 @@ import pytest
 from fssplat.common.errors import InputError
 from fssplat.data.build.convert import BuildSettings, build
 from fssplat.data.index import Dataset
-from fssplat.data.labels import class_pixels
+from fssplat.data.masks.labels import class_pixels
 from fssplat.data.sources import synthetic, synthetic_pictures
 from fssplat.data.sources.record import SourceOptions
 from fssplat.data.sources.shapes import FORMS, TEXTURES, polygon

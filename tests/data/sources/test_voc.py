@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fssplat.common.errors import InputError
-from fssplat.data.labels import class_pixels
+from fssplat.data.masks.labels import class_pixels
 from fssplat.data.sources import read_source, voc
 from fssplat.data.sources.record import BadSampleError, Source, SourceOptions
 from tests.fakes.official_layouts import coco_layout, save_sbd_label, square_label, voc_layout

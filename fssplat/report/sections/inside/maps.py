@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fssplat.data.labels import IGNORE
+from fssplat.data.masks.labels import IGNORE
 from fssplat.engine.scoring.panels import Mask, Pixels, overlaid
 from fssplat.methods.base import LabelledImage
 from fssplat.report.document.content import (

@@ -16,8 +16,8 @@ from fssplat.common.errors import InputError
 from fssplat.experiment.checks.problems import validate
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.results.store import Store
-from fssplat.tracking.checks import SCRIPTS, check_tracking
-from fssplat.tracking.connection import is_away
+from fssplat.tracking.server.checks import SCRIPTS, check_tracking
+from fssplat.tracking.server.connection import is_away
 from tests.fakes.postgres import free_port, postgres_server
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fssplat.common.errors import described
 from fssplat.common.passwords import hidden
 from fssplat.common.printing import counted
-from fssplat.tracking.connection import Connection
+from fssplat.tracking.server.connection import Connection
 
 GIVE_UP = 2  # failures in a row after which this process tries no further upload
 FILES_TAG = "fssplat.files"  # of a run whose files did not arrive: the reason

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fssplat.common.errors import InputError
-from fssplat.data.object_masks import object_mask, objects_in
+from fssplat.data.masks.object_masks import object_mask, objects_in
 
 INSIDE = np.zeros((6, 8), dtype=np.uint8)
 INSIDE[1:4, 2:6] = 1

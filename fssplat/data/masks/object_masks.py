@@ -21,7 +21,7 @@ from PIL import Image
 
 from fssplat.common.errors import InputError
 from fssplat.common.file_kinds import regular
-from fssplat.data.labels import IGNORE, UNREADABLE, Label
+from fssplat.data.masks.labels import IGNORE, UNREADABLE, Label
 
 THRESHOLD = 128  # least grey or opaque value of an object with soft edges
 SHOWN = 6  # number of values in a message

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fssplat.tracking.connection import MlflowError
+from fssplat.tracking.server.connection import MlflowError
 
 
 class PausedCalls:

@@ -10,7 +10,7 @@ from fssplat.common.passwords import hidden
 from fssplat.common.printing import command_line
 from fssplat.experiment.schema import NO_TRACKING, ExperimentSpec
 from fssplat.results.store import Store
-from fssplat.tracking.connection import (
+from fssplat.tracking.server.connection import (
     MlflowError,
     check_writable,
     is_away,

@@ -1,0 +1,1 @@
+"""How are masks read, checked and written?"""
