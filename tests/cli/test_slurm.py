@@ -31,7 +31,7 @@ def test_the_dry_run_prints_the_script_and_makes_no_store(tmp_path: Path) -> Non
     path = experiment_without_images(tmp_path)
     done = RUN.invoke(app, ["slurm", str(path), "--time", "4h", "--array", "3", "--dry-run"])
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("#!/bin/bash\n# Made by: fssplat ")
+    assert done.output.startswith("#!/bin/bash\n# Made by: fssplat")
     assert "#SBATCH --job-name=small\n#SBATCH --time=240\n" in done.output
     assert f"set -- {path}\n" in done.output
     assert not (tmp_path / "store").exists()

@@ -21,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 OPEN = ("/", "/health", "/docs", "/openapi.json")  # and /page/...: nothing of a user is in them
+DISCARDED = 4  # a body up to so many times the limit is read to its end before it is refused
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -103,6 +104,8 @@ class Guard:
         limits = self.settings.limits
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limits.body_bytes:
+            if declared.isdigit() and int(declared) <= DISCARDED * limits.body_bytes:
+                await self._discard(receive)
             raise _too_large(limits.body_bytes)
         parts: list[bytes] = []
         size = 0
@@ -130,6 +133,13 @@ class Guard:
         except BaseException:  # also a client that has gone, which cancels this task
             self.reading -= size
             raise
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read a body without keeping it: many clients read no answer before they have sent all."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.limits.body_s):
+                while (await receive()).get("more_body", False):
+                    pass
 
 
 def _too_large(most: int) -> RefusedError:

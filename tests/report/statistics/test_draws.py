@@ -24,6 +24,8 @@ def counts(
         class_id=np.array(class_id),
         intersection=np.array(inter),
         union=np.array(union),
+        object_pixels=np.array(union),
+        image_pixels=2 * np.array(union),
         query=np.array([f"image{one}" for one in query], dtype=object),
         supports=(("s",),) * size,
         names={1: "a", 2: "b"},
