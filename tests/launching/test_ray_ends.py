@@ -11,6 +11,7 @@ from tests.fakes.command_line import module_with_own_ray
 from tests.fakes.experiment_files import experiment_with_images
 from tests.fakes.processes.trees import child, eventually
 
+WAIT_S = 200  # for a whole launch, while other tests use the same cores
 LITE0 = "efficientnet_lite0"
 LOW_MEMORY = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "250"}
 
@@ -34,7 +35,7 @@ def check_that_a_relaunch_has_the_bits_of_an_undisturbed_run(
     """Run `command` on the disturbed file `path`, and an equal file in the folder `quiet`."""
     for name, one in ((command, path), ("launch", experiment(quiet, data, steps=40))):
         with module_with_own_ray("fssplat", name, one) as process:
-            said, _ = process.communicate(timeout=90)
+            said, _ = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, said
     found = scores(path.parent / "store")
     assert found
@@ -42,7 +43,7 @@ def check_that_a_relaunch_has_the_bits_of_an_undisturbed_run(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["raylet/raylet ", "gcs_server ", "DashboardAgent"])
 def test_a_launch_whose_ray_ends_says_how_to_go_on(
     tmp_path: Path, synthetic: Path, name: str
@@ -51,7 +52,7 @@ def test_a_launch_whose_ray_ends_says_how_to_go_on(
     with module_with_own_ray("fssplat", "launch", path) as process:
         eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
         os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
-        said, _ = process.communicate(timeout=90)
+        said, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1, said
     (line,) = [one for one in said.splitlines() if one.startswith("fssplat: ")]
     assert line.endswith(f"To go on: fssplat launch {path}")
@@ -60,13 +61,13 @@ def test_a_launch_whose_ray_ends_says_how_to_go_on(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails_and_a_retry_finishes(
     tmp_path: Path, synthetic: Path
 ) -> None:
     path = experiment(tmp_path / "cut", synthetic, steps=40)
     with module_with_own_ray("fssplat", "launch", path, **LOW_MEMORY) as process:
-        said, _ = process.communicate(timeout=110)
+        said, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1, said
     assert "starts again from its last checkpoint" in said
     assert "goes on alone, one job at a time" in said
@@ -78,7 +79,7 @@ def test_a_worker_that_memory_ends_again_and_again_runs_alone_then_fails_and_a_r
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_the_next_launch_removes_what_a_killed_launch_left(tmp_path: Path, synthetic: Path) -> None:
     path = experiment(tmp_path, synthetic, steps=40)
     (tmp_path / "t").mkdir()
@@ -91,7 +92,7 @@ def test_the_next_launch_removes_what_a_killed_launch_left(tmp_path: Path, synth
         left = {mark.parent for mark in Path(place).glob(f"**/{OWNER}")}
         assert len(left) == 2  # Tune's and Ray's
         with module_with_own_ray("fssplat", "launch", path, TMPDIR=place) as process:
-            said, _ = process.communicate(timeout=90)
+            said, _ = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, said
         assert not any(one.exists() for one in left)
     finally:

@@ -104,6 +104,7 @@ def test_an_attempt_that_left_no_checkpoint_does_not_count_as_the_source(tmp_pat
         (tmp_path / begun).unlink()
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
     right = scoring_source("panet").digest
     (path,) = (tmp_path / "cache").glob("source-*.json")

@@ -12,6 +12,8 @@ from tests.fakes.command_line import module_with_own_ray
 from tests.fakes.processes.trees import child, eventually
 from tests.fakes.searches import opened, prepared_of, search_file
 
+WAIT_S = 250  # for a whole search, while other tests use the same cores
+
 
 def scored_points(path: Path) -> list[tuple[Any, ...]]:
     """State, values and scores of each point of the finished study, in the order of the draws."""
@@ -21,7 +23,7 @@ def scored_points(path: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["raylet/raylet ", "gcs_server "])
 def test_a_search_whose_ray_ends_says_how_to_go_on_and_draws_the_same_points(
     tmp_path: Path, data: Path, name: str
@@ -34,13 +36,13 @@ def test_a_search_whose_ray_ends_says_how_to_go_on_and_draws_the_same_points(
     with module_with_own_ray("fssplat", "search", path) as process:
         eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
         os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
-        said, _ = process.communicate(timeout=90)
+        said, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 1, said
     (line,) = [one for one in said.splitlines() if one.startswith("fssplat: ")]
     assert line.endswith(f"To go on: fssplat search {path}")
     for one in (path, quiet):
         with module_with_own_ray("fssplat", "search", one) as process:
-            said, _ = process.communicate(timeout=180)
+            said, _ = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, said
     assert len(scored_points(path)) == 3
     assert scored_points(path) == scored_points(quiet)

@@ -70,8 +70,10 @@ def numbers(metrics: Metrics) -> Metrics:
     return {name: value for name, value in metrics.items() if name not in COST}
 
 
-@pytest.mark.parametrize("method", [PrototypeMethod, Apart])
-@pytest.mark.parametrize(("shot", "way"), [(1, 1), (3, 1), (2, 3)])
+@pytest.mark.parametrize("method", [pytest.param(PrototypeMethod, marks=pytest.mark.slow), Apart])
+@pytest.mark.parametrize(
+    ("shot", "way"), [(1, 1), pytest.param(3, 1, marks=pytest.mark.slow), (2, 3)]
+)
 def test_the_cache_changes_no_number(
     tmp_path: Path, method: type[PrototypeMethod], shot: int, way: int
 ) -> None:

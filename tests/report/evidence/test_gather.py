@@ -106,6 +106,7 @@ def test_two_experiments_share_a_table_and_equal_names_are_told_apart(
     assert [row.method for row in again.blocks[0].rows] == ["prior", "panet", "hsnet"]
 
 
+@pytest.mark.slow
 def test_a_report_leaves_the_store_as_it_is(report_store: Store, tmp_path: Path) -> None:
     before = report_store.files.sizes("")
     write_report(document(evidence(report_store)), tmp_path)

@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fssplat.report.sections.all import document
 from fssplat.report.writing.files import listed_files, write_report
 from fssplat.results.store import Store
@@ -105,6 +107,7 @@ def test_a_csv_has_all_digits_of_report_json(report_folder: Path, report_json: A
     assert rows[0][column + 1] == "mean std"
 
 
+@pytest.mark.slow
 def test_two_reports_of_one_store_have_the_same_bytes(
     report_store: Store, report_folder: Path, tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_two_reports_of_one_store_have_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (report_folder / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_second_report_deletes_only_files_of_the_first(
     report_store: Store, tmp_path: Path
 ) -> None:
