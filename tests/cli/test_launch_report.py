@@ -30,6 +30,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return small_store(tmp_path_factory.mktemp("launch"), GRID, Size(episodes=10))
 
 
+@pytest.mark.slow
 def test_a_launch_writes_its_page_and_its_markdown(store: Store, tmp_path: Path) -> None:
     said: list[str] = []
     trials = {one.trial_id({}): one for one in GRID}

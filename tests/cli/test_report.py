@@ -42,6 +42,7 @@ def test_the_last_line_names_the_page(small: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_profile_that_shortens_searches_makes_no_search(small: Path, tmp_path: Path) -> None:
     small.write_text(small.read_text() + "profiles: {smoke: {search: {trials: 2}}}\n")
     words = ["report", str(small), "--set", "profile=smoke", "--out", str(tmp_path / "out")]

@@ -19,6 +19,7 @@ def report(*arguments: Path | str) -> Any:
     return CliRunner().invoke(app, ["report", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_report_of_a_search_is_made_from_its_study(synthetic: Path, tmp_path: Path) -> None:
     path = search_file(tmp_path, synthetic, pruning="none")
     done = report(path, "--out", tmp_path / "out")
