@@ -44,12 +44,14 @@ def read_supports(
     layout: str = "",
     images: Sequence[Path] = (),
     shots: int | None = None,
+    within: Path | None = None,
 ) -> SupportSet:
     """The supports at one path or several; each may have another layout.
 
     `images` are folders that may have the pictures, beside the usual ones; `shots` is the most
-    supports of a class, and the first ones are taken. Raises InputError if nothing is found, an
-    image cannot be used, or no pixel of a chosen class is marked.
+    supports of a class, and the first ones are taken. `within` is the folder of an archive of
+    others, whose annotations may name no file outside of it. Raises InputError if nothing is
+    found, an image cannot be used, or no pixel of a chosen class is marked.
     """
     paths = [Path(places)] if isinstance(places, str | Path) else [Path(one) for one in places]
     if not paths:
@@ -59,10 +61,25 @@ def read_supports(
     for path in paths:
         name = find_layout(path, layout)
         records = read_layout(path, name, images)
+        if within is not None:
+            _check_within(records, within)
         notes.append(f"{path}: {LAYOUTS[name].description}, {counted(len(records), 'image')}")
         found += records
     loaded = [(one, _marked(one)) for one in found]
     return _by_class(loaded, choice, ", ".join(map(str, paths)), notes, shots)
+
+
+def _check_within(records: Sequence[AnnotatedImage], folder: Path) -> None:
+    """Raises InputError for a file outside of a folder, with the same text if there is none."""
+    whole = folder.resolve()
+    for one in records:
+        pictures = () if one.embedded else (one.image,)
+        for file in (*pictures, *one.annotation.files):
+            if not file.resolve().is_relative_to(whole):
+                raise InputError(
+                    f"{one.annotation.where}: it names {file.name}, which is outside of the "
+                    "archive. Put the picture into it."
+                )
 
 
 def _marked(record: AnnotatedImage) -> LoadedImage:

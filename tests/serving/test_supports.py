@@ -1,5 +1,6 @@
 """Supports of a model: by class, from several places, and what cannot be one."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 from fssplat.common.errors import InputError
 from fssplat.data.readers.class_choice import parsed_choice
 from fssplat.serving.supports import read_supports
-from tests.data.readers.layouts import HEIGHT, WIDTH, save_mask, save_picture, true_mask, written
+from tests.data.readers.layouts import (
+    HEIGHT,
+    WIDTH,
+    save_mask,
+    save_picture,
+    true_mask,
+    write_json,
+    written,
+)
 
 
 def test_places_of_several_layouts_give_one_set(tmp_path: Path) -> None:
@@ -40,3 +49,15 @@ def test_values_of_one_name_are_joined(tmp_path: Path) -> None:
     found = read_supports(path, parsed_choice(["3=cat", "4=cat"]))
     assert (found.classes["cat"][0].mask == (both > 0)).all()
     assert found.notes[1] == "cat: 1 support; in the masks 0 is background and 3, 4 is cat"
+
+
+def test_an_archive_may_name_no_file_outside_of_it(tmp_path: Path) -> None:
+    path = written("coco polygon", tmp_path / "refs")
+    assert read_supports(path, within=tmp_path / "refs").names == {"cat": ("a.jpg",)}
+    content = json.loads(path.read_text())
+    save_picture(tmp_path / "there.jpg")
+    for name in ("there", "not-there"):
+        content["images"][0]["file_name"] = f"../{name}.jpg"
+        write_json(path, content)
+        with pytest.raises(InputError, match=rf"{name}\.jpg, which is outside of the archive"):
+            read_supports(path, within=tmp_path / "refs")

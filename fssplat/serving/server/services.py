@@ -86,7 +86,7 @@ class Services:
                 _check_pictures(folder, self)
                 entries = [one for one in folder.iterdir() if not one.name.startswith("__")]
                 root = entries[0] if len(entries) == 1 else folder  # one folder, or one file
-                given = read_supports(root, parsed_choice(classes), layout)
+                given = read_supports(root, parsed_choice(classes), layout, within=folder)
             except InputError as error:
                 raise InputError(
                     str(error).replace(f"{scratch}/", "").replace(scratch, name)

@@ -13,7 +13,7 @@ from fssplat.data.readers.shapes.coco_shapes import draw_shape
 from fssplat.results.store import Store
 from fssplat.serving.finder import Finder
 from fssplat.serving.server.registered import RegisteredSupports
-from tests.data.readers.layouts import WRITERS, annotation_of, picture_of, written
+from tests.data.readers.layouts import WRITERS, annotation_of, picture_of, save_picture, written
 from tests.serving.server.conftest import SMALL
 from tests.serving.server.running import Client, base64_of, given_supports, mask_in
 
@@ -130,6 +130,25 @@ def test_a_wrong_archive_is_one_line_with_its_own_paths(
     assert "\n" not in line
     assert "/tmp" not in line
     assert client.ask("GET", "/v1/supports/wrong")[0] == 404
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_archive_cannot_name_a_picture_of_the_server(
+    there: bool, client: Client, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.jpg"
+    if there:
+        save_picture(outside)
+    path = written("coco polygon", tmp_path / "refs")
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "../" * 20 + str(outside).lstrip("/")
+    path.write_text(json.dumps(content))
+    body = archive_of(tmp_path / "refs")
+    status, answer, _ = client.raw("PUT", "/v1/supports/s", body, Content_Type="application/zip")
+    assert status == 422
+    line = json.loads(answer)["error"]["message"]
+    assert "it names outside.jpg, which is outside of the archive" in line
+    assert client.ask("GET", "/v1/supports/s")[0] == 404
 
 
 def test_health_metrics_and_pages(client: Client) -> None:
