@@ -1,6 +1,7 @@
 """What does a report cost: seconds, megabytes of the page, peak memory?
 
-    python bench/report.py --store results --data data
+python bench/report.py --store results --data data       the quickstart, 432 trials, and 48
+python bench/report.py --grid grid.fold=[0] grid.shot=[1]     a smaller grid
 
 It needs the finished store of experiments/quickstart.yaml. Three reports are written in processes
 of their own: of that store; of 432 trials, the full grid with `profile=smoke`; of 48 of these. The
@@ -39,7 +40,7 @@ from fssplat.results.store import Store  # noqa: E402
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
 GRID = ROOT / "experiments" / "full_grid.yaml"
 SMOKE = "profile=smoke"
-SOME = ("grid.method=[prior,pfenet,hsnet]", "grid.backbone=[resnet50]")  # 48 trials of the grid
+SOME = ("grid.method=[prior,pfenet,hsnet]", "grid.backbone=[resnet50]")  # 48 of 432 trials
 COPIED = ("episodes.parquet", "predictions.parquet")  # of a trial
 OPENINGS = 5
 LOADED = "performance.getEntriesByType('navigation')[0].loadEventEnd"  # ms; 0 before
@@ -87,19 +88,22 @@ def report(name: str, experiment: Path, settings: Sequence[str], data: Path, out
     return Cost(name, seconds, processor, page, usage.ru_maxrss * 1024)
 
 
-def grid_store(quickstart: Store, data: Path, folder: Path) -> Path:
-    """A store with a result of every trial of the grid. Returns the folder of its data sets.
+def grid_store(
+    quickstart: Store, data: Path, folder: Path, changes: Sequence[str], grid_changes: Sequence[str]
+) -> tuple[Path, int]:
+    """A store with a result of every trial of the grid, with the settings of both experiments.
 
-    The data sets are the quickstart's under other names.
+    Returns the folder of its data sets, which are the quickstart's under other names, and the
+    number of trials.
     """
     sets = folder / "data"
     for name in ("pascal-5i", "coco-20i"):
         shutil.copytree(data / "synthetic", sets / name)
         rename(sets / name, name)
     os.environ["FSSPLAT_DATA"] = str(sets)
-    plan = make_plan(load_experiment(GRID, (SMOKE, f"store={folder / 'store'}")))
+    plan = make_plan(load_experiment(GRID, (*grid_changes, f"store={folder / 'store'}")))
     os.environ["FSSPLAT_DATA"] = str(data)
-    real = make_plan(load_experiment(QUICKSTART, (f"store={quickstart.address}",))).trials
+    real = make_plan(load_experiment(QUICKSTART, (*changes, f"store={quickstart.address}"))).trials
     results = quickstart.results(real)
     assert results, f"{quickstart.shown_address} has no result of the quickstart"
     store = Store.open(str(folder / "store"))
@@ -111,7 +115,7 @@ def grid_store(quickstart: Store, data: Path, folder: Path) -> Path:
         curve = quickstart.files.read(losses)
         if curve is not None:
             store.files.write(f"jobs/{job.key}/steps.parquet", curve)
-    return sets
+    return sets, len(plan.trials)
 
 
 def rename(folder: Path, name: str) -> None:
@@ -164,20 +168,23 @@ def main() -> None:
     )
     parser.add_argument("--store", default="results", help="store of a finished quickstart")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of its data set")
+    parser.add_argument("--set", nargs="+", default=[], help="settings of the quickstart's store")
+    parser.add_argument("--grid", nargs="+", default=[], help="settings that make the grid smaller")
     given = parser.parse_args()
     store, data = Store(given.store), given.data.resolve()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        own = [f"store={store.address}"]
+        own = [*given.set, f"store={store.address}"]
         print(report("quickstart", QUICKSTART, own, data, folder / "quick").line(30, 5))
-        sets = grid_store(store, data, folder)
-        settings = [SMOKE, f"store={folder / 'store'}"]
-        print(report("432 trials", GRID, settings, sets, folder / "grid").line(90, 15, 2000))
-        some = report("48 trials", GRID, [*settings, *SOME], sets, folder / "some")
+        changes = [SMOKE, *given.grid]
+        sets, trials = grid_store(store, data, folder, given.set, changes)
+        settings = [*changes, f"store={folder / 'store'}"]
+        print(report(f"{trials} trials", GRID, settings, sets, folder / "grid").line(90, 15, 2000))
+        some = report("some of them", GRID, [*settings, *SOME], sets, folder / "some")
         print(some.line(90, 15, 2000))
         if chromium():
             seconds = opening_seconds(folder / "some" / "index.html")
-            print(f"48 trials: the page opens in {seconds:.2f} s (at most 2)")
+            print(f"some of them: the page opens in {seconds:.2f} s (at most 2)")
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
 

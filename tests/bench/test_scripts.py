@@ -31,6 +31,11 @@ SMALL_RUNS = {
     "relaunch.py --trials 40": [
         r"^40 trials filled in", r"^second relaunch: [\d.]+ s, no job started", r"^status: ",
     ],
+    "report.py --store {store} --data {data} --set profile=smoke --grid grid.fold=[0] "
+    "grid.shot=[1] grid.backbone=[resnet50]": [
+        r"^quickstart: [\d.]+ s .*page [\d.]+ MB", r"^18 trials: .* memory \d+ MB",
+        r"^some of them: ",
+    ],
     "search.py overhead --trials 4": [r'"points": 4', r'"seconds_per_point": [\d.]+'],
     "search.py planted --grid 3 --steps 8 --trials 3 --seeds 1 --episodes 4": [
         r"seed 0: weight ", r'"best_grid_miou": [\d.]+', r'"steps_share_median": [\d.]+',
@@ -51,7 +56,6 @@ SMALL_RUNS = {
 SCRIPTS = sorted({run.split()[0] for run in SMALL_RUNS})
 REAL_IMAGES = ("evaluate.py", "loader.py", "predictions.py", "time.py")  # scripts that need them
 HELPERS = {"described.py", "planted.py"}  # imported by scripts
-NEEDS_RESULTS = {"report.py"}  # reads the store of a finished quickstart, which no test has
 
 
 def output_of(arguments: str) -> str:
@@ -66,21 +70,36 @@ def output_of(arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def finished_quickstart(synthetic: Path, tmp_path: Path) -> dict[str, Path]:
+    """The store of a quickstart with few steps and episodes, and the folder of its data set."""
+    command = [sys.executable, "-m", "fssplat", "launch", "experiments/quickstart.yaml"]
+    changes = ("profile=smoke", f"store={tmp_path / 'store'}", "tracking=none")
+    command += [part for one in changes for part in ("--set", one)]
+    environment = {**os.environ, "FSSPLAT_DATA": str(synthetic.parent)}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {"store": tmp_path / "store", "data": synthetic.parent}
+
+
 def test_every_script_has_a_small_run() -> None:
-    assert {path.name for path in (ROOT / "bench").glob("*.py")} == {
-        *SCRIPTS, *HELPERS, *NEEDS_RESULTS,
-    }  # fmt: skip
+    assert {path.name for path in (ROOT / "bench").glob("*.py")} == {*SCRIPTS, *HELPERS}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", SMALL_RUNS)
+@pytest.mark.parametrize("arguments", SMALL_RUNS, ids=lambda run: run)
 def test_a_script_ends_well_and_prints_its_numbers(
     arguments: str, request: pytest.FixtureRequest
 ) -> None:
+    patterns = SMALL_RUNS[arguments]
     if arguments.startswith(REAL_IMAGES):
         request.getfixturevalue("shared")
+    if "{store}" in arguments:
+        arguments = arguments.format(**request.getfixturevalue("finished_quickstart"))
     printed = output_of(arguments)
-    for pattern in SMALL_RUNS[arguments]:
+    for pattern in patterns:
         assert re.search(pattern, printed, re.MULTILINE), (pattern, printed)
 
 
