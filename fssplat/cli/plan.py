@@ -15,29 +15,33 @@ from fssplat.cli.options import (
 )
 from fssplat.common.printing import say
 
+GPUS = typer.Option(
+    None,
+    min=0,
+    max=10_000,
+    help="Number of GPUs.  [default: those of this machine]",
+    show_default=False,
+)
+LIMIT = typer.Option(
+    "",
+    metavar="TIME",
+    help="Say how many GPUs finish everything within this time, e.g. 4h or 1-12:00:00.",
+    show_default=False,
+)
+PRICE = typer.Option(
+    "",
+    metavar="PRICE",
+    help="Say what it costs if one GPU costs this in an hour, e.g. 1.20/h",
+    show_default=False,
+)
+
 
 def plan(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
-    gpus: int = typer.Option(
-        None,
-        min=0,
-        max=10_000,
-        help="Number of GPUs.  [default: those of this machine]",
-        show_default=False,
-    ),
-    limit: str = typer.Option(
-        "",
-        metavar="TIME",
-        help="Say how many GPUs finish everything within this time, e.g. 4h or 1-12:00:00.",
-        show_default=False,
-    ),
-    price: str = typer.Option(
-        "",
-        metavar="PRICE",
-        help="Say what it costs if one GPU costs this in an hour, e.g. 1.20/h",
-        show_default=False,
-    ),
+    gpus: int = GPUS,
+    limit: str = LIMIT,
+    price: str = PRICE,
     gantt: Path | None = GANTT,
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, with every job."),
     config: bool = SHOW_CONFIG,
@@ -77,8 +81,8 @@ def plan(
             Screen().print(limit_line(planned, limit_s), soft_wrap=True)
         if hourly is not None:
             Screen().print(plan_table.price_line(planned, hourly), soft_wrap=True)
-    for line in () if as_json else unchecked:
-        say(line)
+        for line in unchecked:
+            say(line)
     if gantt is not None:
         with writing(gantt):
             chart.draw_plan(planned, gantt)

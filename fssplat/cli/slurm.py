@@ -6,36 +6,42 @@ import typer
 
 from fssplat.cli.options import EXPERIMENT, SET
 
+LIMIT = typer.Option("", "--time", metavar="LIMIT", help="E.g. 4h, 90m or 1-12:00:00.")
+ARRAY = typer.Option(
+    "",
+    metavar="N",
+    help="N small launches that share the jobs, each on its own node or part of one; 16%4 "
+    "lets four run at the same time. `fssplat plan X.yaml --limit 4h` says how many.",
+)
+CONTAINER = typer.Option(
+    "", metavar="IMAGE", help="Run in this image: .sif by apptainer, .sqsh by pyxis."
+)
+OTHERS = typer.Option(
+    [],
+    "--option",
+    metavar="NAME=VALUE",
+    help="A further option of sbatch, e.g. --option constraint=a100",
+)
+SETUP = typer.Option(
+    [], metavar="LINE", help='A line to run first, e.g. --setup "module load cuda"'
+)
+
 
 def slurm(
     experiment: Path = EXPERIMENT,
     changes: list[str] = SET,
     partition: str = typer.Option("", help="The partition.  [default: the site's]"),
-    limit: str = typer.Option("", "--time", metavar="LIMIT", help="E.g. 4h, 90m or 1-12:00:00."),
-    array: str = typer.Option(
-        "",
-        metavar="N",
-        help="N small launches that share the jobs, each on its own node or part of one; 16%4 "
-        "lets four run at the same time. `fssplat plan X.yaml --limit 4h` says how many.",
-    ),
+    limit: str = LIMIT,
+    array: str = ARRAY,
     nodes: int = typer.Option(1, min=1, help="Nodes of one launch."),
     gpus: int = typer.Option(None, min=0, help="GPUs on each node.", show_default=False),
     cpus: int = typer.Option(None, min=1, help="Cores on each node.", show_default=False),
     mem: str = typer.Option("", metavar="SIZE", help="Memory on each node, e.g. 64G."),
     account: str = typer.Option("", help="Whose budget pays."),
     qos: str = typer.Option("", help="Quality of service."),
-    container: str = typer.Option(
-        "", metavar="IMAGE", help="Run in this image: .sif by apptainer, .sqsh by pyxis."
-    ),
-    others: list[str] = typer.Option(
-        [],
-        "--option",
-        metavar="NAME=VALUE",
-        help="A further option of sbatch, e.g. --option constraint=a100",
-    ),
-    setup: list[str] = typer.Option(
-        [], metavar="LINE", help='A line to run first, e.g. --setup "module load cuda"'
-    ),
+    container: str = CONTAINER,
+    others: list[str] = OTHERS,
+    setup: list[str] = SETUP,
     dry_run: bool = typer.Option(False, help="Check everything, print the script, send nothing."),
 ) -> None:
     """Send a launch to SLURM: fssplat slurm X.yaml --partition gpu --time 4h --gpus 1 --array 16

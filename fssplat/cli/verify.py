@@ -7,6 +7,13 @@ import typer
 from fssplat.cli.options import CHANGES, RERUN, SET
 
 BASE = Path("experiments/base.yaml")
+BASE_FILE = typer.Option(
+    None,
+    "--base",
+    help="Experiment file with data sets, weights, profiles, store.  "
+    f"[default: {BASE} if it exists]",
+    show_default=False,
+)
 
 
 def verify(
@@ -17,12 +24,7 @@ def verify(
     ),
     changes: list[str] = SET,
     dry_run: bool = typer.Option(False, help="Check everything, print the plan, start no job."),
-    base: Path | None = typer.Option(
-        None,
-        help="Experiment file with data sets, weights, profiles, store.  "
-        f"[default: {BASE} if it exists]",
-        show_default=False,
-    ),
+    base: Path | None = BASE_FILE,
     rerun: list[str] = RERUN,
     since: bool = CHANGES,
     retry: bool = typer.Option(False, help="First reset trials that failed or diverged."),
