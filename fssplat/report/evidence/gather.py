@@ -30,6 +30,11 @@ class Source:
     fingerprints: Mapping[str, str] = field(default_factory=dict)  # of data sets and weights
     notes: tuple[str, ...] = ()  # for the reader, such as: the data set is not on this machine
 
+    def command_of(self, name: str) -> str:
+        """The command line of another command on the same experiment, e.g. of `time`."""
+        launch = self.command or "fssplat launch X.yaml"
+        return launch.replace("fssplat launch", f"fssplat {name}", 1)
+
 
 @dataclass(frozen=True)
 class Options:

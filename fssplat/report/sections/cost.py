@@ -129,10 +129,9 @@ def about_times(evidence: Evidence, times: Times) -> list[str]:
     for source in evidence.sources:
         left = [one for one in source.trials if one in evidence.results and one not in known]
         if left:
-            command = source.command.replace("fssplat launch", "fssplat time", 1)
             lines.append(
                 f"The time of an episode is not measured for {len(left)} of "
-                f"{len(source.trials)} trials: `{command or 'fssplat time X.yaml'}` measures it."
+                f"{len(source.trials)} trials: `{source.command_of('time')}` measures it."
             )
     for hardware, of_hardware in times.items():
         busy = max(one.busy for one in of_hardware.values())

@@ -92,11 +92,9 @@ def not_recorded(evidence: Evidence) -> list[str]:
         known = [one for one in source.trials if one in evidence.results]
         old = sum(DETAILS not in evidence.results[one].files for one in known)
         if old:
-            command = source.command.replace("fssplat launch", "fssplat rescore", 1)
-            how = f"`{command or 'fssplat rescore X.yaml'}` scores them again without training."
             hints.append(
                 f"{old} of {len(known)} trials are older than this record: it is not recorded for "
-                f"them. {how}"
+                f"them. `{source.command_of('rescore')}` scores them again without training."
             )
     return hints
 
