@@ -9,7 +9,7 @@ import pytest
 from fssplat.launching.ray_faults.leftovers import OWNER
 from tests.fakes.command_line import module_with_own_ray
 from tests.fakes.experiment_files import experiment_with_images
-from tests.fakes.processes.trees import child, eventually
+from tests.fakes.processes.trees import child, eventually, output_after_a_kill
 
 WAIT_S = 200  # for a whole launch, while other tests use the same cores
 LITE0 = "efficientnet_lite0"
@@ -50,9 +50,7 @@ def test_a_launch_whose_ray_ends_says_how_to_go_on(
 ) -> None:
     path = experiment(tmp_path / "cut", synthetic, steps=40)
     with module_with_own_ray("fssplat", "launch", path) as process:
-        eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
-        os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
-        said, _ = process.communicate(timeout=WAIT_S)
+        said = output_after_a_kill(process, name, WAIT_S)
     assert process.returncode == 1, said
     (line,) = [one for one in said.splitlines() if one.startswith("fssplat: ")]
     assert line.endswith(f"To go on: fssplat launch {path}")

@@ -1,7 +1,5 @@
 """Ray's processes are killed under a search: a line, exit code 1, and a study that goes on."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import pytest
 
 from fssplat.search.output import ended_points
 from tests.fakes.command_line import module_with_own_ray
-from tests.fakes.processes.trees import child, eventually
+from tests.fakes.processes.trees import output_after_a_kill
 from tests.fakes.searches import opened, prepared_of, search_file
 
 WAIT_S = 250  # for a whole search, while other tests use the same cores
@@ -34,9 +32,7 @@ def test_a_search_whose_ray_ends_says_how_to_go_on_and_draws_the_same_points(
         for folder in ("cut", "quiet")
     )
     with module_with_own_ray("fssplat", "search", path) as process:
-        eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
-        os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
-        said, _ = process.communicate(timeout=WAIT_S)
+        said = output_after_a_kill(process, name, WAIT_S)
     assert process.returncode == 1, said
     (line,) = [one for one in said.splitlines() if one.startswith("fssplat: ")]
     assert line.endswith(f"To go on: fssplat search {path}")

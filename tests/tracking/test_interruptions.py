@@ -19,8 +19,19 @@ from fssplat.tracking.server.connection import (
     check_writable,
 )
 from fssplat.tracking.studies import StudyRun
+from fssplat.worker.job_task import JobTask
 from tests.fakes.tracked_jobs import history, reopened, runs, scored, tags, trials_of
 from tests.fakes.trials import trial
+
+
+def delivered(tracking: Tracking, store: Store, task: JobTask, warned: list[str]) -> Delivery:
+    """A delivery that was told of the job's start and of all its trials, and has ended."""
+    delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
+    delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
+    for trial_id in task.job.trial_ids:
+        delivery.on_note(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
+    delivery.close()
+    return delivery
 
 
 def test_a_silent_server_delays_nothing_and_gets_everything_later(
@@ -34,11 +45,7 @@ def test_a_silent_server_delays_nothing_and_gets_everything_later(
     with monkeypatch.context() as patch:
         for name in ("create_run", "log_batch", "set_terminated"):
             patch.setattr(tracking.client, name, silent)
-        delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
-        delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
-        for trial_id in task.job.trial_ids:
-            delivery.on_note(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
-        delivery.close()
+        delivery = delivered(tracking, store, task, warned)
     assert delivery.missed == set(task.job.trial_ids)
     assert len(warned) == 1
     assert warned[0].startswith("MLflow is not available")
@@ -182,11 +189,7 @@ def test_numbers_arrive_and_runs_end_when_files_cannot_be_uploaded(
     with monkeypatch.context() as patch:
         for name in ("log_artifact", "log_artifacts", "log_model_artifacts"):
             patch.setattr(tracking.client, name, refuse_files)
-        delivery = Delivery(tracking, store, trials_of(task), tags, warned.append)
-        delivery.on_note(JobStarted(task.job.key, task.job.trial_ids))
-        for trial_id in task.job.trial_ids:
-            delivery.on_note(TrialDone(task.job.key, trial_id, {"miou": 0.5}))
-        delivery.close()
+        delivery = delivered(tracking, store, task, warned)
         tracking.end_launch("FINISHED", {"trials/finished": 2.0}, [store.folder], "note")
     assert (delivery.missed, warned) == (set(), [])
     for run in runs(tracking):

@@ -1,5 +1,7 @@
 """The processes below a process."""
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -31,3 +33,14 @@ def child(process: "subprocess.Popen[str]", words: str) -> int | None:
             if words in line:
                 return one
     return None
+
+
+def output_after_a_kill(process: "subprocess.Popen[str]", name: str, wait_s: float) -> str:
+    """Kill the process below `process` whose command has `name` while a job runs on Ray.
+
+    Returns what `process` has printed at its end.
+    """
+    eventually(lambda: child(process, "ImplicitFunc.train"), "no worker started")
+    os.kill(eventually(lambda: child(process, name), f"no {name}"), signal.SIGKILL)
+    said, _ = process.communicate(timeout=wait_s)
+    return said
