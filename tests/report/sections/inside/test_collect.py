@@ -1,5 +1,9 @@
 """Supports of a t-SNE are distinct and equally many of each class."""
 
+from pathlib import Path
+
+import pytest
+
 from fssplat.data.episodes.training import Episode
 from fssplat.engine.scoring.encoder import Role
 from fssplat.engine.scoring.scorer import ManifestEpisode
@@ -39,7 +43,10 @@ def test_file_names_have_only_plain_letters_and_differ() -> None:
     assert file_names(["FG+BG", "2,3", "fg bg", "\U0001f600"]) == ["fg-bg", "2-3", "fg-bg-2", "row"]
 
 
-def test_what_is_away_is_named_and_nothing_is_opened_unless_asked(report_store: Store) -> None:
+def test_what_is_away_is_named_and_nothing_is_opened_unless_asked(
+    report_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a checkout may have data/synthetic
     assert inside(evidence(report_store)) is None
     made = inside(evidence(report_store, maps=True))
     assert made is not None
