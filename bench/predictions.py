@@ -20,7 +20,8 @@ from fssplat.data.episodes.manifest import manifest
 from fssplat.data.index import Dataset
 from fssplat.engine.network import fresh_network
 from fssplat.engine.scoring.evaluate import evaluate
-from fssplat.engine.scoring.kept.files import DETAILS, PREDICTIONS, KeptFiles
+from fssplat.engine.scoring.kept.files import KeptFiles
+from fssplat.engine.scoring.kept.names import DETAILS, PREDICTIONS
 from fssplat.experiment.expand import expand
 from fssplat.experiment.schema import ExperimentSpec
 from fssplat.experiment.trial import Trial

@@ -26,10 +26,11 @@ from fssplat.common.errors import InputError, first_line
 from fssplat.common.json_files import json_object
 from fssplat.common.passwords import hidden
 from fssplat.common.plain_names import is_plain_path, plain_path
+from fssplat.engine.scoring.kept.names import PREDICTIONS
 from fssplat.experiment.schema import digest
 from fssplat.experiment.trial import Trial
 from fssplat.results.claims import Claim, claim, held, owner_of
-from fssplat.results.episodes.predictions import PREDICTIONS, Predictions, read_predictions
+from fssplat.results.episodes.predictions import Predictions, read_predictions
 from fssplat.results.files import LocalFiles, disk_errors, open_files
 from fssplat.results.reading import read_job_record, read_result, read_status, read_timing
 from fssplat.results.records import JobRecord, Result, State, Timing, TrialStatus

@@ -24,11 +24,11 @@ from fssplat.engine.predicting.model_files import FILES
 from fssplat.engine.predicting.predictor import Predictor
 from fssplat.engine.scoring.evaluate import evaluate, inputs_of
 from fssplat.engine.scoring.kept.files import KeptFiles
+from fssplat.engine.scoring.kept.names import DETAILS, PREDICTIONS
 from fssplat.engine.scoring.scorer import ManifestEpisode
 from fssplat.experiment.trial import Job, Trial
 from fssplat.planning.plan import Plan
-from fssplat.results.episodes.details import DETAILS
-from fssplat.results.episodes.predictions import PREDICTIONS, Predictions
+from fssplat.results.episodes.predictions import Predictions
 from fssplat.results.records import Result
 from fssplat.results.store import Store
 from fssplat.tracking.logged_models import local_files

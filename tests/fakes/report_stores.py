@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from fssplat.data.index import Dataset, DatasetInfo
 from fssplat.engine.scoring.evaluate import summary
-from fssplat.engine.scoring.kept.details import PARTS, SCHEMA
+from fssplat.engine.scoring.kept.details import SCHEMA
+from fssplat.engine.scoring.kept.names import PARTS
 from fssplat.engine.scoring.rows import Row, table_of
 from fssplat.experiment.trial import Trial
 from fssplat.report.evidence.gather import Evidence, Options, Source

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fssplat.common.errors import InputError
+from fssplat.engine.scoring.kept.names import DETAILS
 from fssplat.experiment.trial import Trial
 from fssplat.report.blocks import Block, blocks
 from fssplat.report.evidence.counts import Counts, read_counts
 from fssplat.report.evidence.merge import merged, numbered
-from fssplat.results.episodes.details import DETAILS, Details, read_details
+from fssplat.results.episodes.details import Details, read_details
 from fssplat.results.reading import content
 from fssplat.results.records import Result, TrialStatus
 from fssplat.results.store import Store, sha256

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from fssplat.engine.scoring.kept.names import PREDICTIONS
 from fssplat.report.evidence.gather import Evidence
 from fssplat.report.gallery.drawing import Shown, episode_tiles
 from fssplat.results.episodes.predictions import (
-    PREDICTIONS,
     Prediction,
     Predictions,
     read_predictions,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from fssplat.engine.scoring.kept.names import PARTS
 from fssplat.report.blocks import Block, Cell, Row
 from fssplat.report.evidence.gather import Evidence
-from fssplat.results.episodes.details import PARTS
 
 Lost = dict[str, float]  # by the name of the part; 0.01 is a point
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DETAILS = "details.parquet"
-PARTS = ("missed", "boundary", "base", "other")
+from fssplat.engine.scoring.kept.names import PARTS
+
 NUMBERS = ("seed", "episode", "way", "class_id", "intersection", "union", *PARTS)
 LISTS = ("support_pixels", "support_image_pixels")
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from fssplat.data.readers.shapes.coco_shapes import draw_shape
 
-PREDICTIONS = "predictions.parquet"
 COLUMNS = (
     "seed", "episode", "score", "way", "class_id", "class", "query", "height", "width", "counts",
 )  # fmt: skip

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fssplat.engine.scoring.kept.details import SCHEMA
-from fssplat.results.episodes.details import PARTS, read_details
+from fssplat.engine.scoring.kept.names import PARTS
+from fssplat.results.episodes.details import read_details
 from fssplat.results.maintenance import damaged_files
 from fssplat.results.store import Store
 from tests.engine.scoring.test_evaluate import run, trial_of

@@ -23,12 +23,12 @@ import pyarrow as pa
 from fssplat.data.batch import IGNORE
 from fssplat.data.folds import novel_classes
 from fssplat.data.index import Dataset, DatasetInfo
+from fssplat.engine.scoring.kept.names import PARTS
 from fssplat.engine.scoring.scorer import ManifestEpisode
 from fssplat.experiment.trial import Trial
 
 Bools = npt.NDArray[np.bool_]  # [h, w]
 
-PARTS = ("missed", "boundary", "base", "other")
 MISSED = 0.1  # IoU below which all wrong pixels of an episode are those of a missed object
 BAND = 0.02  # width of the boundary band on either side of the edge, as a share of the diagonal
 SCHEMA = pa.schema(

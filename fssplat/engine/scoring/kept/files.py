@@ -18,10 +18,10 @@ from torch import Tensor
 from fssplat.common.whole_files import write_whole
 from fssplat.engine.scoring.inputs import Inputs
 from fssplat.engine.scoring.kept import details, predictions
+from fssplat.engine.scoring.kept.names import DETAILS, PREDICTIONS
 from fssplat.engine.scoring.scorer import ManifestEpisode
 from fssplat.experiment.trial import Trial
 
-PREDICTIONS, DETAILS = "predictions.parquet", "details.parquet"
 BATCH = 32  # episodes whose rows are made in one go
 
 # an episode and its prediction, uint8 [h, w] in Fortran's order, which run-length encoding reads

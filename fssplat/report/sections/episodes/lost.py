@@ -1,5 +1,6 @@
 """Where the IoU is lost: wrong pixels by their cause, as parts of 100 - mIoU."""
 
+from fssplat.engine.scoring.kept.names import DETAILS, PARTS
 from fssplat.report.blocks import Block
 from fssplat.report.document.content import (
     Cell,
@@ -17,7 +18,6 @@ from fssplat.report.evidence.gather import Evidence
 from fssplat.report.figures.bars import stacked_bars
 from fssplat.report.sections.labels import row_name, short_title, trial_ids
 from fssplat.report.statistics.lost import row_lost
-from fssplat.results.episodes.details import DETAILS, PARTS
 
 NAMES = dict(zip(PARTS, ("object missed", "boundary", "base-class objects", "other"), strict=True))
 HOW = (
